@@ -1,0 +1,8 @@
+"""The pack's nodes, one file per stage of the work."""
+
+from comfy_api.latest import ComfyExtension, io
+
+
+class KontextExtension(ComfyExtension):
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return []
