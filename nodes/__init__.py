@@ -2,7 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+STAGES = ()
+
 
 class KontextExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return []
+        return [node for stage in STAGES for node in stage.NODES]

@@ -1,0 +1,7 @@
+"""The pack's own socket types; everything else travels on ComfyUI's."""
+
+from comfy_api.latest import io
+
+Pairs = io.Custom("KONTEXT_PAIRS")
+RunSocket = io.Custom("KONTEXT_RUN")
+Settings = io.Custom("KONTEXT_SETTINGS")
