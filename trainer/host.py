@@ -1,0 +1,360 @@
+"""The only module that touches ComfyUI's internals: its weights, encoders, sampler and progress."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import comfy.conds
+import comfy.ldm.flux.model
+import comfy.lora
+import comfy.lora_convert
+import comfy.model_base
+import comfy.model_management as memory
+import comfy.model_patcher
+import comfy.ops
+import comfy.sample
+import comfy.samplers
+import comfy.sd
+import comfy.text_encoders.flux
+import comfy.utils
+import torch
+from comfy.ldm.modules.attention import attention_pytorch
+from PIL import Image
+from torch import Tensor, nn
+
+Interrupted = memory.InterruptProcessingException
+throw_if_interrupted = memory.throw_exception_if_processing_interrupted
+
+LATENT_CHANNELS = 16
+PIXELS_PER_LATENT = 8
+EDIT_MODEL = "FLUX.1-Kontext-dev (for example flux1-dev-kontext_fp8_scaled.safetensors)"
+
+
+class BaseModelError(ValueError):
+    """The loaded model, text encoder or VAE cannot be used for FLUX.1-Kontext training."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """One encoded caption: `cond` [1, tokens, channels] and `pooled` [1, channels]."""
+
+    cond: Tensor
+    pooled: Tensor
+
+
+@dataclass(frozen=True)
+class Base:
+    """What ComfyUI has loaded: a FLUX.1 ModelPatcher, its CLIP and its VAE."""
+
+    model: comfy.model_patcher.ModelPatcher
+    clip: comfy.sd.CLIP
+    vae: comfy.sd.VAE
+
+    @property
+    def flux(self) -> nn.Module:
+        return self.model.model.diffusion_model
+
+
+def check_base(base: Base) -> None:
+    """Raise BaseModelError unless the three fit FLUX.1-Kontext. Loads nothing."""
+    model, flux = base.model.model, base.flux
+    if type(flux) is not comfy.ldm.flux.model.Flux or type(model) is not comfy.model_base.Flux:
+        raise BaseModelError(
+            f"The model is {type(model).__name__}, not FLUX.1. Load {EDIT_MODEL}."
+        )
+    if not flux.params.guidance_embed:
+        raise BaseModelError(
+            f"This is FLUX.1-schnell (no guidance embedding). Kontext LoRAs need {EDIT_MODEL}."
+        )
+    channels = model.model_config.unet_config["in_channels"]
+    if channels != LATENT_CHANNELS:
+        raise BaseModelError(
+            f"This FLUX.1 takes {channels} input channels: a Fill, Canny or Depth variant. "
+            f"Load {EDIT_MODEL}."
+        )
+    if base.vae.latent_channels != LATENT_CHANNELS:
+        raise BaseModelError(
+            f"The VAE makes {base.vae.latent_channels} latent channels, FLUX.1 needs "
+            f"{LATENT_CHANNELS}. Load ae.safetensors."
+        )
+    encoder = base.clip.cond_stage_model
+    if not isinstance(encoder, comfy.text_encoders.flux.FluxClipModel):
+        raise BaseModelError(
+            f"The text encoder is {type(encoder).__name__}, FLUX.1 needs clip_l and t5xxl together. "
+            "Load them with DualCLIPLoader, type flux."
+        )
+    width = encoder.t5xxl.transformer.shared.weight.shape[-1]
+    if width != flux.params.context_in_dim:
+        raise BaseModelError(
+            f"The T5 text encoder is {width} wide, this model expects {flux.params.context_in_dim}. "
+            "Load t5xxl_fp16 or t5xxl_fp8 for FLUX.1; the demo model goes with its own CLIP only."
+        )
+
+
+# ---- encode and decode ---------------------------------------------------------------------
+
+
+def encode_image(vae: comfy.sd.VAE, image: Tensor) -> Tensor:
+    """Raw VAE latent (its mode) [B, 16, H/8, W/8] of `image` [B, H, W, 3] in 0..1."""
+    return vae.encode(image).float().cpu()
+
+
+def decode_latent(vae: comfy.sd.VAE, latent: Tensor) -> Tensor:
+    """Image [B, H, W, 3] in 0..1 of a raw latent."""
+    return vae.decode(latent).clamp(0, 1).float().cpu()
+
+
+def encode_text(clip: comfy.sd.CLIP, text: str) -> Text:
+    """The caption as ComfyUI's CLIPTextEncode encodes it, padding included."""
+    cond, pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
+    return Text(cond.float().cpu(), pooled.float().cpu())
+
+
+def normalised(model: comfy.model_patcher.ModelPatcher, latent: Tensor) -> Tensor:
+    """A raw VAE latent in the range the transformer works in."""
+    return model.model.process_latent_in(latent)
+
+
+# ---- sampling ------------------------------------------------------------------------------
+
+
+def conditioning(text: Text, references: Sequence[Tensor], guidance: float) -> list[Any]:
+    """The CONDITIONING that ReferenceLatent and FluxGuidance would make (raw latents)."""
+    extras = {"pooled_output": text.pooled, "guidance": guidance}
+    if references:
+        extras["reference_latents"] = list(references)
+    return [[text.cond, extras]]
+
+
+def sample(
+    model: comfy.model_patcher.ModelPatcher,
+    text: Text,
+    references: Sequence[Tensor],
+    width: int,
+    height: int,
+    seed: int,
+    steps: int = 20,
+    guidance: float = 2.5,
+) -> Tensor:
+    """Raw latent that KSampler gives for the same inputs (cfg 1, euler, simple).
+
+    `references` are raw latents; `width` and `height` are in pixels.
+    """
+    with torch.inference_mode():
+        size = (1, LATENT_CHANNELS, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
+        empty = torch.zeros(size, device=memory.intermediate_device())
+        noise = comfy.sample.prepare_noise(empty, seed)
+        sampling = model.get_model_object("model_sampling")
+        sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", steps)
+        guider = comfy.samplers.CFGGuider(model)
+        guider.inner_set_conds({"positive": conditioning(text, references, guidance)})
+        euler = comfy.samplers.sampler_object("euler")
+        return guider.sample(noise, empty, euler, sigmas, disable_pbar=True, seed=seed).cpu()
+
+
+# ---- LoRA files ----------------------------------------------------------------------------
+
+
+def load_lora_file(path: Path) -> dict[str, Tensor]:
+    """The tensors of a LoRA file, read as ComfyUI's loaders read it."""
+    return comfy.utils.load_torch_file(str(path), safe_load=True)
+
+
+def with_lora(
+    model: comfy.model_patcher.ModelPatcher, tensors: dict[str, Tensor], strength: float
+) -> comfy.model_patcher.ModelPatcher:
+    """The model as LoraLoaderModelOnly would return it."""
+    return comfy.sd.load_lora_for_models(model, None, tensors, strength, 0)[0]
+
+
+def unmapped_keys(
+    model: comfy.model_patcher.ModelPatcher, tensors: dict[str, Tensor]
+) -> list[str]:
+    """Keys of a LoRA that ComfyUI's loader would ignore on this model."""
+    names = comfy.lora.model_lora_keys_unet(model.model, {})
+    tensors = comfy.lora_convert.convert_lora(dict(tensors))
+    patches = comfy.lora.load_lora(tensors, names, log_missing=False)
+    used = {key for adapter in patches.values() for key in adapter.loaded_keys}
+    alphas = {f"{name}.alpha" for name in names}
+    return sorted(key for key in tensors if key not in used and key not in alphas)
+
+
+# ---- frozen weights ------------------------------------------------------------------------
+
+# ComfyUI before 0.3.70 has no offloadable casts
+OFFLOADABLE = "offloadable" in inspect.signature(comfy.ops.cast_bias_weight).parameters
+
+
+def is_linear(module: nn.Module) -> bool:
+    """True for every kind of linear layer: ComfyUI's quantised ones are no nn.Linear."""
+    return all(hasattr(module, name) for name in ("in_features", "out_features", "weight"))
+
+
+@contextmanager
+def cast_weight(module: nn.Module, like: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Dense weight and bias of a ComfyUI layer in the dtype and on the device of `like`.
+
+    Streams, pages in or dequantises as ComfyUI would; the tensors are valid inside the block only.
+    """
+    if getattr(module, "is_ggml_quantized", bool)():  # ComfyUI-GGUF keeps its own cast
+        weight, bias = module.cast_bias_weight(like)
+        yield weight, bias
+        return
+    options: dict[str, Any] = {"dtype": like.dtype, "device": like.device, "bias_dtype": like.dtype}
+    if OFFLOADABLE:
+        weight, bias, stream = comfy.ops.cast_bias_weight(module, offloadable=True, **options)
+    else:
+        weight, bias = comfy.ops.cast_bias_weight(module, **options)
+    dense = weight.dequantize() if hasattr(weight, "dequantize") else weight
+    dense = dense.to(like.dtype)
+    scale = getattr(module, "scale_weight", None)  # scaled fp8 layers before ComfyUI 0.4
+    yield (dense if scale is None else dense * scale.to(dense)), bias
+    if OFFLOADABLE:
+        comfy.ops.uncast_bias_weight(module, weight, bias, stream)
+
+
+class FrozenLinear:
+    """A linear layer of the loaded model: its own forward, and its dense weight on demand."""
+
+    def __init__(self, module: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
+        self.module = module
+        # fp8 "fast" layers clamp their input in place; a layer stored in another dtype than the
+        # training's must cast, which ComfyUI only does when it loaded the model that way
+        in_place = isinstance(module, comfy.ops.fp8_ops.Linear)
+        self.casts = getattr(module, "comfy_cast_weights", True) and not in_place
+        self.plain = type(module.weight) is nn.Parameter and not in_place
+        self.comfy_forward = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.casts or (self.plain and self.module.weight.dtype == x.dtype):
+            return self.comfy_forward(x)
+        with cast_weight(self.module, x) as (weight, bias):
+            return nn.functional.linear(x, weight, None if bias is None else bias.to(x))
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """Gradient with respect to the input, from the weight as it is stored."""
+        with cast_weight(self.module, gradient) as (weight, _):
+            return gradient @ weight
+
+
+# ---- training on the loaded weights --------------------------------------------------------
+
+
+def training_dtype(model: comfy.model_patcher.ModelPatcher, name: str) -> torch.dtype:
+    """Compute dtype for `bf16`, `fp16`, `fp32`, or for `auto` the one ComfyUI computes in."""
+    named = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+    return named[name] if name in named else model.model.get_dtype_inference()
+
+
+def load_for_training(
+    model: comfy.model_patcher.ModelPatcher, activation_bytes: int
+) -> comfy.model_patcher.ModelPatcher:
+    """Load the transformer, and nothing else, leaving `activation_bytes` of its device free.
+
+    Returns a clone that shares the weights and keeps their LoRA patches, without the wrappers,
+    hooks and replaced objects of other nodes: those apply to sampling only.
+    """
+    bare = model.clone()
+    bare.object_patches, bare.weight_wrapper_patches, bare.injections = {}, {}, {}
+    bare.wrappers = {kind: {} for kind in bare.wrappers}
+    bare.callbacks = {kind: {} for kind in bare.callbacks}
+    bare.model_options = {**bare.model_options, "transformer_options": {}}
+    memory.load_models_gpu([bare], activation_bytes, minimum_memory_required=activation_bytes)
+    ours = [loaded for loaded in memory.current_loaded_models if loaded.model is bare]
+    memory.free_memory(1e30, bare.load_device, keep_loaded=ours)
+    memory.soft_empty_cache()
+    return bare
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """ComfyUI's switch for operations with a backward (it swaps its fused rotary kernels)."""
+    before, memory.in_training = memory.in_training, True
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        memory.in_training = before
+
+
+@contextmanager
+def sampling_allowed() -> Iterator[None]:
+    """Inside `differentiable`: ComfyUI as it is for inference, to sample with a live LoRA."""
+    before, memory.in_training = memory.in_training, False
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        memory.in_training = before
+
+
+def plain_attention(_selected: Callable, *args: Any, **options: Any) -> Tensor:
+    """Torch's attention, whatever backend the user selected: most others have no backward."""
+    return attention_pytorch(*args, **options)
+
+
+def predict_velocity(
+    flux: nn.Module,
+    noised: Tensor,
+    sigma: Tensor,
+    text: Text,
+    references: Sequence[Tensor],
+    guidance: float,
+) -> Tensor:
+    """The transformer's output, `noise - latent`, as apply_model calls it.
+
+    `noised` [B, 16, h, w] and `references` are normalised latents in the compute dtype,
+    `sigma` [B] float32, `text` of batch size B.
+    """
+    batch, dtype, device = noised.shape[0], noised.dtype, noised.device
+    return flux(
+        noised,
+        sigma,
+        context=text.cond.to(device, dtype),
+        y=text.pooled.to(device, dtype),
+        guidance=torch.full((batch,), guidance, device=device, dtype=dtype),
+        ref_latents=list(references) or None,
+        transformer_options={"optimized_attention_override": plain_attention},
+    )
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that ComfyUI could give to activations on this device."""
+    return int(memory.get_free_memory(device))
+
+
+# ---- progress ------------------------------------------------------------------------------
+
+
+class Progress:
+    """ComfyUI's progress bar, node text and preview for one piece of work."""
+
+    def __init__(self, total: int, node_id: str | None = None) -> None:
+        self.bar = comfy.utils.ProgressBar(total, node_id=node_id)
+        self.node_id = node_id
+        self.last_text = 0.0
+
+    def update(self, step: int, text: str = "", preview: Image.Image | None = None) -> None:
+        """Show `step` of the total; raises Interrupted once the user presses Cancel."""
+        throw_if_interrupted()
+        shown = ("JPEG", preview, 1024) if preview is not None else None
+        self.bar.update_absolute(step, preview=shown)
+        if text and time.monotonic() - self.last_text > 0.25:
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """Put a line of text on the node."""
+        self.last_text = time.monotonic()
+        if self.node_id is None:
+            logging.info(text)
+            return
+        from server import PromptServer  # exists only once the server has been started
+
+        PromptServer.instance.send_progress_text(text, self.node_id)
