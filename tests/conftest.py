@@ -4,9 +4,13 @@ import importlib.util
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "scripts"))
 COMFYUI = Path(os.environ.get("COMFYUI_PATH", ROOT / ".host" / "ComfyUI"))
 
 
@@ -37,3 +41,14 @@ def import_pack() -> None:
 
 boot_comfyui()
 import_pack()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:  # noqa: F821
+    """The real ComfyUI server with the pack in it, on the CPU, started once for all tests."""
+    import host
+    from driver import Server
+
+    here = host.Host(COMFYUI, Path(sys.executable), gpu=False)
+    with Server(here, tmp_path_factory.mktemp("comfyui")) as running:
+        yield running

@@ -1,0 +1,70 @@
+"""Run every check: set-up, ruff, mypy, pytest. Extra arguments go to pytest.
+
+    python scripts/test.py
+    python scripts/test.py tests/dataset -k exif
+
+Runs with any Python from 3.10 on; what it needs is installed into `.host/` the first time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import host as hosts
+
+# Checked as parts of one package: their relative imports reach across the folders.
+TYPED = ("dataset", "trainer", "evaluation")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    hosts.add_arguments(parser)
+    options, pytest_arguments = parser.parse_known_args()
+    host = hosts.find_or_set_up(options.comfyui, options.python, tests=True)
+    os.environ["COMFYUI_PATH"] = str(host.comfyui)
+    os.environ.setdefault("PYTHONUTF8", "1")
+
+    python = [str(host.python), "-m"]
+    results = {
+        "ruff": run([*python, "ruff", "check", "."]),
+        "mypy": type_check(host.python),
+        "pytest": run([*python, "pytest", *pytest_arguments]),
+    }
+    failed = [check for check, code in results.items() if code]
+    if failed:
+        print(f"FAILED: {', '.join(failed)}", flush=True)
+    return 1 if failed else 0
+
+
+def run(command: list[str], cwd: Path = hosts.ROOT) -> int:
+    print("$", *command[2:], flush=True)
+    return subprocess.run(command, cwd=cwd).returncode
+
+
+def type_check(python: Path) -> int:
+    """mypy over the pack as the package `kontext`: a checkout's folder need not be a valid name."""
+    with tempfile.TemporaryDirectory() as scratch:
+        pack = Path(scratch) / "kontext"
+        ignored = shutil.ignore_patterns("__pycache__")
+        for folder in TYPED:
+            shutil.copytree(hosts.ROOT / folder, pack / folder, ignore=ignored)
+        (pack / "__init__.py").touch()
+        packages = [part for folder in TYPED for part in ("-p", f"kontext.{folder}")]
+        settings = ["--config-file", str(hosts.ROOT / "pyproject.toml")]
+        cache = ["--cache-dir", str(hosts.ROOT / ".mypy_cache")]
+        return run([str(python), "-m", "mypy", *settings, *cache, *packages], cwd=Path(scratch))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except hosts.SetupError as error:
+        sys.exit(f"\n{error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
