@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
+import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,9 @@ from comfy.ldm.modules.attention import attention_pytorch
 from PIL import Image
 from torch import Tensor, nn
 
+from .batches import Text
+
+Model = comfy.model_patcher.ModelPatcher
 Interrupted = memory.InterruptProcessingException
 throw_if_interrupted = memory.throw_exception_if_processing_interrupted
 
@@ -42,18 +45,10 @@ class BaseModelError(ValueError):
 
 
 @dataclass(frozen=True)
-class Text:
-    """One encoded caption: `cond` [1, tokens, channels] and `pooled` [1, channels]."""
-
-    cond: Tensor
-    pooled: Tensor
-
-
-@dataclass(frozen=True)
 class Base:
     """What ComfyUI has loaded: a FLUX.1 ModelPatcher, its CLIP and its VAE."""
 
-    model: comfy.model_patcher.ModelPatcher
+    model: Model
     clip: comfy.sd.CLIP
     vae: comfy.sd.VAE
 
@@ -66,9 +61,7 @@ def check_base(base: Base) -> None:
     """Raise BaseModelError unless the three fit FLUX.1-Kontext. Loads nothing."""
     model, flux = base.model.model, base.flux
     if type(flux) is not comfy.ldm.flux.model.Flux or type(model) is not comfy.model_base.Flux:
-        raise BaseModelError(
-            f"The model is {type(model).__name__}, not FLUX.1. Load {EDIT_MODEL}."
-        )
+        raise BaseModelError(f"The model is {type(model).__name__}, not FLUX.1. Load {EDIT_MODEL}.")
     if not flux.params.guidance_embed:
         raise BaseModelError(
             f"This is FLUX.1-schnell (no guidance embedding). Kontext LoRAs need {EDIT_MODEL}."
@@ -87,15 +80,53 @@ def check_base(base: Base) -> None:
     encoder = base.clip.cond_stage_model
     if not isinstance(encoder, comfy.text_encoders.flux.FluxClipModel):
         raise BaseModelError(
-            f"The text encoder is {type(encoder).__name__}, FLUX.1 needs clip_l and t5xxl together. "
-            "Load them with DualCLIPLoader, type flux."
+            f"The text encoder is {type(encoder).__name__}, FLUX.1 needs clip_l and t5xxl. "
+            "Load them together with DualCLIPLoader, type flux."
         )
-    width = encoder.t5xxl.transformer.shared.weight.shape[-1]
-    if width != flux.params.context_in_dim:
+    width, expected = encoder.t5xxl.transformer.shared.weight.shape[-1], flux.params.context_in_dim
+    if width != expected:
         raise BaseModelError(
-            f"The T5 text encoder is {width} wide, this model expects {flux.params.context_in_dim}. "
-            "Load t5xxl_fp16 or t5xxl_fp8 for FLUX.1; the demo model goes with its own CLIP only."
+            f"The T5 text encoder is {width} wide, this model expects {expected}. FLUX.1 goes with "
+            "t5xxl_fp16 or t5xxl_fp8, the demo model with its own CLIP only."
         )
+
+
+def is_full_model(base: Base) -> bool:
+    """False for the demo model and other miniatures, which learn in far fewer steps."""
+    return base.flux.params.hidden_size >= 1024
+
+
+# ---- identity ------------------------------------------------------------------------------
+
+
+def base_hash(model: Model) -> str:
+    """Hash of the transformer's own weights, whatever LoRA is merged into them at the moment,
+    and of the LoRAs the user has put on it."""
+    own = {key: saved.weight for key, saved in model.backup.items()}
+    patched = [f"{key} {patch[0]}" for key, patches in model.patches.items() for patch in patches]
+    return fingerprint({**model.model.state_dict(), **own}, *sorted(patched))
+
+
+def vae_hash(vae: comfy.sd.VAE) -> str:
+    return fingerprint(vae.first_stage_model.state_dict())
+
+
+def clip_hash(clip: comfy.sd.CLIP) -> str:
+    """Hash of a text encoder with all that changes what it says: options, layer, LoRAs."""
+    patches = clip.patcher.patches_uuid if clip.patcher.patches else None
+    options = f"{clip.tokenizer_options} {clip.layer_idx} {patches}"
+    return fingerprint(clip.cond_stage_model.state_dict(), options)
+
+
+def fingerprint(tensors: Mapping[str, Tensor], *more: str) -> str:
+    """Hash of every tensor's name, shape and 64 of its values: enough to tell models apart."""
+    digest = hashlib.sha256(" ".join(more).encode("utf-8"))
+    for name, tensor in sorted(tensors.items()):
+        flat = tensor.detach().reshape(-1)
+        picks = torch.linspace(0, max(0, flat.numel() - 1), min(64, flat.numel())).long()
+        values = flat[picks.to(flat.device)].cpu().view(torch.uint8).numpy().tobytes()
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + values)
+    return digest.hexdigest()
 
 
 # ---- encode and decode ---------------------------------------------------------------------
@@ -117,7 +148,7 @@ def encode_text(clip: comfy.sd.CLIP, text: str) -> Text:
     return Text(cond.float().cpu(), pooled.float().cpu())
 
 
-def normalised(model: comfy.model_patcher.ModelPatcher, latent: Tensor) -> Tensor:
+def normalised(model: Model, latent: Tensor) -> Tensor:
     """A raw VAE latent in the range the transformer works in."""
     return model.model.process_latent_in(latent)
 
@@ -134,7 +165,7 @@ def conditioning(text: Text, references: Sequence[Tensor], guidance: float) -> l
 
 
 def sample(
-    model: comfy.model_patcher.ModelPatcher,
+    model: Model,
     text: Text,
     references: Sequence[Tensor],
     width: int,
@@ -167,16 +198,12 @@ def load_lora_file(path: Path) -> dict[str, Tensor]:
     return comfy.utils.load_torch_file(str(path), safe_load=True)
 
 
-def with_lora(
-    model: comfy.model_patcher.ModelPatcher, tensors: dict[str, Tensor], strength: float
-) -> comfy.model_patcher.ModelPatcher:
+def with_lora(model: Model, tensors: dict[str, Tensor], strength: float) -> Model:
     """The model as LoraLoaderModelOnly would return it."""
     return comfy.sd.load_lora_for_models(model, None, tensors, strength, 0)[0]
 
 
-def unmapped_keys(
-    model: comfy.model_patcher.ModelPatcher, tensors: dict[str, Tensor]
-) -> list[str]:
+def unmapped_keys(model: Model, tensors: dict[str, Tensor]) -> list[str]:
     """Keys of a LoRA that ComfyUI's loader would ignore on this model."""
     names = comfy.lora.model_lora_keys_unet(model.model, {})
     tensors = comfy.lora_convert.convert_lora(dict(tensors))
@@ -187,9 +214,6 @@ def unmapped_keys(
 
 
 # ---- frozen weights ------------------------------------------------------------------------
-
-# ComfyUI before 0.3.70 has no offloadable casts
-OFFLOADABLE = "offloadable" in inspect.signature(comfy.ops.cast_bias_weight).parameters
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -207,36 +231,36 @@ def cast_weight(module: nn.Module, like: Tensor) -> Iterator[tuple[Tensor, Tenso
         weight, bias = module.cast_bias_weight(like)
         yield weight, bias
         return
-    options: dict[str, Any] = {"dtype": like.dtype, "device": like.device, "bias_dtype": like.dtype}
-    if OFFLOADABLE:
-        weight, bias, stream = comfy.ops.cast_bias_weight(module, offloadable=True, **options)
-    else:
-        weight, bias = comfy.ops.cast_bias_weight(module, **options)
-    dense = weight.dequantize() if hasattr(weight, "dequantize") else weight
-    dense = dense.to(like.dtype)
-    scale = getattr(module, "scale_weight", None)  # scaled fp8 layers before ComfyUI 0.4
-    yield (dense if scale is None else dense * scale.to(dense)), bias
-    if OFFLOADABLE:
+    weight, bias, stream = comfy.ops.cast_bias_weight(
+        module, dtype=like.dtype, device=like.device, bias_dtype=like.dtype, offloadable=True
+    )
+    quantised = isinstance(weight, comfy.ops.QuantizedTensor)
+    try:
+        yield (weight.dequantize() if quantised else weight).to(like.dtype), bias
+    finally:
         comfy.ops.uncast_bias_weight(module, weight, bias, stream)
 
 
 class FrozenLinear:
     """A linear layer of the loaded model: its own forward, and its dense weight on demand."""
 
-    def __init__(self, module: nn.Module, forward: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, module: nn.Module) -> None:
         self.module = module
-        # fp8 "fast" layers clamp their input in place; a layer stored in another dtype than the
-        # training's must cast, which ComfyUI only does when it loaded the model that way
-        in_place = isinstance(module, comfy.ops.fp8_ops.Linear)
-        self.casts = getattr(module, "comfy_cast_weights", True) and not in_place
-        self.plain = type(module.weight) is nn.Parameter and not in_place
-        self.comfy_forward = forward
+        self.comfy_forward = module.forward
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.casts or (self.plain and self.module.weight.dtype == x.dtype):
-            return self.comfy_forward(x)
-        with cast_weight(self.module, x) as (weight, bias):
-            return nn.functional.linear(x, weight, None if bias is None else bias.to(x))
+        """The layer as ComfyUI runs it, for any dtype of `x`."""
+        if self.must_cast(x):
+            with cast_weight(self.module, x) as (weight, bias):
+                return nn.functional.linear(x, weight, None if bias is None else bias.to(x))
+        return self.comfy_forward(x)
+
+    def must_cast(self, x: Tensor) -> bool:
+        """True where ComfyUI's own forward would fail, or overwrite its input, in training."""
+        if isinstance(self.module, comfy.ops.fp8_ops.Linear):
+            return True  # the fp8 "fast" path clamps its input in place
+        stored_plain = type(self.module.weight) is nn.Parameter
+        return stored_plain and self.module.weight.dtype != x.dtype
 
     def backward(self, gradient: Tensor) -> Tensor:
         """Gradient with respect to the input, from the weight as it is stored."""
@@ -247,30 +271,29 @@ class FrozenLinear:
 # ---- training on the loaded weights --------------------------------------------------------
 
 
-def training_dtype(model: comfy.model_patcher.ModelPatcher, name: str) -> torch.dtype:
+def training_dtype(model: Model, name: str) -> torch.dtype:
     """Compute dtype for `bf16`, `fp16`, `fp32`, or for `auto` the one ComfyUI computes in."""
     named = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     return named[name] if name in named else model.model.get_dtype_inference()
 
 
-def load_for_training(
-    model: comfy.model_patcher.ModelPatcher, activation_bytes: int
-) -> comfy.model_patcher.ModelPatcher:
-    """Load the transformer, and nothing else, leaving `activation_bytes` of its device free.
-
-    Returns a clone that shares the weights and keeps their LoRA patches, without the wrappers,
-    hooks and replaced objects of other nodes: those apply to sampling only.
-    """
+def for_training(model: Model) -> Model:
+    """A clone that shares the weights and keeps their LoRA patches, but not the wrappers, hooks
+    and replaced objects of other nodes: those apply to sampling only."""
     bare = model.clone()
     bare.object_patches, bare.weight_wrapper_patches, bare.injections = {}, {}, {}
     bare.wrappers = {kind: {} for kind in bare.wrappers}
     bare.callbacks = {kind: {} for kind in bare.callbacks}
     bare.model_options = {**bare.model_options, "transformer_options": {}}
-    memory.load_models_gpu([bare], activation_bytes, minimum_memory_required=activation_bytes)
-    ours = [loaded for loaded in memory.current_loaded_models if loaded.model is bare]
-    memory.free_memory(1e30, bare.load_device, keep_loaded=ours)
-    memory.soft_empty_cache()
     return bare
+
+
+def load_alone(model: Model, activation_bytes: int) -> None:
+    """Load this model and unload all others, leaving `activation_bytes` of its device free."""
+    memory.load_models_gpu([model], activation_bytes, minimum_memory_required=activation_bytes)
+    ours = [loaded for loaded in memory.current_loaded_models if loaded.model is model]
+    memory.free_memory(1e30, model.load_device, keep_loaded=ours)
+    memory.soft_empty_cache()
 
 
 @contextmanager
@@ -328,6 +351,11 @@ def predict_velocity(
 def free_bytes(device: torch.device) -> int:
     """Memory that ComfyUI could give to activations on this device."""
     return int(memory.get_free_memory(device))
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most memory that tensors on this device have taken so far; 0 where torch doesn't count."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
 # ---- progress ------------------------------------------------------------------------------

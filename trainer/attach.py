@@ -1,0 +1,107 @@
+"""Attach a LoRA to a loaded FLUX.1 for training, and leave no trace of it afterwards.
+
+Nothing is added to the module tree: `forward` is replaced on the instances and put back. Three
+habits of ComfyUI's Flux code stand in autograd's way, and each has its replacement here:
+
+* weights are inference tensors, or live in buffers that are used again: no linear may save its
+  weight for backward (`trainer.lora`), and normalisations work on a copy of theirs;
+* residuals are added in place after a LayerNorm has saved its input: LayerNorm gets a copy;
+* blocks overwrite their inputs, which checkpointing needs again: a checkpointed block gets copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .lora import FrozenBase, Lora, LoraLinear, LowRank, PassThrough
+
+Forward = Callable[..., Any]
+STREAMS = ("img", "txt", "x")  # the block inputs that blocks update in place
+
+
+@contextmanager
+def attached(
+    flux: nn.Module,
+    lora: Lora,
+    frozen: Callable[[nn.Module], FrozenBase],
+    is_linear: Callable[[nn.Module], bool],
+    checkpointing: bool,
+) -> Iterator[None]:
+    """Run `flux` with the LoRA, differentiably, inside the block.
+
+    `frozen` wraps a linear of the host, `is_linear` recognises one. On the way out, whatever the
+    reason, every module has its own forward again.
+    """
+    replaced: list[tuple[nn.Module, Forward | None]] = []
+
+    def replace(module: nn.Module, forward: Forward) -> None:
+        replaced.append((module, module.__dict__.get("forward")))
+        module.forward = forward
+
+    try:
+        for name, module in flux.named_modules():
+            if is_linear(module):
+                replace(module, linear_forward(frozen(module), lora, lora.layers.get(name)))
+            elif isinstance(module, nn.RMSNorm):
+                replace(module, rms_norm_forward(module))
+            elif isinstance(module, nn.LayerNorm):
+                replace(module, layer_norm_forward(module.forward))
+        if checkpointing:
+            for block in [*flux.double_blocks, *flux.single_blocks]:
+                replace(block, checkpointed_forward(block.forward))
+        yield
+    finally:
+        for module, before in reversed(replaced):
+            if before is None:
+                del module.forward
+            else:
+                module.forward = before
+
+
+def linear_forward(base: FrozenBase, lora: Lora, layer: LowRank | None) -> Forward:
+    def forward(x: Tensor) -> Tensor:
+        if layer is not None and lora.strength:
+            return LoraLinear.apply(x, base, layer.down, layer.up, layer.scale * lora.strength)
+        if torch.is_grad_enabled() and x.requires_grad:
+            return PassThrough.apply(x, base)
+        return base.forward(x)
+
+    return forward
+
+
+def rms_norm_forward(module: nn.RMSNorm) -> Forward:
+    def forward(x: Tensor) -> Tensor:
+        weight = module.weight.detach().to(x.device, x.dtype, copy=True)
+        return nn.functional.rms_norm(x, module.normalized_shape, weight, module.eps)
+
+    return forward
+
+
+def layer_norm_forward(base: Forward) -> Forward:
+    def forward(x: Tensor) -> Tensor:
+        return base(x.clone() if x.requires_grad else x)
+
+    return forward
+
+
+def checkpointed_forward(base: Forward) -> Forward:
+    def on_copies(**inputs: Any) -> Any:
+        copies = {name: inputs[name].clone() for name in STREAMS if name in inputs}
+        return base(**{**inputs, **copies})
+
+    def forward(x: Tensor | None = None, **inputs: Any) -> Any:
+        if x is not None:  # single blocks get theirs by position
+            inputs["x"] = x
+        if not torch.is_grad_enabled():
+            return base(**inputs)
+        # ComfyUI counts blocks in this dictionary as it goes: recomputing needs it as it was
+        inputs["transformer_options"] = dict(inputs["transformer_options"])
+        return checkpoint(on_copies, use_reentrant=False, preserve_rng_state=False, **inputs)
+
+    return forward

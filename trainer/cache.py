@@ -1,0 +1,100 @@
+"""Latents and text embeddings, encoded once and kept on disk under the hash of their content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+from safetensors import safe_open
+from torch import Tensor
+
+from ..dataset.geometry import bucket_size, crop_alike
+from ..dataset.image import open_rgb
+from ..dataset.pair import Pair
+from . import host
+from .batches import EncodedPair
+from .config import TrainConfig
+from .files import save_tensors
+from .pixels import tensor_of
+
+MULTIPLE = 16  # FLUX.1 packs 2 × 2 latents of 8 × 8 pixels
+
+
+class Cache:
+    """Encodes what is not on disk yet. The files are only read back when a batch needs them."""
+
+    def __init__(self, folder: Path, base: host.Base, config: TrainConfig) -> None:
+        self.folder, self.base, self.config = folder, base, config
+        self.dtype = host.training_dtype(base.model, config.dtype)
+        self.vae_hash = host.vae_hash(base.vae)
+        self.clip_hash = host.clip_hash(base.clip)
+
+    def encode(self, pair: Pair) -> EncodedPair:
+        """Encode a pair's target, references and caption."""
+        paths = [pair.target, *pair.controls]
+        sizes = self.sizes(pair)
+        keys = [
+            self.image_key(path, sizes[0], size) for path, size in zip(paths, sizes, strict=True)
+        ]
+        if not all(key.exists() for key in keys):
+            images = crop_alike([open_rgb(path) for path in paths], sizes)
+            for key, image in zip(keys, images, strict=True):
+                self.keep(key, lambda image=image: {"latent": self.latent(image)})
+        text = self.encode_text(pair.caption)
+        target, *references = keys
+        shape = (*(tensor_shape(key, "latent") for key in keys), tensor_shape(text, "cond"))
+        return EncodedPair(pair.stem, target, tuple(references), text, shape)
+
+    def encode_text(self, caption: str) -> Path:
+        """Encode a caption, in the dtype the transformer will read it in."""
+        key = self.key(self.clip_hash, str(self.dtype), caption)
+
+        def encoded() -> dict[str, Tensor]:
+            text = host.encode_text(self.base.clip, caption)
+            return {"cond": text.cond.to(self.dtype), "pooled": text.pooled.to(self.dtype)}
+
+        return self.keep(key, encoded)
+
+    def sizes(self, pair: Pair) -> list[tuple[int, int]]:
+        """Pixel sizes of target and references: within the budgets, never enlarged."""
+        with Image.open(pair.target) as image:
+            width, height = upright_size(image)
+        if self.config.aspect == "square":
+            width = height = min(width, height)
+        area = min(self.config.resolution**2, width * height)
+        target = bucket_size(width, height, area, MULTIPLE)
+        reference = target
+        if self.config.reference_resolution:
+            reference = bucket_size(*target, self.config.reference_resolution**2, MULTIPLE)
+        return [target, *(reference for _ in pair.controls)]
+
+    def latent(self, image: Image.Image) -> Tensor:
+        raw = host.encode_image(self.base.vae, tensor_of(image))
+        return host.normalised(self.base.model, raw)
+
+    def image_key(self, path: Path, frame: tuple[int, int], size: tuple[int, int]) -> Path:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        return self.key(self.vae_hash, content, f"{frame} {size}")
+
+    def key(self, *parts: str) -> Path:
+        digest = hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()[:40]
+        return self.folder / f"{digest}.safetensors"
+
+    def keep(self, path: Path, encoded: Callable[[], dict[str, Tensor]]) -> Path:
+        if not path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_tensors(encoded(), path)
+        return path
+
+
+def tensor_shape(path: Path, name: str) -> tuple[int, ...]:
+    with safe_open(path, "pt") as file:
+        return tuple(file.get_slice(name).get_shape())
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height once EXIF orientations 5 to 8, a quarter turn, have been applied."""
+    width, height = image.size
+    return (height, width) if image.getexif().get(0x0112, 1) >= 5 else (width, height)

@@ -1,0 +1,110 @@
+"""Everything a training run can be told."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any
+
+STEPS_PER_PAIR = 100
+FEWEST_STEPS = 1500
+CHOICES = {
+    "dtype": ("auto", "bf16", "fp16", "fp32"),
+    "save_dtype": ("bf16", "fp16", "fp32"),
+    "targets": ("blocks", "attention", "all"),
+    "timesteps": ("balanced", "structure", "detail"),
+    "schedule": ("cosine", "constant", "linear"),
+    "aspect": ("bucket", "square"),
+    "checkpointing": ("auto", "on", "off"),
+}
+RANGES = {
+    "steps": (0, 1_000_000),
+    "rank": (1, 256),
+    "alpha": (0.0, 1024.0),
+    "learning_rate": (0.0, 1.0),
+    "batch_size": (1, 64),
+    "accumulate": (1, 256),
+    "save_every": (1, 1_000_000),
+    "keep": (0, 10_000),
+    "resolution": (64, 2048),
+    "reference_resolution": (0, 2048),
+    "warmup_steps": (0, 1_000_000),
+    "weight_decay": (0.0, 1.0),
+    "max_grad_norm": (0.0, 1000.0),
+    "caption_dropout": (0.0, 1.0),
+    "guidance": (0.0, 100.0),
+    "preview_steps": (0, 100),
+}
+
+
+class ConfigError(ValueError):
+    """A training setting is out of its range."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The settings of a run. `steps` 0 is auto, `alpha` 0 is the rank, `keep` 0 is all.
+
+    `resolution` is the side of the square whose area a target may have at most, in pixels;
+    `reference_resolution` the same for references, 0 for as large as the target.
+    """
+
+    steps: int = 0
+    rank: int = 16
+    alpha: float = 0.0
+    learning_rate: float = 1e-4
+    batch_size: int = 1
+    accumulate: int = 1
+    save_every: int = 250
+    keep: int = 4
+    seed: int = 0
+    dtype: str = "auto"
+    save_dtype: str = "bf16"
+    resolution: int = 512
+    reference_resolution: int = 0
+    aspect: str = "bucket"
+    targets: str = "blocks"
+    timesteps: str = "balanced"
+    schedule: str = "cosine"
+    warmup_steps: int = 50
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    caption_dropout: float = 0.05
+    guidance: float = 1.0
+    checkpointing: str = "auto"
+    preview_steps: int = 20
+
+    def __post_init__(self) -> None:
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}."
+                )
+        for name, (low, high) in RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it goes from {low} to {high}.")
+
+    def replace(self, **changes: Any) -> TrainConfig:
+        return dataclasses.replace(self, **changes)
+
+    def settled(self, pairs: int, full_model: bool) -> TrainConfig:
+        """With nothing left automatic: steps from the number of pairs, alpha from the rank.
+
+        100 steps per pair; at least 1,500 on the full FLUX.1, which fewer steps barely move.
+        """
+        steps = self.steps or max(STEPS_PER_PAIR * pairs, FEWEST_STEPS if full_model else 0)
+        return self.replace(steps=steps, alpha=self.alpha or float(self.rank))
+
+    def learning_rate_at(self, step: int) -> float:
+        """Learning rate of step 0, 1, …: linear warm-up, then the schedule, to 0 at the end."""
+        warmup = min(self.warmup_steps, self.steps // 10)
+        if step < warmup:
+            return self.learning_rate * (step + 1) / warmup
+        progress = (step - warmup) / max(1, self.steps - warmup)
+        decay = {
+            "constant": 1.0,
+            "linear": 1 - progress,
+            "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+        }
+        return self.learning_rate * decay[self.schedule]

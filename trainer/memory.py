@@ -1,0 +1,22 @@
+"""How much memory activations take, to decide about checkpointing and how much to keep free."""
+
+from __future__ import annotations
+
+# Values autograd keeps per token and hidden unit in one FLUX.1 block whose linears keep their
+# input only: normalised and modulated x (2), q, k, v before and after norm and rotation (7),
+# attention (1), the MLP before and after GELU and joined with attention (13)
+KEPT_PER_BLOCK = 23
+
+
+def activation_bytes(
+    tokens: int, hidden: int, blocks: int, itemsize: int, checkpointing: bool
+) -> int:
+    """Memory for the activations of one sample's forward and backward.
+
+    With checkpointing every block keeps its input alone, and one block at a time its inside,
+    once as values and once as gradients.
+    """
+    unit = tokens * hidden * itemsize
+    if checkpointing:
+        return unit * (blocks + 2 * KEPT_PER_BLOCK)
+    return unit * KEPT_PER_BLOCK * (blocks + 1)

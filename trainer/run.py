@@ -1,0 +1,239 @@
+"""A training run on disk: its settings, log, checkpoints and what resuming needs."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import safe_open
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .config import TrainConfig
+from .export import model_metadata, save_lora
+from .files import StorageError, save_tensors, write_atomically
+
+LONGEST_NAME = 80  # it occurs twice in a path, and Windows stops at 260 characters
+MOST_BYTES = 200  # of the 255 that Linux allows, less the step and the suffix
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+SAVE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+class RunError(ValueError):
+    """A run's name is unfit, taken or unknown."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A saved LoRA and the number of steps it was trained for."""
+
+    step: int
+    path: Path
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a run was made from; a run can only be continued with the same."""
+
+    config: TrainConfig
+    base_hash: str
+    dataset_hash: str
+
+    def differences(self, other: Identity) -> list[str]:
+        """In words, what `other` would change."""
+        ours, theirs = asdict(self.config), asdict(other.config)
+        changed = [
+            f"{name} was {ours[name]}, now {theirs[name]}"
+            for name in ours
+            if ours[name] != theirs[name]
+        ]
+        if self.base_hash != other.base_hash:
+            changed.append("another base model")
+        if self.dataset_hash != other.dataset_hash:
+            changed.append("other pairs or captions")
+        return changed
+
+
+class Run:
+    """The folders of one run under ComfyUI's output directory.
+
+    `<output>/loras/<name>/` holds the checkpoints, `<output>/kontext_runs/<name>/` the rest.
+    """
+
+    def __init__(self, name: str, output: Path) -> None:
+        self.name = checked_name(name)
+        self.output = output
+        self.folder = output / "kontext_runs" / self.name
+        self.lora_folder = output / "loras" / self.name
+        self.state_file = self.folder / "state" / "state.safetensors"
+
+    @classmethod
+    def open(cls, name: str, output: Path) -> Run:
+        """An existing run; RunError lists those that exist."""
+        run = cls(name, output)
+        if not run.exists():
+            names = sorted(path.parent.name for path in output.glob("kontext_runs/*/run.yaml"))
+            known = ", ".join(names) or "none yet"
+            raise RunError(f"There is no training run {run.name!r} in {output}. Runs: {known}.")
+        return run
+
+    @classmethod
+    def create(cls, name: str, output: Path, identity: Identity, replace: bool = False) -> Run:
+        """A new run, or the one of this name to be continued (or used, if it has finished).
+
+        Raises RunError if a run of this name was made from something else, unless `replace`.
+        """
+        run = cls(name, output)
+        if run.exists() and not replace:
+            changed = run.identity().differences(identity)
+            if changed:
+                raise RunError(
+                    f"A run named {run.name!r} exists and differs: {'; '.join(changed)}. "
+                    "Choose another name, or turn on `replace` to delete that run."
+                )
+            return run
+        run.delete()
+        try:
+            run.lora_folder.mkdir(parents=True, exist_ok=True)
+            run.state_file.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"Could not create {error.filename}: {error.strerror}. Make the output folder "
+                "writable, or start ComfyUI with another --output-directory."
+            ) from error
+        run.write_identity(identity)
+        return run
+
+    def exists(self) -> bool:
+        return (self.folder / "run.yaml").is_file()
+
+    def delete(self) -> None:
+        """Remove this run's own files: checkpoints, log, state. Other files are left alone."""
+        for checkpoint in self.checkpoints():
+            checkpoint.path.unlink()
+        for path in (self.folder / "run.yaml", self.folder / "log.jsonl", self.state_file):
+            path.unlink(missing_ok=True)
+
+    # ---- what it was made from -------------------------------------------------------------
+
+    def write_identity(self, identity: Identity) -> None:
+        content = {
+            "name": self.name,
+            "created": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "base_hash": identity.base_hash,
+            "dataset_hash": identity.dataset_hash,
+            "config": asdict(identity.config),
+        }
+        text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+        write_atomically(self.folder / "run.yaml", text.encode("utf-8"))
+
+    def identity(self) -> Identity:
+        content = yaml.safe_load((self.folder / "run.yaml").read_text(encoding="utf-8"))
+        config = TrainConfig(**content["config"])
+        return Identity(config, content["base_hash"], content["dataset_hash"])
+
+    @property
+    def config(self) -> TrainConfig:
+        return self.identity().config
+
+    # ---- checkpoints -----------------------------------------------------------------------
+
+    def checkpoints(self) -> tuple[Checkpoint, ...]:
+        """All saved LoRAs, earliest first."""
+        pattern = re.compile(re.escape(self.name) + r"_(\d{6})\.safetensors")
+        found = (
+            (pattern.fullmatch(path.name), path)
+            for path in (self.lora_folder.iterdir() if self.lora_folder.is_dir() else ())
+        )
+        return tuple(sorted((Checkpoint(int(m[1]), path) for m, path in found if m), key=step_of))
+
+    def checkpoint_at(self, step: int) -> Checkpoint:
+        """The checkpoint of this step, or the last one for 0."""
+        existing = {checkpoint.step: checkpoint for checkpoint in self.checkpoints()}
+        wanted = step or max(existing, default=0)
+        if wanted not in existing:
+            steps = ", ".join(map(str, existing)) or "none"
+            raise RunError(f"Run {self.name!r} has no checkpoint at step {step}. It has: {steps}.")
+        return existing[wanted]
+
+    @property
+    def finished(self) -> bool:
+        return any(checkpoint.step == self.config.steps for checkpoint in self.checkpoints())
+
+    def write_checkpoint(
+        self, step: int, tensors: Mapping[str, Tensor], identity: Identity
+    ) -> Checkpoint:
+        """Save the LoRA as it is after `step` steps."""
+        path = self.lora_folder / f"{self.name}_{step:06d}.safetensors"
+        config = asdict(identity.config)
+        metadata = model_metadata(
+            path.stem, tensors, config, identity.base_hash, identity.dataset_hash, step
+        )
+        dtype = SAVE_DTYPES[identity.config.save_dtype]
+        save_lora(tensors, path, identity.config.alpha, metadata, dtype=dtype)
+        return Checkpoint(step, path)
+
+    def drop_oldest(self, keep: int) -> None:
+        """Delete all but the last `keep` checkpoints; 0 keeps all."""
+        for checkpoint in self.checkpoints()[:-keep] if keep else ():
+            checkpoint.path.unlink()
+
+    # ---- state and log ---------------------------------------------------------------------
+
+    def write_state(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+        """Save what continuing from `step` needs, replacing the previous state."""
+        save_tensors(tensors, self.state_file, {"step": str(step)})
+
+    def read_state(self) -> tuple[int, dict[str, Tensor]]:
+        """The step that the saved state follows, and its tensors; 0 and nothing for a new run."""
+        if not self.state_file.exists():
+            return 0, {}
+        with safe_open(self.state_file, "pt") as file:
+            step = int(file.metadata()["step"])
+        return step, load_file(self.state_file)
+
+    def log(self, **entry: Any) -> None:
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def logged(self) -> list[dict[str, Any]]:
+        """The log's entries, one a step."""
+        path = self.folder / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines(True) if path.exists() else []
+        # a killed process may have left the last line unfinished
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def rewind_log(self, step: int) -> None:
+        """Forget the steps after `step`: they are about to be done again."""
+        kept = [json.dumps(entry) + "\n" for entry in self.logged() if entry["step"] <= step]
+        write_atomically(self.folder / "log.jsonl", "".join(kept).encode("utf-8"))
+
+
+def step_of(checkpoint: Checkpoint) -> int:
+    return checkpoint.step
+
+
+def checked_name(name: str) -> str:
+    """The name of a run, fit to be a folder's on every system."""
+    name = name.strip()
+    if not name:
+        raise RunError("Give the run a name.")
+    if UNFIT.search(name) or name.endswith(".") or RESERVED.fullmatch(name):
+        raise RunError(
+            f"{name!r} cannot be a run's name, because it names a folder: no / \\ : * ? \" < > | "
+            "and no final dot."
+        )
+    if len(name) > LONGEST_NAME or len(name.encode("utf-8")) > MOST_BYTES:
+        raise RunError(
+            f"The run's name has {len(name)} characters, too many for a file name on every "
+            f"system; {LONGEST_NAME} Latin or {MOST_BYTES // 3} Chinese ones fit: {name[:40]}…"
+        )
+    return name
