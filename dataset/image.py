@@ -1,0 +1,83 @@
+"""Opening any picture a user may have as upright sRGB."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageCms, ImageOps
+
+from .pair import DatasetError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
+
+_SRGB = ImageCms.createProfile("sRGB")
+
+
+def open_rgb(path: Path) -> Image.Image:
+    """The first frame as 8-bit RGB: upright, in sRGB, transparency over white.
+
+    Raises DatasetError naming the file if it is missing, empty or damaged.
+    """
+    return to_rgb(_decode(Path(path)))
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """A decoded picture of any mode as upright 8-bit sRGB, transparency over white."""
+    upright = _eight_bits(ImageOps.exif_transpose(image))
+    if "transparency" in upright.info or upright.mode in ("PA", "LA", "La", "RGBa"):
+        upright = upright.convert("RGBA")
+    if upright.mode == "P":
+        upright = upright.convert("RGB")
+    alpha = upright.getchannel("A") if upright.mode == "RGBA" else None
+    colour = _to_srgb(upright.convert("RGB") if alpha else upright, image.info.get("icc_profile"))
+    if alpha is None:
+        return colour
+    return Image.composite(colour, Image.new("RGB", colour.size, "white"), alpha)
+
+
+def _decode(path: Path) -> Image.Image:
+    try:
+        if path.stat().st_size == 0:
+            raise DatasetError(f"{path} is empty (0 bytes). Export it again, or remove the pair.")
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except FileNotFoundError:
+        raise DatasetError(f"{path} does not exist (any more).") from None
+    except Image.DecompressionBombError as error:
+        raise DatasetError(f"{path} is too large to open safely: {error}. Resize it.") from error
+    # Pillow's decoders report damage with whatever they stumble over.
+    except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(
+            f"{path} cannot be read as a picture ({error}). Export it again, or remove the pair."
+        ) from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit greys and floats to 8 bits; Pillow's own `convert` would clip them."""
+    if image.mode == "F":
+        values = np.asarray(image)
+        scale = 255.0 if values.max() <= 1.0 else 1.0
+    elif image.mode.startswith("I"):
+        values = np.asarray(image, np.float32)
+        scale = 1 / 257 if image.mode != "I" or values.max() > 255 else 1.0
+    else:
+        return image
+    return Image.fromarray(np.clip(np.rint(values * scale), 0, 255).astype(np.uint8))
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    if image.mode == "LAB":
+        return _transformed(image, ImageCms.createProfile("LAB"))
+    if profile and image.mode in ("RGB", "L", "CMYK"):
+        try:
+            return _transformed(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+        except (ImageCms.PyCMSError, OSError):
+            pass  # a damaged or foreign profile: the plain values, as every viewer shows them
+    return image.convert("RGB")
+
+
+def _transformed(image: Image.Image, source: "ImageCms._CmsProfileCompatible") -> Image.Image:
+    return ImageCms.buildTransform(source, _SRGB, image.mode, "RGB").apply(image)
