@@ -2,7 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-STAGES = ()
+from . import captions
+
+STAGES = (captions,)
 
 
 class KontextExtension(ComfyExtension):
