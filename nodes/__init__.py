@@ -2,9 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import captions
+from . import captions, save, train
 
-STAGES = (captions,)
+STAGES = (captions, train, save)
 
 
 class KontextExtension(ComfyExtension):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from .files import save_tensors, write_atomically
+from .files import serialised, write_atomically
 
 FORMATS = ("comfyui", "diffusers", "peft")
 
@@ -63,6 +65,35 @@ def diffusers_tensors(
     return named
 
 
+def read_lora(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], float]:
+    """`<linear>.down` and `<linear>.up` of a LoRA in kohya's or ComfyUI's names, and its alpha.
+
+    Raises ValueError for a file that is not a plain FLUX.1 LoRA.
+    """
+    tensors: dict[str, Tensor] = {}
+    alphas = set()
+    for key, down in named.items():
+        prefix = key.removesuffix(".lora_down.weight")
+        if prefix != key:
+            name = linear_name(prefix)
+            tensors[f"{name}.down"] = down
+            tensors[f"{name}.up"] = named[f"{prefix}.lora_up.weight"]
+            alphas.add(float(named.get(f"{prefix}.alpha", down.shape[0])))
+    if not tensors or len(alphas) != 1:
+        raise ValueError("This is not a FLUX.1 LoRA in kohya's or ComfyUI's names.")
+    return tensors, alphas.pop()
+
+
+def linear_name(prefix: str) -> str:
+    """ComfyUI's name of the linear that `lora_unet_…` or `diffusion_model.…` stands for."""
+    words = prefix.removeprefix("diffusion_model.").removeprefix("lora_unet_").replace(".", "_")
+    match = re.fullmatch(r"((?:double|single)_blocks)_(\d+)_(.+)", words)
+    linears = {linear.replace(".", "_"): linear for linear in (*DOUBLE, *SINGLE)}
+    if not match or match[3] not in linears:
+        raise ValueError(f"{prefix} is no linear of FLUX.1's blocks.")
+    return f"{match[1]}.{match[2]}.{linears[match[3]]}"
+
+
 def layers(tensors: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor, Tensor]]:
     for key, down in tensors.items():
         if key.endswith(".down"):
@@ -83,40 +114,54 @@ def split(name: str, up: Tensor) -> tuple[list[str], list[Tensor]]:
     return parts, list(up.split([hidden, hidden, hidden, 4 * hidden]))
 
 
-def save_lora(
-    tensors: Mapping[str, Tensor],
-    path: Path,
-    alpha: float,
+def export_lora(
+    named: Mapping[str, Tensor],
     metadata: Mapping[str, str],
-    format: str = "comfyui",
-    dtype: torch.dtype = torch.bfloat16,
+    path: Path,
+    format: str,
+    overwrite: bool = False,
 ) -> Path:
-    """Write a LoRA in one of FORMATS. `peft` makes the folder `path` without its suffix."""
-    if format == "peft":
-        return save_peft(tensors, path.with_suffix(""), alpha, dtype)
-    named = {"comfyui": comfyui_tensors, "diffusers": diffusers_tensors}[format]
-    save_tensors(named(tensors, alpha, dtype), path, metadata)
+    """Write a LoRA, given in kohya's or ComfyUI's names, in one of FORMATS; returns where it is.
+
+    `peft` makes a folder: `path` without its suffix. Raises FileExistsError rather than replace
+    another LoRA, unless `overwrite`.
+    """
+    tensors, alpha = read_lora(named)
+    dtype = next(iter(tensors.values())).dtype
+    if format == "comfyui":
+        content = serialised(comfyui_tensors(tensors, alpha, dtype), metadata)
+        return write_lora(path, content, overwrite)
+    if format == "diffusers":
+        content = serialised(diffusers_tensors(tensors, alpha, dtype), metadata)
+        return write_lora(path, content, overwrite)
+    folder = path.with_suffix("")
+    renamed = diffusers_tensors(tensors, alpha, dtype, prefix="base_model.model")
+    content = serialised(renamed, {"format": "pt"})
+    write_lora(folder / "adapter_model.safetensors", content, overwrite)
+    config = json.dumps(peft_config(renamed), indent=2, default=sorted)
+    write_atomically(folder / "adapter_config.json", config.encode("utf-8"))
+    return folder
+
+
+def write_lora(path: Path, content: bytes, overwrite: bool) -> Path:
+    if path.exists() and not overwrite and path.read_bytes() != content:
+        raise FileExistsError(
+            f"{path} exists and is another LoRA. Choose another name, or turn on `overwrite`."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
     return path
 
 
-def save_peft(
-    tensors: Mapping[str, Tensor], folder: Path, alpha: float, dtype: torch.dtype
-) -> Path:
-    """Write adapter_model.safetensors and adapter_config.json for diffusers' transformer."""
+def peft_config(named: Mapping[str, Tensor]) -> dict[str, Any]:
+    """PEFT's own LoraConfig for tensors named as PEFT names them."""
     from peft import LoraConfig
 
-    named = diffusers_tensors(tensors, alpha, dtype, prefix="base_model.model")
-    modules = {
-        key.split(".", 2)[2].removesuffix(".lora_A.weight") for key in named if "lora_A" in key
-    }
-    rank = next(iter(tensors.values())).shape[0]
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=sorted(modules))
-    content = {**config.to_dict(), "target_modules": sorted(modules)}
-    folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(named, folder / "adapter_model.safetensors", {"format": "pt"})
-    text = json.dumps(content, indent=2, default=str)
-    write_atomically(folder / "adapter_config.json", text.encode("utf-8"))
-    return folder
+    suffix = ".lora_A.weight"
+    downs = [key for key in named if key.endswith(suffix)]
+    modules = [key.removeprefix("base_model.model.").removesuffix(suffix) for key in downs]
+    rank = named[downs[0]].shape[0]
+    return LoraConfig(r=rank, lora_alpha=rank, target_modules=modules).to_dict()
 
 
 def model_metadata(

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from .config import TrainConfig
-from .export import model_metadata, save_lora
+from .export import comfyui_tensors, model_metadata
 from .files import StorageError, save_tensors, write_atomically
 
 LONGEST_NAME = 80  # it occurs twice in a path, and Windows stops at 260 characters
@@ -37,6 +37,10 @@ class Checkpoint:
 
     step: int
     path: Path
+
+    def metadata(self) -> dict[str, str]:
+        with safe_open(self.path, "pt") as file:
+            return file.metadata() or {}
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,19 @@ class Run:
         self.lora_folder = output / "loras" / self.name
         self.state_file = self.folder / "state" / "state.safetensors"
 
+    @staticmethod
+    def names(output: Path) -> list[str]:
+        """Names of all runs, the latest first."""
+        found = output.glob("kontext_runs/*/run.yaml")
+        newest = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+        return [path.parent.name for path in newest]
+
     @classmethod
     def open(cls, name: str, output: Path) -> Run:
         """An existing run; RunError lists those that exist."""
         run = cls(name, output)
         if not run.exists():
-            names = sorted(path.parent.name for path in output.glob("kontext_runs/*/run.yaml"))
-            known = ", ".join(names) or "none yet"
+            known = ", ".join(cls.names(output)) or "none yet"
             raise RunError(f"There is no training run {run.name!r} in {output}. Runs: {known}.")
         return run
 
@@ -178,7 +188,7 @@ class Run:
             path.stem, tensors, config, identity.base_hash, identity.dataset_hash, step
         )
         dtype = SAVE_DTYPES[identity.config.save_dtype]
-        save_lora(tensors, path, identity.config.alpha, metadata, dtype=dtype)
+        save_tensors(comfyui_tensors(tensors, identity.config.alpha, dtype), path, metadata)
         return Checkpoint(step, path)
 
     def drop_oldest(self, keep: int) -> None:

@@ -1,0 +1,75 @@
+"""Save a trained LoRA under a name and in a format of the user's choice."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..trainer import host
+from ..trainer.export import FORMATS, export_lora
+from ..trainer.run import checked_name
+from .sockets import RunSocket
+from .train import output_folder
+
+
+class SaveCheckpoint(io.ComfyNode):
+    """Save one checkpoint of a run, or a LoRA from another node."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextSaveCheckpoint",
+            display_name="Save Kontext LoRA",
+            category="training/kontext",
+            description="Writes a LoRA into output/loras, where every LoRA loader finds it.",
+            search_aliases=["save lora", "export lora", "diffusers", "peft"],
+            inputs=[
+                RunSocket.Input("run", optional=True, tooltip="The run to take a checkpoint of."),
+                io.Int.Input(
+                    "step",
+                    default=0,
+                    min=0,
+                    max=1_000_000,
+                    tooltip="Which checkpoint of the run; 0 = the last.",
+                ),
+                io.String.Input(
+                    "name",
+                    default="",
+                    tooltip="File name in output/loras; empty = the run's name and the step.",
+                ),
+                io.Combo.Input(
+                    "format",
+                    options=list(FORMATS),
+                    default="comfyui",
+                    tooltip=(
+                        "comfyui: for ComfyUI, Forge, SwarmUI and most others. diffusers: for its "
+                        "pipelines. peft: a folder with adapter_config.json."
+                    ),
+                ),
+                io.LoraModel.Input(
+                    "lora", optional=True, tooltip="A LoRA from another node, instead of a run."
+                ),
+                io.Boolean.Input(
+                    "overwrite",
+                    default=False,
+                    optional=True,
+                    tooltip="Replace another LoRA of this name.",
+                ),
+            ],
+            outputs=[io.String.Output(display_name="path")],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(cls, step, name, format, run=None, lora=None, overwrite=False) -> io.NodeOutput:
+        if (run is None) == (lora is None):
+            raise ValueError("Connect either a run or a LoRA, one of the two.")
+        metadata: dict[str, str] = {}
+        if run is not None:
+            checkpoint = run.checkpoint_at(step)
+            lora, metadata = host.load_lora_file(checkpoint.path), checkpoint.metadata()
+            name = name or checkpoint.path.stem
+        path = output_folder() / "loras" / f"{checked_name(name)}.safetensors"
+        return io.NodeOutput(str(export_lora(lora, metadata, path, format, overwrite)))
+
+
+NODES = [SaveCheckpoint]

@@ -1,0 +1,257 @@
+"""Train: the settings, the training itself, and opening a run again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io, ui
+
+from ..evaluation.loss_plot import draw_loss
+from ..trainer import host
+from ..trainer.config import CHOICES, RANGES, TrainConfig
+from ..trainer.flow import TIMESTEPS
+from ..trainer.loop import train
+from ..trainer.pixels import tensor_of
+from ..trainer.run import Run, RunError, checked_name
+from .sockets import Pairs, RunSocket, Settings
+
+DEFAULTS = TrainConfig()
+
+
+def output_folder() -> Path:
+    return Path(folder_paths.get_output_directory())
+
+
+def number(name: str, tooltip: str, **options) -> io.Input:
+    """An input for one of TrainConfig's numbers, with the range that TrainConfig allows."""
+    low, high = RANGES[name]
+    kind = io.Float.Input if isinstance(getattr(DEFAULTS, name), float) else io.Int.Input
+    return kind(
+        name, default=getattr(DEFAULTS, name), min=low, max=high, tooltip=tooltip, **options
+    )
+
+
+def choice(name: str, tooltip: str) -> io.Input:
+    return io.Combo.Input(
+        name, options=list(CHOICES[name]), default=getattr(DEFAULTS, name), tooltip=tooltip
+    )
+
+
+class TrainingSettings(io.ComfyNode):
+    """Everything that is not in the train node's short list."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        presets = " ".join(f"{name}: {meaning}" for name, meaning in TIMESTEPS.items())
+        return io.Schema(
+            node_id="KontextTrainingSettings",
+            display_name="Kontext Training Settings",
+            category="training/kontext",
+            description="The finer settings of a training run. Without this node the defaults hold.",
+            search_aliases=["lora settings", "alpha", "resolution", "batch size", "timesteps"],
+            inputs=[
+                number(
+                    "resolution",
+                    "Side of the square whose area a target may have: 512, 768 or 1024. Pictures "
+                    "keep their shape and are never enlarged.",
+                    step=16,
+                ),
+                number(
+                    "reference_resolution",
+                    "The same for the control picture; 0 = as the target. Half of it makes a step "
+                    "at 1024 almost twice as fast.",
+                    step=16,
+                ),
+                choice(
+                    "aspect",
+                    "bucket: each pair keeps its own shape. square: the middle of every picture.",
+                ),
+                number(
+                    "batch_size", "Pairs per step. 1 is right for most; more needs more memory."
+                ),
+                number("accumulate", "Batches whose gradients are gathered for one step."),
+                number(
+                    "alpha",
+                    "Strength of the LoRA relative to its rank; 0 = equal to the rank.",
+                    step=0.5,
+                ),
+                choice(
+                    "targets",
+                    "Layers to train. blocks: attention and MLP of every block. attention: without "
+                    "the MLPs. all: with the modulation too.",
+                ),
+                choice("timesteps", f"How noisy the training pictures are. {presets}"),
+                choice("schedule", "How the learning rate falls after the warm-up."),
+                number(
+                    "warmup_steps", "Steps over which the learning rate rises; a tenth at most."
+                ),
+                number("weight_decay", "AdamW's pull of the LoRA towards zero.", step=0.001),
+                number(
+                    "max_grad_norm", "Longer gradients are shortened to this; 0 = never.", step=0.1
+                ),
+                number(
+                    "caption_dropout",
+                    "Share of steps that see no caption, so that the edit also works without.",
+                    step=0.01,
+                ),
+                number("guidance", "Guidance that the model is told in training.", step=0.1),
+                choice(
+                    "dtype",
+                    "Precision of the computation; auto = the one ComfyUI samples in. The LoRA "
+                    "itself is always trained in fp32.",
+                ),
+                choice("save_dtype", "Precision of the saved LoRA. bf16 is half as large as fp32."),
+                choice(
+                    "checkpointing",
+                    "Compute activations twice instead of keeping them: a third slower, much less "
+                    "memory. auto = only where they don't fit.",
+                ),
+                number(
+                    "preview_steps",
+                    "Sampling steps of the preview made at every checkpoint; 0 = no preview.",
+                ),
+            ],
+            outputs=[Settings.Output(display_name="settings")],
+        )
+
+    @classmethod
+    def execute(cls, **settings) -> io.NodeOutput:
+        return io.NodeOutput(TrainConfig(**settings))
+
+
+class TrainLora(io.ComfyNode):
+    """Train a Kontext LoRA on the loaded Flux weights."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextTrainLora",
+            display_name="Train Kontext LoRA",
+            category="training/kontext",
+            description=(
+                "Learns an edit from before/after pairs, on the FLUX.1-Kontext that is already "
+                "loaded. Saves checkpoints into the LoRA folder as it goes. Cancel keeps what is "
+                "done; running again with the same name continues."
+            ),
+            search_aliases=["lora training", "kontext trainer", "flux lora", "finetune", "alchemy"],
+            inputs=[
+                io.Model.Input("model", tooltip="FLUX.1-Kontext. Used in place, left unchanged."),
+                io.Clip.Input("clip", tooltip="clip_l and t5xxl, loaded with DualCLIPLoader."),
+                io.Vae.Input("vae", tooltip="FLUX.1's VAE, ae.safetensors."),
+                Pairs.Input("pairs", tooltip="The pairs to learn from, with their captions."),
+                io.String.Input(
+                    "name",
+                    default="my_edit",
+                    tooltip="Name of the run and of its LoRA files in output/loras.",
+                ),
+                number(
+                    "steps",
+                    "0 = automatic: 100 per pair, and at least 1,500 on the full model.",
+                ),
+                number("rank", "Size of the LoRA. 8 for styles, 16 to 64 for fine retouching."),
+                number(
+                    "learning_rate",
+                    "1e-4 suits most edits. Halve it when the loss oscillates.",
+                    step=1e-6,
+                ),
+                number("save_every", "Steps between two checkpoints."),
+                number("keep", "How many checkpoints to keep, the latest ones; 0 = all."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**53 - 1,
+                    control_after_generate=False,
+                    tooltip="Same seed, same pairs, same machine: the same LoRA.",
+                ),
+                Settings.Input(
+                    "settings", optional=True, tooltip="From Kontext Training Settings."
+                ),
+                io.Boolean.Input(
+                    "replace",
+                    default=False,
+                    optional=True,
+                    tooltip="Delete a run of this name that was made from something else.",
+                ),
+            ],
+            outputs=[
+                RunSocket.Output(display_name="run"),
+                io.LoraModel.Output(display_name="lora"),
+                io.LossMap.Output(display_name="loss_map"),
+                io.Image.Output(display_name="loss_plot"),
+            ],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str | None) -> bool | str:
+        try:
+            return bool(name is None or checked_name(name))
+        except RunError as error:
+            return str(error)
+
+    @classmethod
+    def execute(
+        cls, model, clip, vae, pairs, name, settings=None, replace=False, **short_list
+    ) -> io.NodeOutput:
+        run = train(
+            host.Base(model, clip, vae),
+            pairs,
+            (settings or DEFAULTS).replace(**short_list),
+            name,
+            output_folder(),
+            Path(folder_paths.get_temp_directory()) / "kontext_cache",
+            replace,
+            node_id=cls.hidden.unique_id,
+        )
+        log = run.logged()
+        steps = [checkpoint.step for checkpoint in run.checkpoints()]
+        plot = draw_loss(log, steps, f"{run.name}: {run.config.steps} steps")
+        plot.save(run.folder / "loss.png")
+        lora = host.load_lora_file(run.checkpoints()[-1].path)
+        losses = {"loss": [entry["loss"] for entry in log]}
+        image = tensor_of(plot)
+        return io.NodeOutput(run, lora, losses, image, ui=ui.PreviewImage(image, cls=cls))
+
+
+class OpenRun(io.ComfyNode):
+    """Open a finished or cancelled training run."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextOpenRun",
+            display_name="Open Training Run",
+            category="training/kontext",
+            description="A training run made earlier, to compare, score or save its checkpoints.",
+            search_aliases=["load run", "training run", "resume", "checkpoints"],
+            inputs=[
+                io.Combo.Input(
+                    "name",
+                    options=Run.names(output_folder()) or [""],
+                    tooltip="One of the runs in output/kontext_runs.",
+                )
+            ],
+            outputs=[RunSocket.Output(display_name="run")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str | None) -> bool | str:
+        try:
+            return bool(name is None or Run.open(name, output_folder()))
+        except RunError as error:
+            return str(error)
+
+    @classmethod
+    def fingerprint_inputs(cls, name: str) -> list[tuple[str, int]]:
+        checkpoints = Run.open(name, output_folder()).checkpoints()
+        return [(each.path.name, each.path.stat().st_mtime_ns) for each in checkpoints]
+
+    @classmethod
+    def execute(cls, name: str) -> io.NodeOutput:
+        return io.NodeOutput(Run.open(name, output_folder()))
+
+
+NODES = [TrainingSettings, TrainLora, OpenRun]

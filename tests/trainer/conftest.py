@@ -1,0 +1,91 @@
+"""A tiny genuine Flux with random weights, its VAE and CLIP, and pairs of pictures on disk."""
+
+from pathlib import Path
+
+import comfy.ldm.flux.model
+import comfy.ops
+import comfy.sd
+import comfy.taesd.taesd
+import numpy as np
+import pytest
+import torch
+from kontext.dataset.pair import Pair, PairedDataset
+from kontext.nodes.demo_model import T5, load_text_encoder
+from kontext.trainer import host
+from PIL import Image
+
+SHAPE = dict(
+    in_channels=16, out_channels=16, vec_in_dim=32, context_in_dim=T5["d_model"], hidden_size=128,
+    mlp_ratio=4.0, num_heads=1, depth=2, depth_single_blocks=2, axes_dim=[16, 56, 56], theta=10000,
+    patch_size=2, qkv_bias=True, guidance_embed=True, txt_ids_dims=[],
+)  # fmt: skip
+
+
+def random_weights(module: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    weights = {}
+    for name, tensor in module.state_dict().items():
+        spread = tensor[0].numel() ** -0.5 if tensor.ndim > 1 else 0.1
+        weights[name] = torch.randn(tensor.shape, generator=generator) * spread
+        if "norm" in name:
+            weights[name] += 1
+    return weights
+
+
+def flux_weights(seed: int = 0, **shape) -> dict[str, torch.Tensor]:
+    plain = comfy.ops.disable_weight_init
+    module = comfy.ldm.flux.model.Flux(
+        **{**SHAPE, **shape}, dtype=torch.float32, device="cpu", operations=plain
+    )
+    return random_weights(module, seed)
+
+
+def load_flux(weights: dict[str, torch.Tensor], **options) -> host.Model:
+    """As a loader node loads it: under inference mode, so that the weights are inference tensors."""
+    with torch.inference_mode():
+        copies = {name: tensor.clone() for name, tensor in weights.items()}
+        return comfy.sd.load_diffusion_model_state_dict(copies, model_options=options)
+
+
+@pytest.fixture(scope="session")
+def weights() -> dict[str, torch.Tensor]:
+    return flux_weights()
+
+
+@pytest.fixture(scope="session")
+def clip():
+    return load_text_encoder()
+
+
+@pytest.fixture(scope="session")
+def vae():
+    module = comfy.taesd.taesd.TAESD(latent_channels=16)
+    weights = random_weights(module, 1)
+    weights["vae_scale"], weights["vae_shift"] = torch.tensor(0.3611), torch.tensor(0.1159)
+    return comfy.sd.VAE(sd=weights)
+
+
+@pytest.fixture
+def base(weights, clip, vae) -> host.Base:
+    return host.Base(load_flux(weights), clip, vae)
+
+
+def write_pairs(folder: Path, count: int, size: tuple[int, int] = (64, 64)) -> PairedDataset:
+    """Smooth random pictures; the edit swaps red and blue."""
+    random = np.random.default_rng(0)
+    pairs = []
+    for side in ("control", "target"):
+        (folder / side).mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        coarse = Image.fromarray(random.integers(0, 255, (4, 4, 3), dtype=np.uint8))
+        picture = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC))
+        paths = [folder / side / f"{number:03}.png" for side in ("control", "target")]
+        for path, pixels in zip(paths, (picture, picture[..., ::-1]), strict=True):
+            Image.fromarray(np.ascontiguousarray(pixels)).save(path)
+        pairs.append(Pair(f"{number:03}", (paths[0],), paths[1], f"swap the colours, {number}"))
+    return PairedDataset(tuple(pairs))
+
+
+@pytest.fixture
+def pairs(tmp_path) -> PairedDataset:
+    return write_pairs(tmp_path / "pairs", 4)
