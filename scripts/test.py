@@ -64,7 +64,7 @@ def type_check(python: Path) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except hosts.SetupError as error:
+    except hosts.Failure as error:
         sys.exit(f"\n{error}")
     except KeyboardInterrupt:
         sys.exit(130)

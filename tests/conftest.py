@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -43,6 +44,12 @@ boot_comfyui()
 import_pack()
 
 
+def pytest_terminal_summary(terminalreporter) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    if any("browser: " in str(report.longrepr) for report in skipped):
+        terminalreporter.section("BROWSER TESTS WERE NOT RUN: no Chromium, Chrome or Edge found")
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:  # noqa: F821
     """The real ComfyUI server with the pack in it, on the CPU, started once for all tests."""
@@ -52,3 +59,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:  # n
     here = host.Host(COMFYUI, Path(sys.executable), gpu=False)
     with Server(here, tmp_path_factory.mktemp("comfyui")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def examples(server) -> Path:
+    """The shipped example pictures in the server's input folder, where the shipped graphs look."""
+    folder = server.base / "input" / "kontext_examples"
+    shutil.copytree(ROOT / "examples", folder)
+    return folder

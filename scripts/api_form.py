@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-SILENT = {"Note", "MarkdownNote", "Reroute", "PrimitiveNode"}
-MUTED, BYPASSED = 2, 4
+NOTES = {"Note", "MarkdownNote"}
+UPLOAD_BUTTON = "IMAGEUPLOAD"
 AFTER_GENERATE = {"fixed", "increment", "decrement", "randomize"}
 
 
 def api_form(workflow: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """The queue's form of a saved graph, as the page's own `graphToPrompt` makes it.
 
-    Covers what the shipped graphs use: no subgraphs, no bypassed nodes, no reroutes.
+    Covers what the shipped graphs use: nothing muted or bypassed, no subgraphs, no reroutes.
     """
     origins = {link[0]: (str(link[1]), link[2]) for link in workflow["links"]}
     prompt = {}
     for node in workflow["nodes"]:
-        if node["type"] in SILENT or node.get("mode", 0) in (MUTED, BYPASSED):
+        if node["type"] in NOTES:
             continue
         inputs = _widget_values(node)
         for slot in node.get("inputs", []):
@@ -32,11 +32,14 @@ def api_form(workflow: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _widget_values(node: dict[str, Any]) -> dict[str, Any]:
-    names = [slot["widget"]["name"] for slot in node.get("inputs", []) if "widget" in slot]
+    widgets = [slot for slot in node.get("inputs", []) if "widget" in slot]
     values = list(node.get("widgets_values") or [])
     paired: dict[str, Any] = {}
-    for name in names:
-        paired[name] = values.pop(0)
+    for slot in widgets:
+        name, value = slot["widget"]["name"], values.pop(0)
+        if slot["type"] == UPLOAD_BUTTON:
+            continue
+        paired[name] = value
         # A seed is followed by a choice that only the page knows.
         if "seed" in name and values and values[0] in AFTER_GENERATE:
             values.pop(0)

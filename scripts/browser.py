@@ -1,0 +1,83 @@
+"""ComfyUI's page in a headless browser. Runs under ComfyUI's Python (needs playwright)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+COMMANDS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "msedge")
+PLACES = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Microsoft Edge.app/Contents/MacOS/Microsoft Edge",
+    r"%ProgramFiles%\Google\Chrome\Application\chrome.exe",
+    r"%ProgramFiles(x86)%\Microsoft\Edge\Application\msedge.exe",
+    r"%ProgramFiles%\Microsoft\Edge\Application\msedge.exe",
+)
+FLAGS = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+)  # fmt: skip
+
+
+def find_browser() -> str | None:
+    """An installed Chromium, Chrome or Edge."""
+    on_path = [shutil.which(command) for command in COMMANDS]
+    elsewhere = [os.path.expandvars(place) for place in PLACES]
+    return next((p for p in (*on_path, *elsewhere) if p and Path(p).exists()), None)
+
+
+class Page:
+    """The page with a graph on it."""
+
+    def __init__(self, page: Any) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", self._note)
+
+    def _note(self, message: Any) -> None:
+        if message.type == "error":
+            place = message.location.get("url", "")
+            self.errors.append(f"{message.text} {place}".replace(self.page.url, "/"))
+
+    def open_graph(self, workflow: dict[str, Any]) -> None:
+        """What dragging the file onto the page does."""
+        self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
+        self.page.wait_for_timeout(1500)
+
+    def red_nodes(self) -> list[str]:
+        """Nodes of an unknown type, and those the page marks as faulty."""
+        return self.page.evaluate(
+            """() => app.graph.nodes
+                .filter(n => n.has_errors || !(n.type in LiteGraph.registered_node_types)
+                    && !["Note", "MarkdownNote", "Reroute", "PrimitiveNode"].includes(n.type))
+                .map(n => n.type)"""
+        )
+
+    def api_form(self) -> dict[str, Any]:
+        """The page's own conversion of the open graph to what the queue takes."""
+        return self.page.evaluate("async () => (await app.graphToPrompt()).output")
+
+
+@contextmanager
+def front_end(url: str, width: int = 1600, height: int = 900) -> Iterator[Page]:
+    """Open ComfyUI's page and wait until its graph is there."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_browser(), args=list(FLAGS))
+        try:
+            page = browser.new_page(viewport={"width": width, "height": height})
+            opened = Page(page)
+            page.goto(url)
+            page.wait_for_function("window.app && window.app.graph", timeout=60_000)
+            page.wait_for_timeout(3000)
+            page.keyboard.press("Escape")  # a first visit opens the template browser
+            page.wait_for_timeout(500)
+            yield opened
+        finally:
+            browser.close()

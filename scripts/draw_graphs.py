@@ -1,0 +1,79 @@
+"""Write `workflows/*.json` and their pictures, by building each graph in ComfyUI's own page.
+
+    .host/venv/bin/python scripts/draw_graphs.py [name …]
+
+Needs an installed Chromium and what `scripts/test.py` sets up. A graph is a row of titled groups, a
+group a column of nodes; places and sizes follow from that. Each graph is run before its picture is
+taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import host as hosts
+from browser import Page, front_end
+from driver import Server
+from shipped_graphs import GRAPHS, Group
+
+WORKFLOWS = hosts.ROOT / "workflows"
+PAGE_SIDE = Path(__file__).with_suffix(".js")
+
+
+def draw(page: Page, groups: tuple[Group, ...]) -> dict[str, Any]:
+    """Build the graph in the page and return what the page would save."""
+    page.page.evaluate("groups => build(groups)", [asdict(group) for group in groups])
+    page.page.wait_for_timeout(500)
+    workflow = page.page.evaluate("() => app.graph.serialize()")
+    workflow["id"] = "00000000-0000-0000-0000-000000000000"
+    return without_nulls(workflow)
+
+
+def photograph(page: Page, path: Path) -> None:
+    """Run the open graph and save its picture, results included."""
+    page.page.evaluate("() => app.queuePrompt(0)")
+    page.page.wait_for_timeout(1000)
+    page.page.wait_for_function(
+        """async () => { const queue = await (await fetch("/queue")).json();
+            return !queue.queue_running.length && !queue.queue_pending.length; }""",
+        timeout=1_800_000,
+    )
+    page.page.wait_for_timeout(3000)
+    clip = page.page.evaluate("() => frame()")
+    page.page.wait_for_timeout(1500)
+    page.page.screenshot(path=path, type="jpeg", quality=85, clip=clip)
+
+
+def without_nulls(value: Any) -> Any:
+    """Drop the keys that the page writes without a value; links keep their nulls."""
+    if isinstance(value, dict):
+        kept = {k: without_nulls(v) for k, v in value.items() if v is not None or k == "link"}
+        return {k: v for k, v in kept.items() if k != "localized_name"}
+    if isinstance(value, list):
+        return [without_nulls(v) for v in value]
+    return value
+
+
+def main() -> None:
+    host = hosts.find_or_set_up(os.environ.get("COMFYUI_PATH"), None, tests=True)
+    with tempfile.TemporaryDirectory() as base, Server(host, Path(base)) as server:
+        shutil.copytree(hosts.ROOT / "examples", Path(base) / "input" / "kontext_examples")
+        for name in sys.argv[1:] or GRAPHS:
+            with front_end(server.url, 3000, 1600) as page:
+                page.page.add_script_tag(path=PAGE_SIDE)
+                workflow = draw(page, GRAPHS[name])
+                text = json.dumps(workflow, indent=1, ensure_ascii=False)
+                (WORKFLOWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+                photograph(page, WORKFLOWS / f"{name}.jpg")
+                print(name, *(e for e in page.errors), sep="\n  ", flush=True)
+
+
+if __name__ == "__main__":
+    main()

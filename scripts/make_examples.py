@@ -1,0 +1,94 @@
+"""Make `examples/`: photographs, and the same photographs as faded, scratched prints.
+
+    python scripts/make_examples.py
+
+The photographs ship with scikit-image and matplotlib: astronaut (NASA, public domain), rocket
+(SpaceX, CC0), chelsea and coffee (CC0), motorcycle (Middlebury stereo set, CC0), Grace Hopper (US
+Navy, public domain).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+SIZE = 256
+PAIRS = {"astronaut": 7, "chelsea": 6, "rocket": 5, "motorcycle": 6}
+UNSEEN = {"coffee": 2, "hopper": 2}  # never among the pairs
+
+
+def main() -> None:
+    rng = np.random.default_rng(7)
+    photographs = load_photographs()
+    for name, count in PAIRS.items():
+        for number, after in enumerate(crops(photographs[name], count, rng), 1):
+            save(age(after, rng), f"before/{name}_{number}.jpg")
+            save(after, f"after/{name}_{number}.jpg")
+    for name, count in UNSEEN.items():
+        for number, after in enumerate(crops(photographs[name], count, rng), 1):
+            save(age(after, rng), f"unseen/{name}_{number}.jpg")
+
+
+def load_photographs() -> dict[str, Image.Image]:
+    import matplotlib.cbook
+    from skimage import data
+
+    names = ("astronaut", "chelsea", "rocket", "coffee")
+    photographs = {name: Image.fromarray(getattr(data, name)()) for name in names}
+    photographs["motorcycle"] = Image.fromarray(data.stereo_motorcycle()[0])
+    with matplotlib.cbook.get_sample_data("grace_hopper.jpg") as file:
+        photographs["hopper"] = Image.open(file).convert("RGB")
+    return photographs
+
+
+def crops(photograph: Image.Image, count: int, rng: np.random.Generator) -> list[Image.Image]:
+    """The largest centred square, then smaller squares placed at random, some mirrored."""
+    width, height = photograph.size
+    found = []
+    for number in range(count):
+        scale, x, y = (1, 0.5, 0.5) if number == 0 else (rng.uniform(0.55, 0.95), *rng.random(2))
+        side = int(min(width, height) * scale)
+        left, top = int((width - side) * x), int((height - side) * y)
+        crop = photograph.crop((left, top, left + side, top + side))
+        if number and rng.random() < 0.5:
+            crop = crop.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        found.append(crop.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+    return found
+
+
+def age(photograph: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """A print after decades: blacks lifted, colours faded and yellowed, scratches and dust."""
+    pixels = np.asarray(photograph, np.float32) / 255
+    grey = pixels.mean(axis=2, keepdims=True)
+    faded = (grey + 0.55 * (pixels - grey)) * 0.6 + 0.28
+    print_ = Image.fromarray((faded * (1.08, 0.98, 0.74) * 255).clip(0, 255).astype(np.uint8))
+
+    damage = Image.new("L", (SIZE * 2, SIZE * 2))
+    pen = ImageDraw.Draw(damage)
+    for _ in range(rng.integers(3, 7)):
+        start = rng.random(2) * SIZE * 2
+        angle, bend, length = rng.normal(1.4, 0.35), rng.normal(0, 0.0015), rng.uniform(150, 450)
+        steps = np.linspace(0, length, 12)
+        points = [
+            (start[0] + s * np.cos(angle + bend * s), start[1] + s * np.sin(angle + bend * s))
+            for s in steps - length / 2
+        ]
+        pen.line(points, fill=int(rng.integers(150, 230)), width=int(rng.integers(2, 5)))
+    for x, y, radius in rng.random((rng.integers(8, 16), 3)) * (SIZE * 2, SIZE * 2, 5):
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=200)
+    damage = damage.filter(ImageFilter.GaussianBlur(1)).resize((SIZE, SIZE))
+    print_.paste((250, 244, 225), mask=damage)
+    return print_
+
+
+def save(image: Image.Image, name: str) -> None:
+    path = EXAMPLES / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, quality=90)
+
+
+if __name__ == "__main__":
+    main()

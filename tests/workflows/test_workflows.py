@@ -1,0 +1,62 @@
+"""Every shipped graph opens in the real front end and runs through the real server."""
+
+import json
+from pathlib import Path
+
+import api_form
+import browser
+import pytest
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+# The one that trains the LoRA others apply goes first.
+FIRST = "train_kontext_lora"
+GRAPHS = sorted(WORKFLOWS.glob("*.json"), key=lambda path: (path.stem != FIRST, path))
+
+# Smaller numbers for the run through the server: graph, node type, input.
+FAST = {
+    "train_kontext_lora": {
+        "KontextTrainLora": {"steps": 8, "save_every": 4},
+        "KontextCompareCheckpoints": {"sampling_steps": 2},
+    },
+}
+
+needs_browser = pytest.mark.skipif(
+    browser.find_browser() is None, reason="browser: no Chromium, Chrome or Edge found"
+)
+each_graph = pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
+
+
+def saved(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def bare_errors(server) -> set[str]:
+    """What the page complains about before any graph is opened."""
+    with browser.front_end(server.url) as page:
+        return set(page.errors)
+
+
+@each_graph
+def test_runs_through_the_server(path, server, examples):
+    prompt = api_form.api_form(saved(path))
+    api_form.substitute(prompt, FAST.get(path.stem, {}))
+    assert server.run(prompt)["status"]["status_str"] == "success"
+
+
+@needs_browser
+@each_graph
+def test_opens_in_the_front_end(path, server, examples, bare_errors):
+    with browser.front_end(server.url) as page:
+        page.open_graph(saved(path))
+        assert page.red_nodes() == []
+        assert set(page.errors) <= bare_errors
+        assert page.api_form() == api_form.api_form(saved(path))
+
+
+@each_graph
+def test_has_a_picture_for_the_template_browser(path):
+    from PIL import Image
+
+    width, height = Image.open(path.with_suffix(".jpg")).size
+    assert width >= 600 and height >= 300
