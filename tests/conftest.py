@@ -17,6 +17,8 @@ COMFYUI = Path(os.environ.get("COMFYUI_PATH", ROOT / ".host" / "ComfyUI"))
 
 def boot_comfyui() -> None:
     """Import ComfyUI in this process, with its folders in a temporary place."""
+    if not (COMFYUI / "main.py").exists():
+        pytest.exit(f"No ComfyUI in {COMFYUI}: run scripts/test.py, or set COMFYUI_PATH.", 4)
     base = Path(tempfile.mkdtemp(prefix="kontext-tests-"))
     for folder in ("models", "input", "output", "temp", "user", "custom_nodes"):
         (base / folder).mkdir()

@@ -15,6 +15,26 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
+def run(server):
+    """A function: run a graph, every widget that it leaves out at its default."""
+    nodes = server.get("/object_info")
+
+    def run_graph(graph: Graph, watch=lambda event: None) -> dict[str, Any]:
+        full = {}
+        for key, each in graph.items():
+            widgets = nodes[each["class_type"]]["input"].get("required", {})
+            defaults = {n: spec[1]["default"] for n, spec in widgets.items() if has_default(spec)}
+            full[key] = {**each, "inputs": defaults | each["inputs"]}
+        return server.run(full, watch)
+
+    return run_graph
+
+
+def has_default(spec: list[Any]) -> bool:
+    return len(spec) > 1 and "default" in spec[1]
+
+
+@pytest.fixture
 def pair_folder(tmp_path: Path) -> Path:
     """Three pairs of 64-pixel pictures, before/ and after/, the after inverted."""
     random = np.random.default_rng(0)
@@ -46,7 +66,7 @@ def train(load_pairs: dict[str, Any]):
         return {
             "model": node("KontextDemoModel"),
             "pairs": load_pairs,
-            "quick": node("KontextTrainingSettings", **quick_settings()),
+            "quick": node("KontextTrainingSettings", preview_steps=0),
             "train": node(
                 "KontextTrainLora",
                 model=["model", 0],
@@ -60,14 +80,6 @@ def train(load_pairs: dict[str, Any]):
         }
 
     return graph
-
-
-def quick_settings() -> dict[str, Any]:
-    """Every default, without the preview that each checkpoint would sample."""
-    from kontext.nodes.train import TrainingSettings
-
-    inputs = TrainingSettings.define_schema().inputs
-    return {each.id: each.default for each in inputs} | {"preview_steps": 0}
 
 
 @pytest.fixture

@@ -3,7 +3,9 @@
 import json
 import re
 
+import driver
 import numpy as np
+import pytest
 from PIL import Image
 from safetensors import safe_open
 
@@ -22,9 +24,9 @@ def steps_logged(server, name) -> int:
     return [json.loads(line)["step"] for line in log.read_text("utf-8").splitlines()][-1]
 
 
-def test_progress_shows_step_loss_and_time_left(server, train):
+def test_progress_shows_step_loss_and_time_left(run, train):
     events = []
-    server.run(train("progress"), events.append)
+    run(train("progress"), events.append)
 
     texts = [event.content["text"] for event in events if event.kind == "text"]
     assert any(re.search(r"step \d+/6 · loss \d\.\d+ · .* left", text) for text in texts), texts
@@ -34,15 +36,15 @@ def test_progress_shows_step_loss_and_time_left(server, train):
     assert (6, 6) in {(bar["value"], bar["max"]) for bar in bars if bar}
 
 
-def test_results_are_in_the_lora_list_without_a_restart(server, train):
+def test_results_are_in_the_lora_list_without_a_restart(server, run, train):
     before = set(server.loras())
-    server.run(train("listed"))
+    run(train("listed"))
     new = {name.replace("\\", "/") for name in set(server.loras()) - before}
     assert new == {"listed/listed_000003.safetensors", "listed/listed_000006.safetensors"}
 
 
-def test_cancel_stops_within_one_step_and_the_queue_goes_on(server, train, sample):
-    untouched = saved_picture(server, server.run(sample))
+def test_cancel_stops_within_one_step_and_the_queue_goes_on(server, run, train, sample):
+    untouched = saved_picture(server, run(sample))
     seen = []
 
     def cancel(event):
@@ -51,7 +53,7 @@ def test_cancel_stops_within_one_step_and_the_queue_goes_on(server, train, sampl
             seen.append(bar["value"])
             server.interrupt()
 
-    entry = server.run(train("cancelled", steps=5000, save_every=5000), cancel)
+    entry = run(train("cancelled", steps=5000, save_every=5000), cancel)
     assert "execution_interrupted" in dict(entry["status"]["messages"])
 
     done = steps_logged(server, "cancelled")
@@ -63,9 +65,9 @@ def test_cancel_stops_within_one_step_and_the_queue_goes_on(server, train, sampl
 
     # The model is as it was: the same picture, to the last bit.
     sample["ksampler"]["inputs"]["seed"] = 6  # not from the cache
-    server.run(sample)
+    run(sample)
     sample["ksampler"]["inputs"]["seed"] = 5
-    np.testing.assert_array_equal(saved_picture(server, server.run(sample)), untouched)
+    np.testing.assert_array_equal(saved_picture(server, run(sample)), untouched)
 
 
 def slack(server, name) -> int:
@@ -76,30 +78,27 @@ def slack(server, name) -> int:
     return 1 + round(0.5 / pace)
 
 
-def test_a_lora_from_the_list_changes_the_picture(server, train, sample):
-    server.run(train("applied", learning_rate=0.01))
-    plain = saved_picture(server, server.run(sample))
+def test_a_lora_from_the_list_changes_the_picture(server, run, train, sample):
+    run(train("applied", learning_rate=0.01))
+    plain = saved_picture(server, run(sample))
     name = next(name for name in server.loras() if name.endswith("applied_000006.safetensors"))
     sample["lora"] = {
         "class_type": "LoraLoaderModelOnly",
         "inputs": {"model": ["model", 0], "lora_name": name, "strength_model": 1.0},
     }
     sample["ksampler"]["inputs"]["model"] = ["lora", 0]
-    edited = saved_picture(server, server.run(sample))
+    edited = saved_picture(server, run(sample))
     assert np.abs(edited.astype(int) - plain).mean() > 1
 
 
-def test_two_trainings_in_one_graph(server, train):
+def test_two_trainings_in_one_graph(server, run, train):
     both = train("first")
     second = train("second", seed=2)["train"]
-    server.run({**both, "second": second})
+    run({**both, "second": second})
     assert checkpoints(server, "first") and checkpoints(server, "second")
 
 
-def test_an_error_names_the_node_and_leaves_the_server_working(server, train, sample):
-    import driver
-    import pytest
-
+def test_an_error_names_the_node_and_leaves_the_server_working(run, train, sample):
     with pytest.raises(driver.PromptError, match="KontextTrainLora"):
-        server.run(train("../outside"))
-    assert server.run(sample)["status"]["status_str"] == "success"
+        run(train("../outside"))
+    assert run(sample)["status"]["status_str"] == "success"
