@@ -48,7 +48,7 @@ class TrainingSettings(io.ComfyNode):
             node_id="KontextTrainingSettings",
             display_name="Kontext Training Settings",
             category="training/kontext",
-            description="The finer settings of a training run. Without this node the defaults hold.",
+            description="The finer settings of a training run; without this node, the defaults.",
             search_aliases=["lora settings", "alpha", "resolution", "batch size", "timesteps"],
             inputs=[
                 number(

@@ -12,6 +12,8 @@ import torch
 from kontext.dataset.pair import Pair, PairedDataset
 from kontext.nodes.demo_model import T5, load_text_encoder
 from kontext.trainer import host
+from kontext.trainer.batches import Batch, Text
+from kontext.trainer.lora import Lora, targeted
 from PIL import Image
 
 SHAPE = dict(
@@ -41,7 +43,7 @@ def flux_weights(seed: int = 0, **shape) -> dict[str, torch.Tensor]:
 
 
 def load_flux(weights: dict[str, torch.Tensor], **options) -> host.Model:
-    """As a loader node loads it: under inference mode, so that the weights are inference tensors."""
+    """As a loader node loads it: the weights are inference tensors."""
     with torch.inference_mode():
         copies = {name: tensor.clone() for name, tensor in weights.items()}
         return comfy.sd.load_diffusion_model_state_dict(copies, model_options=options)
@@ -89,3 +91,49 @@ def write_pairs(folder: Path, count: int, size: tuple[int, int] = (64, 64)) -> P
 @pytest.fixture
 def pairs(tmp_path) -> PairedDataset:
     return write_pairs(tmp_path / "pairs", 4)
+
+
+def random_batch(size: int, seed: int = 0, tokens: int = 24) -> Batch:
+    """Latents of 8 × 12, a reference of another size, and text, all random."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(*shape: int) -> torch.Tensor:
+        return torch.randn(size, *shape, generator=generator)
+
+    text = Text(draw(tokens, SHAPE["context_in_dim"]), draw(SHAPE["vec_in_dim"]))
+    return Batch(draw(16, 8, 12), (draw(16, 12, 8),), text)
+
+
+@pytest.fixture
+def make_batch():
+    return random_batch
+
+
+def random_lora(flux: torch.nn.Module, rank: int = 4, targets: str = "all") -> Lora:
+    """A LoRA whose `up` is not zero, so that every gradient is."""
+    linears = {name: part for name, part in flux.named_modules() if host.is_linear(part)}
+    lora = Lora.create({n: linears[n] for n in targeted(linears, targets)}, rank, 2.0 * rank, 0)
+    generator = torch.Generator().manual_seed(1)
+    for layer in lora.layers.values():
+        layer.up.data.normal_(std=0.05, generator=generator)
+    return lora
+
+
+@pytest.fixture
+def make_lora():
+    return random_lora
+
+
+@pytest.fixture
+def make_flux():
+    """make_flux(seed, **shape), or with `weights=` and loader options."""
+
+    def make(seed: int = 0, weights=None, options=None, **shape) -> host.Model:
+        return load_flux(weights or flux_weights(seed, **shape), **(options or {}))
+
+    return make
+
+
+@pytest.fixture
+def make_pairs():
+    return write_pairs

@@ -1,20 +1,264 @@
+"""A whole run on a tiny Flux: what it leaves on disk, continues, and gives back."""
+
+import ctypes
+import sys
+import threading
+
+import comfy.model_management
+import psutil
+import pytest
 import torch
+from kontext.dataset.pair import DatasetError, Pair, PairedDataset
+from kontext.trainer import host, loop
+from kontext.trainer.cache import Cache
 from kontext.trainer.config import TrainConfig
-from kontext.trainer.loop import train
+from kontext.trainer.loop import TrainingError, train
+from kontext.trainer.run import Run, RunError
 
 SHORT = TrainConfig(
-    steps=4, rank=4, learning_rate=1e-2, save_every=2, dtype="fp32", save_dtype="fp32"
-)
+    steps=6, rank=4, learning_rate=1e-2, save_every=2, keep=0, dtype="fp32", save_dtype="fp32",
+    preview_steps=0,
+)  # fmt: skip
 
 
-def run_training(base, pairs, folder, config=SHORT, name="test", **options):
-    return train(base, pairs, config, name, folder / "output", folder / "cache", **options)
+@pytest.fixture
+def run_training(base, pairs, tmp_path):
+    def run(config=SHORT, name="test", **options):
+        with torch.inference_mode():  # as ComfyUI runs every node
+            options = {"base": base, "pairs": pairs, **options}
+            return train(
+                config=config, name=name, output=tmp_path / "out", cache_folder=tmp_path / "cache",
+                **options,
+            )  # fmt: skip
+
+    return run
 
 
-def test_a_run_leaves_checkpoints_log_and_settings(base, pairs, tmp_path):
-    with torch.inference_mode():
-        run = run_training(base, pairs, tmp_path)
-    assert [checkpoint.step for checkpoint in run.checkpoints()] == [2, 4]
-    assert [entry["step"] for entry in run.logged()] == [1, 2, 3, 4]
+def last_lora(run):
+    return host.load_lora_file(run.checkpoints()[-1].path)
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def test_a_run_leaves_checkpoints_log_and_settings(run_training):
+    run = run_training()
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [2, 4, 6]
+    assert [entry["step"] for entry in run.logged()] == [1, 2, 3, 4, 5, 6]
     assert run.config == SHORT.replace(alpha=4.0)
     assert run.finished
+    assert run.checkpoints()[0].path.name == "test_000002.safetensors"
+    metadata = run.checkpoints()[0].metadata()
+    assert metadata["ss_network_dim"] == "4" and metadata["ss_steps"] == "2"
+
+
+def test_only_the_last_checkpoints_are_kept(run_training):
+    run = run_training(SHORT.replace(keep=2))
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [4, 6]
+
+
+def test_same_seed_same_lora(run_training):
+    first, second = run_training(name="first"), run_training(name="second")
+    assert_same(last_lora(first), last_lora(second))
+    other = last_lora(run_training(SHORT.replace(seed=1), name="third"))
+    assert any(not torch.equal(other[name], last_lora(first)[name]) for name in other)
+
+
+def test_a_finished_run_is_not_trained_again(run_training):
+    first = run_training()
+    times = [checkpoint.path.stat().st_mtime_ns for checkpoint in first.checkpoints()]
+    again = run_training()
+    assert [checkpoint.path.stat().st_mtime_ns for checkpoint in again.checkpoints()] == times
+
+
+def interrupt_after(monkeypatch, step):
+    """Press Cancel when a step has been reported."""
+    real = host.Progress.update
+
+    def update(self, done, *arguments, **options):
+        if done == step:
+            comfy.model_management.interrupt_current_processing()
+        real(self, done, *arguments, **options)
+
+    monkeypatch.setattr(host.Progress, "update", update)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_a_cancelled_run_continues_bit_for_bit(run_training, monkeypatch, tmp_path, schedule):
+    """Reference: the run that nobody stopped."""
+    config = SHORT.replace(schedule=schedule, accumulate=2, caption_dropout=0.5)
+    unbroken = run_training(config, name="unbroken")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        with pytest.raises(host.Interrupted):
+            run_training(config, name="broken")
+    run = Run.open("broken", tmp_path / "out")
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [2, 3]
+    assert not run.finished
+    continued = run_training(config, name="broken")
+    assert_same(last_lora(continued), last_lora(unbroken))
+    losses = [[entry["loss"] for entry in run.logged()] for run in (continued, unbroken)]
+    assert losses[0] == losses[1]
+
+
+def test_cancel_leaves_the_model_as_it_was(run_training, base, monkeypatch):
+    before = host.base_hash(base.model)
+    interrupt_after(monkeypatch, 3)
+    with pytest.raises(host.Interrupted):
+        run_training()
+    assert host.base_hash(base.model) == before
+    assert all("forward" not in part.__dict__ for part in base.model.model.modules())
+    assert not comfy.model_management.in_training
+
+
+def test_cancel_inside_a_step_keeps_the_steps_before(run_training, monkeypatch, tmp_path):
+    """ComfyUI interrupts in the middle of a forward pass."""
+    real, calls = loop.sample_losses, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            comfy.model_management.interrupt_current_processing()
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "sample_losses", interrupted)
+    with pytest.raises(host.Interrupted):
+        run_training()
+    assert [c.step for c in Run.open("test", tmp_path / "out").checkpoints()] == [2, 3]
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(run_training, monkeypatch, tmp_path):
+    real, calls = loop.sample_losses, []
+
+    def broken(*arguments):
+        calls.append(1)
+        return real(*arguments) * (float("nan") if len(calls) == 4 else 1)
+
+    monkeypatch.setattr(loop, "sample_losses", broken)
+    with pytest.raises(TrainingError, match="step 4"):
+        run_training()
+    tensors = last_lora(Run.open("test", tmp_path / "out"))
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_a_taken_name_is_refused_with_the_differences(run_training):
+    run_training()
+    with pytest.raises(RunError, match=r"rank was 4, now 8.*`replace`"):
+        run_training(SHORT.replace(rank=8))
+    run = run_training(SHORT.replace(rank=8, steps=2), replace=True)
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [2]
+
+
+def test_all_held_out_is_refused(run_training, pairs):
+    held = PairedDataset(
+        tuple(Pair(p.stem, p.controls, p.target, p.caption, "holdout") for p in pairs)
+    )
+    with pytest.raises(DatasetError, match="holdout"):
+        run_training(pairs=held)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": 2e-2},
+        {"rank": 8},
+        {"alpha": 8.0},
+        {"batch_size": 2},
+        {"accumulate": 2},
+        {"reference_resolution": 32},
+        {"targets": "attention"},
+        {"targets": "all"},
+        {"timesteps": "structure"},
+        {"timesteps": "detail"},
+        {"schedule": "constant"},
+        {"weight_decay": 0.5},
+        {"max_grad_norm": 1e-4},
+        {"caption_dropout": 1.0},
+        {"guidance": 4.0},
+        {"dtype": "bf16"},
+        {"dtype": "fp16"},
+        {"save_dtype": "bf16"},
+    ],
+    ids=str,
+)
+def test_every_setting_changes_the_lora(run_training, change):
+    plain = last_lora(run_training(SHORT.replace(keep=1), name="plain"))
+    changed = last_lora(run_training(SHORT.replace(keep=1, **change), name="changed"))
+    same = plain.keys() == changed.keys() and all(
+        torch.equal(plain[name], changed[name]) for name in plain
+    )
+    assert not same
+
+
+@pytest.mark.parametrize(
+    "change, shapes",
+    [
+        ({}, [(16, 24), (16, 24)]),
+        ({"resolution": 96}, [(10, 14), (10, 14)]),
+        ({"resolution": 1024}, [(16, 24), (16, 24)]),  # never enlarged
+        ({"aspect": "square"}, [(16, 16), (16, 16)]),
+        ({"reference_resolution": 96}, [(16, 24), (10, 14)]),
+    ],
+)
+def test_sizes_of_target_and_reference(base, make_pairs, tmp_path, change, shapes):
+    pairs = make_pairs(tmp_path, 1, size=(192, 128))
+    cache = Cache(tmp_path / "cache", base, SHORT.replace(**change))
+    with torch.inference_mode():
+        encoded = cache.encode(pairs.pairs[0])
+    batch = loop.load_batch([encoded], None, torch.device("cpu"))
+    assert [tuple(t.shape[2:]) for t in (batch.target, *batch.references)] == shapes
+
+
+def test_mixed_shapes_train_in_buckets(base, make_pairs, run_training, tmp_path):
+    wide = make_pairs(tmp_path / "wide", 3, size=(96, 64))
+    tall = make_pairs(tmp_path / "tall", 3, size=(64, 96))
+    renamed = tuple(Pair(f"t{p.stem}", p.controls, p.target, p.caption) for p in tall)
+    mixed = PairedDataset((*wide.pairs, *renamed))
+    seen = []
+    real = loop.load_batch
+
+    def load(pairs, *rest):
+        batch = real(pairs, *rest)
+        seen.append(tuple(batch.target.shape))
+        return batch
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "load_batch", load)
+        run_training(SHORT.replace(batch_size=2, steps=4), pairs=mixed)
+    assert sorted(seen) == sorted([(2, 16, 8, 12), (1, 16, 8, 12), (2, 16, 12, 8), (1, 16, 12, 8)])
+
+
+class PeakMemory(threading.Thread):
+    """Watches this process's resident memory while the block runs; `growth` in bytes."""
+
+    def __enter__(self):
+        if sys.platform == "linux":  # memory that was freed but not given back would hide growth
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+        self.process, self.ended = psutil.Process(), threading.Event()
+        self.start_bytes = self.peak = self.process.memory_info().rss
+        self.start()
+        return self
+
+    def run(self):
+        while not self.ended.wait(0.002):
+            self.peak = max(self.peak, self.process.memory_info().rss)
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.join()
+        self.growth = self.peak - self.start_bytes
+
+
+def test_no_copy_of_the_base(run_training, make_flux, clip, vae):
+    """Resident memory grows by less than half of the weights over a whole run."""
+    config = SHORT.replace(rank=1, steps=2)
+    run_training(config, name="warm-up")  # libraries and thread pools are not what is measured
+    big = host.Base(make_flux(hidden_size=768, num_heads=6), clip, vae)
+    weights = sum(tensor.nbytes for tensor in big.model.model.state_dict().values())
+    assert weights > 200e6
+    with PeakMemory() as memory:
+        run_training(config, name="measured", base=big)
+    assert memory.growth < weights / 2
