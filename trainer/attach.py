@@ -11,7 +11,7 @@ habits of ComfyUI's Flux code stand in autograd's way, and each has its replacem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,12 +31,13 @@ def attached(
     lora: Lora,
     frozen: Callable[[nn.Module], FrozenBase],
     is_linear: Callable[[nn.Module], bool],
-    checkpointing: bool,
+    checkpointed: Iterable[nn.Module] = (),
 ) -> Iterator[None]:
     """Run `flux` with the LoRA, differentiably, inside the block.
 
-    `frozen` wraps a linear of the host, `is_linear` recognises one. On the way out, whatever the
-    reason, every module has its own forward again.
+    `frozen` wraps a linear of the host, `is_linear` recognises one; `checkpointed` blocks compute
+    their activations again in backward. On the way out, whatever the reason, every module has its
+    own forward again.
     """
     replaced: list[tuple[nn.Module, Forward | None]] = []
 
@@ -52,9 +53,8 @@ def attached(
                 replace(module, rms_norm_forward(module))
             elif isinstance(module, nn.LayerNorm):
                 replace(module, layer_norm_forward(module.forward))
-        if checkpointing:
-            for block in [*flux.double_blocks, *flux.single_blocks]:
-                replace(block, checkpointed_forward(block.forward))
+        for block in checkpointed:
+            replace(block, checkpointed_forward(block.forward))
         yield
     finally:
         for module, before in reversed(replaced):

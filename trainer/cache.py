@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -41,7 +42,7 @@ class Cache:
         if not all(key.exists() for key in keys):
             images = crop_alike([open_rgb(path) for path in paths], sizes)
             for key, image in zip(keys, images, strict=True):
-                self.keep(key, lambda image=image: {"latent": self.latent(image)})
+                self.keep(key, partial(self.latent, image))
         text = self.encode_text(pair.caption)
         target, *references = keys
         shape = (*(tensor_shape(key, "latent") for key in keys), tensor_shape(text, "cond"))
@@ -70,9 +71,9 @@ class Cache:
             reference = bucket_size(*target, self.config.reference_resolution**2, MULTIPLE)
         return [target, *(reference for _ in pair.controls)]
 
-    def latent(self, image: Image.Image) -> Tensor:
+    def latent(self, image: Image.Image) -> dict[str, Tensor]:
         raw = host.encode_image(self.base.vae, tensor_of(image))
-        return host.normalised(self.base.model, raw)
+        return {"latent": host.normalised(self.base.model, raw)}
 
     def image_key(self, path: Path, frame: tuple[int, int], size: tuple[int, int]) -> Path:
         content = hashlib.sha256(path.read_bytes()).hexdigest()

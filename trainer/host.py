@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import comfy.conds
-import comfy.ldm.flux.model
 import comfy.lora
 import comfy.lora_convert
 import comfy.model_base
 import comfy.model_management as memory
-import comfy.model_patcher
 import comfy.ops
 import comfy.sample
 import comfy.samplers
@@ -25,13 +23,14 @@ import comfy.sd
 import comfy.text_encoders.flux
 import comfy.utils
 import torch
+from comfy.ldm.flux.model import Flux
 from comfy.ldm.modules.attention import attention_pytorch
+from comfy.model_patcher import ModelPatcher as Model
 from PIL import Image
 from torch import Tensor, nn
 
 from .batches import Text
 
-Model = comfy.model_patcher.ModelPatcher
 Interrupted = memory.InterruptProcessingException
 throw_if_interrupted = memory.throw_exception_if_processing_interrupted
 
@@ -53,14 +52,14 @@ class Base:
     vae: comfy.sd.VAE
 
     @property
-    def flux(self) -> nn.Module:
+    def flux(self) -> Flux:
         return self.model.model.diffusion_model
 
 
 def check_base(base: Base) -> None:
     """Raise BaseModelError unless the three fit FLUX.1-Kontext. Loads nothing."""
     model, flux = base.model.model, base.flux
-    if type(flux) is not comfy.ldm.flux.model.Flux or type(model) is not comfy.model_base.Flux:
+    if type(flux) is not Flux or type(model) is not comfy.model_base.Flux:
         raise BaseModelError(f"The model is {type(model).__name__}, not FLUX.1. Load {EDIT_MODEL}.")
     if not flux.params.guidance_embed:
         raise BaseModelError(
@@ -89,6 +88,10 @@ def check_base(base: Base) -> None:
             f"The T5 text encoder is {width} wide, this model expects {expected}. FLUX.1 goes with "
             "t5xxl_fp16 or t5xxl_fp8, the demo model with its own CLIP only."
         )
+
+
+def blocks(flux: Flux) -> list[nn.Module]:
+    return [*flux.double_blocks, *flux.single_blocks]
 
 
 def is_full_model(base: Base) -> bool:
@@ -222,7 +225,7 @@ def is_linear(module: nn.Module) -> bool:
 
 
 @contextmanager
-def cast_weight(module: nn.Module, like: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+def cast_weight(module: Any, like: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Dense weight and bias of a ComfyUI layer in the dtype and on the device of `like`.
 
     Streams, pages in or dequantises as ComfyUI would; the tensors are valid inside the block only.
@@ -324,7 +327,7 @@ def plain_attention(_selected: Callable, *args: Any, **options: Any) -> Tensor:
 
 
 def predict_velocity(
-    flux: nn.Module,
+    flux: Flux,
     noised: Tensor,
     sigma: Tensor,
     text: Text,

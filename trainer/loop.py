@@ -90,7 +90,7 @@ def fit(
     model = host.for_training(base.model)
     flux, device = base.flux, model.load_device
     dtype = host.training_dtype(model, config.dtype)
-    checkpointing, reserve = memory_plan(flux, batches, config, dtype, device)
+    checkpointed, reserve = memory_plan(flux, batches, config, dtype, device)
     host.load_alone(model, reserve)
 
     with host.differentiable():
@@ -109,7 +109,7 @@ def fit(
             run.write_state(done, learner.state_dict())
             run.drop_oldest(config.keep)
 
-        with attached(flux, lora, host.FrozenLinear, host.is_linear, checkpointing):
+        with attached(flux, lora, host.FrozenLinear, host.is_linear, checkpointed):
             try:
                 for step in range(done, config.steps):
                     # draw: which pairs, how noisy, which noise. All from (seed, step) alone, so
@@ -166,25 +166,20 @@ def fit(
 
 
 def memory_plan(
-    flux: torch.nn.Module,
-    batches: Batches,
-    config: TrainConfig,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> tuple[bool, int]:
-    """Whether to checkpoint, and how many bytes to keep free for activations.
+    flux: host.Flux, batches: Batches, config: TrainConfig, dtype: torch.dtype, device: torch.device
+) -> tuple[list[torch.nn.Module], int]:
+    """Which blocks to checkpoint, and how many bytes to keep free for activations.
 
     Automatic checkpointing is off where everything fits in half of the free memory.
     """
+    blocks = host.blocks(flux)
     tokens = config.batch_size * max(batches.tokens())
-    blocks = len(flux.double_blocks) + len(flux.single_blocks)
-    size = (tokens, flux.params.hidden_size, blocks, dtype.itemsize)
+    size = (tokens, flux.params.hidden_size, len(blocks), dtype.itemsize)
     kept = activation_bytes(*size, checkpointing=False)
-    if config.checkpointing == "auto":
-        checkpointing = kept > host.free_bytes(device) / 2
-    else:
-        checkpointing = config.checkpointing == "on"
-    return checkpointing, activation_bytes(*size, checkpointing=True) if checkpointing else kept
+    too_large = kept > host.free_bytes(device) / 2
+    if config.checkpointing == "off" or (config.checkpointing == "auto" and not too_large):
+        return [], kept
+    return blocks, activation_bytes(*size, checkpointing=True)
 
 
 def status(done: int, steps: int, loss: float, pace: float) -> str:

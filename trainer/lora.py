@@ -48,7 +48,7 @@ class Lora:
         self.strength = 1.0
 
     @classmethod
-    def create(cls, linears: Mapping[str, nn.Module], rank: int, alpha: float, seed: int) -> Lora:
+    def create(cls, linears: Mapping[str, nn.Linear], rank: int, alpha: float, seed: int) -> Lora:
         """Fresh pairs for these linears (anything with in_features and out_features)."""
         generator = torch.Generator().manual_seed(seed)
         return cls(

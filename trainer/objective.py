@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import host
 from .batches import Batch
@@ -11,7 +11,7 @@ from .flow import add_noise, velocity_loss
 
 
 def sample_losses(
-    flux: nn.Module,
+    flux: host.Flux,
     batch: Batch,
     sigma: Tensor,
     noise: Tensor,

@@ -24,11 +24,12 @@ def own_forwards(module):
 
 def lora_gradients(model, lora, batch, noise, sigma, checkpointing=False, dtype=torch.float32):
     flux = model.model.diffusion_model
+    checkpointed = host.blocks(flux) if checkpointing else ()
     for parameter in lora.parameters():
         parameter.grad = None
     with (
         host.differentiable(),
-        attached(flux, lora, host.FrozenLinear, host.is_linear, checkpointing),
+        attached(flux, lora, host.FrozenLinear, host.is_linear, checkpointed),
     ):
         sample_losses(flux, batch, sigma, noise, 1.0, dtype).mean().backward()
     return [parameter.grad.clone() for parameter in lora.parameters()]

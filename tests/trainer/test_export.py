@@ -32,7 +32,7 @@ def predict(model, question):
 def in_training(base, lora, question):
     with (
         host.differentiable(),
-        attached(base.flux, lora, host.FrozenLinear, host.is_linear, False),
+        attached(base.flux, lora, host.FrozenLinear, host.is_linear),
     ):
         return predict(base.model, question).detach()
 
