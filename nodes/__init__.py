@@ -2,9 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import captions, save, train
+from . import captions, compare, save, train
 
-STAGES = (captions, train, save)
+STAGES = (captions, train, save, compare)
 
 
 class KontextExtension(ComfyExtension):

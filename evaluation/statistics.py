@@ -1,0 +1,39 @@
+"""Paired comparisons of a few pairs: the pair is the unit, intervals are Student's t."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its confidence interval and standard error."""
+
+    mean: float
+    low: float
+    high: float
+    error: float
+
+    def scaled(self, factor: float) -> "Interval":
+        low, high = sorted((self.low * factor, self.high * factor))
+        return Interval(self.mean * factor, low, high, self.error * abs(factor))
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+def paired_interval(differences: NDArray[np.floating], level: float = 0.95) -> Interval:
+    """Mean of one difference per pair. With fewer than 3 pairs the interval is unbounded.
+
+    At 3-8 pairs a percentile bootstrap covers 75-88 % where it promises 95 %; t covers 94-96 %.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    mean, count = float(values.mean()), len(values)
+    if count < 3:
+        return Interval(mean, -np.inf, np.inf, np.inf)
+    error = float(values.std(ddof=1) / np.sqrt(count))
+    reach = float(stats.t.ppf(0.5 + level / 2, count - 1)) * error
+    return Interval(mean, mean - reach, mean + reach, error)

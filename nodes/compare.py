@@ -1,0 +1,238 @@
+"""Compare Checkpoints: the grid that shows which LoRA does the edit."""
+
+from pathlib import Path
+
+import folder_paths
+import torch
+from comfy_api.latest import io, ui
+
+from ..dataset.pair import PairedDataset
+from ..evaluation.axes import parse_numbers, parse_whole_numbers
+from ..evaluation.compare import (
+    PICTURE_FORMATS,
+    compare,
+    save_grid,
+    settings_of,
+    trials_of,
+)
+from ..evaluation.samples import Samples
+from ..evaluation.subjects import (
+    LoraFile,
+    Subject,
+    loras_of_run,
+    match_names,
+    subject_of_image,
+    subject_of_pair,
+)
+from ..trainer.host import Base, Progress, check_base
+from ..trainer.pixels import tensor_of
+from ..trainer.run import Run
+from .sockets import Pairs, RunSocket
+
+AXIS = " A list such as 0.5, 0.75, 1.0 or a range such as 0.5-1.0 (+0.1) or 0.5-1.0 [6]."
+
+
+class CompareCheckpoints(io.ComfyNode):
+    """Pictures of every checkpoint at every strength, beside the base model and the target."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextCompareCheckpoints",
+            display_name="Compare Checkpoints",
+            category="training/kontext",
+            description=(
+                "Makes one labelled grid: test pictures down; control, base model, every "
+                "checkpoint at every strength and the target across, all from the same seed. Each "
+                "picture is saved at once, so a cancelled grid goes on where it stopped."
+            ),
+            search_aliases=["xy plot", "xyz plot", "lora grid", "checkpoint comparison", "对比"],
+            is_input_list=True,
+            is_output_node=True,
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
+            inputs=[
+                io.Model.Input("model", tooltip="FLUX.1-Kontext, without the LoRAs to compare."),
+                io.Clip.Input("clip", tooltip="Its text encoders (clip_l and t5xxl)."),
+                io.Vae.Input("vae", tooltip="Its VAE."),
+                RunSocket.Input(
+                    "run", optional=True, tooltip="A training run: all of its saved checkpoints."
+                ),
+                io.Image.Input(
+                    "images",
+                    optional=True,
+                    tooltip="Test pictures, of any size: a batch or a list.",
+                ),
+                Pairs.Input(
+                    "pairs",
+                    optional=True,
+                    tooltip=(
+                        "Uses the held-out pairs, whose true result is shown as well. Without "
+                        "held-out pairs, training pairs."
+                    ),
+                ),
+                io.String.Input(
+                    "prompt",
+                    default="",
+                    multiline=True,
+                    tooltip="The instruction. Several lines: every line is tried. Empty: each "
+                    "pair's own caption.",
+                ),
+                io.String.Input(
+                    "strengths", default="1.0", tooltip="LoRA strengths to try." + AXIS
+                ),
+                io.String.Input(
+                    "seeds", default="1", tooltip="Seeds, one row each: 1, 2, 3 or 1-3."
+                ),
+                io.String.Input(
+                    "sampling_steps",
+                    default="20",
+                    tooltip="Sampling steps of each picture: 20, or several to compare: 10, 20.",
+                ),
+                io.String.Input(
+                    "checkpoints",
+                    default="",
+                    optional=True,
+                    tooltip="Which checkpoints of the run, by step: 500-3000 takes all saved in "
+                    "that range, 500-3000 (+500) every 500, last the newest. Empty: all.",
+                ),
+                io.String.Input(
+                    "loras",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="More LoRAs from ComfyUI's LoRA folders, by any trainer: a name, a "
+                    "folder or a pattern such as my_run/* on each line.",
+                ),
+                io.String.Input(
+                    "guidance", default="2.5", optional=True, tooltip="FLUX guidance." + AXIS
+                ),
+                io.Int.Input(
+                    "resolution",
+                    default=0,
+                    min=0,
+                    max=2048,
+                    step=16,
+                    optional=True,
+                    tooltip="Side of the square whose area the pictures have at most; never "
+                    "enlarged. 0: as the run was trained, 1024 without a run.",
+                ),
+                io.Int.Input(
+                    "most_pictures",
+                    default=4,
+                    min=1,
+                    max=256,
+                    optional=True,
+                    tooltip="At most this many test pictures; the rest are left out.",
+                ),
+                io.Combo.Input(
+                    "grid_format",
+                    options=list(PICTURE_FORMATS),
+                    default="png",
+                    optional=True,
+                    tooltip="File format of the grid. A PDF holds all pages of a big grid.",
+                ),
+            ],
+            outputs=[
+                io.Image.Output("grid", tooltip="The grid; a big one as a batch of pages."),
+                io.String.Output("grid_path", tooltip="Where the grid was saved, page by page."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: list,
+        clip: list,
+        vae: list,
+        prompt: list[str],
+        strengths: list[str],
+        seeds: list[str],
+        sampling_steps: list[str],
+        run: tuple[Run, ...] = (),
+        images: tuple[torch.Tensor, ...] = (),
+        pairs: tuple[PairedDataset, ...] = (),
+        checkpoints: tuple[str, ...] = ("",),
+        loras: tuple[str, ...] = ("",),
+        guidance: tuple[str, ...] = ("2.5",),
+        resolution: tuple[int, ...] = (0,),
+        most_pictures: tuple[int, ...] = (4,),
+        grid_format: tuple[str, ...] = ("png",),
+    ) -> io.NodeOutput:
+        base = Base(model[0], clip[0], vae[0])
+        check_base(base)
+        the_run = run[0] if run else None
+        settings = settings_of(
+            loras_to_try(the_run, checkpoints[0], loras[0]),
+            parse_numbers(strengths[0], "strengths"),
+        )
+        trials = trials_of(
+            test_pictures(the_run, images, pairs, resolution[0])[: most_pictures[0]],
+            [line.strip() for text in prompt for line in text.splitlines() if line.strip()],
+            parse_whole_numbers(seeds[0], "seeds"),
+            parse_whole_numbers(sampling_steps[0], "sampling_steps"),
+            parse_numbers(guidance[0], "guidance"),
+        )
+        output = Path(folder_paths.get_output_directory())
+        samples = Samples((the_run.folder if the_run else output / "kontext_grids") / "samples")
+        title = the_run.name if the_run else "LoRA comparison"
+        progress = Progress(len(settings) * len(trials), cls.hidden.unique_id)
+        grid = compare(base, settings, trials, samples, title, progress, embedded_graph(cls))
+
+        pages = grid.pages()
+        paths = save_grid(grid, samples.folder / "grids", pages, grid_format[0])
+        image = torch.cat([tensor_of(page) for page in pages])
+        if grid_format[0] == "pdf":
+            shown = ui.PreviewImage(image, cls=cls)
+        else:
+            shown = ui.SavedImages([saved_result(path, output) for path in paths])
+        return io.NodeOutput(image, "\n".join(map(str, paths)), ui=shown)
+
+
+def loras_to_try(run: Run | None, checkpoints: str, names: str) -> list[LoraFile]:
+    """The run's checkpoints and the LoRAs of the name list. Raises ValueError if both are empty."""
+    found = list(loras_of_run(run, checkpoints)) if run else []
+    for name in match_names(names, folder_paths.get_filename_list("loras")):
+        path = Path(folder_paths.get_full_path_or_raise("loras", name))
+        found.append(LoraFile(path.stem, path))
+    if not found:
+        raise ValueError("Nothing to compare: connect a training run, or name LoRAs in `loras`.")
+    return found
+
+
+def test_pictures(
+    run: Run | None,
+    images: tuple[torch.Tensor, ...],
+    pairs: tuple[PairedDataset, ...],
+    resolution: int,
+) -> list[Subject]:
+    """The held-out pairs (training pairs where there are none), then the images."""
+    config = run.config if run else None
+    side = resolution or (config.resolution if config else 1024)
+    reference = config.reference_resolution if config and not resolution else 0
+    subjects = [
+        subject_of_pair(pair, side, reference)
+        for dataset in pairs
+        for pair in dataset.holdout or dataset.train
+    ]
+    loose = [image for batch in images for image in batch.split(1)]
+    subjects += [
+        subject_of_image(image, f"picture {number}", side)
+        for number, image in enumerate(loose, start=1)
+    ]
+    if not subjects:
+        raise ValueError("Nothing to test on: connect `pairs` or `images`.")
+    return subjects
+
+
+def embedded_graph(cls: type[io.ComfyNode]) -> dict[str, object]:
+    """The graph as ComfyUI embeds it into pictures: dropping one onto the canvas opens it."""
+    return {"prompt": cls.hidden.prompt, **(cls.hidden.extra_pnginfo or {})}
+
+
+def saved_result(path: Path, output: Path) -> ui.SavedResult:
+    """A file in the output folder as the front end names it."""
+    relative = path.relative_to(output)
+    return ui.SavedResult(relative.name, str(relative.parent), io.FolderType.output)
+
+
+NODES = [CompareCheckpoints]
