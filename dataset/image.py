@@ -1,10 +1,12 @@
 """Opening any picture a user may have as upright sRGB."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from .pair import DatasetError
 
@@ -18,7 +20,26 @@ def open_rgb(path: Path) -> Image.Image:
 
     Raises DatasetError naming the file if it is missing, empty or damaged.
     """
-    return to_rgb(_decode(Path(path)))
+    with _opened(path) as image:
+        return to_rgb(image)
+
+
+def thumbnail(path: Path, side: int) -> Image.Image:
+    """The picture as by `open_rgb`, no side longer than `side`; JPEGs are decoded small."""
+    with _opened(path) as image:
+        image.draft(None, (2 * side, 2 * side))
+        small = to_rgb(image)
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)
+        return small
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(width, height) as shown upright, from the file's header alone."""
+    with _opened(path) as image:
+        # A PNG may hold its EXIF after the pixels; Pillow would decode them to look for it.
+        exif = Image.Image.getexif(image) if image.format == "PNG" else image.getexif()
+        turned = exif.get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+        return image.size[::-1] if turned else image.size
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -35,21 +56,21 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return Image.composite(colour, Image.new("RGB", colour.size, "white"), alpha)
 
 
-def _decode(path: Path) -> Image.Image:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         if path.stat().st_size == 0:
             raise DatasetError(f"{path} is empty (0 bytes). Export it again, or remove the pair.")
         with Image.open(path) as image:
-            image.load()
-            return image
+            yield image
     except FileNotFoundError:
         raise DatasetError(f"{path} does not exist (any more).") from None
+    except DatasetError:
+        raise
     except Image.DecompressionBombError as error:
         raise DatasetError(f"{path} is too large to open safely: {error}. Resize it.") from error
     # Pillow's decoders report damage with whatever they stumble over.
     except (OSError, SyntaxError, ValueError, EOFError, KeyError, IndexError) as error:
-        if isinstance(error, DatasetError):
-            raise
         raise DatasetError(
             f"{path} cannot be read as a picture ({error}). Export it again, or remove the pair."
         ) from error

@@ -1,0 +1,88 @@
+"""Which pictures are versions of one another, by perceptual hash."""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .image import thumbnail
+from .pair import Pair, file_mark
+
+SAME, NEAR = 6, 12
+"""Hamming distances of 64-bit perceptual hashes: the same picture; perhaps a version of it."""
+
+LOOKED_AT = 2000
+"""Sets up to this size are grouped by what they show; larger ones by their files alone."""
+
+
+class HashStore:
+    """Perceptual hashes of files, kept in one small file so that each is decoded once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.known: dict[str, str] = {}
+        if path.exists():
+            self.known = json.loads(path.read_text(encoding="utf-8"))
+
+    def hashes(self, paths: Iterable[Path]) -> dict[Path, int]:
+        """64-bit hash of every path; decodes those that are new or have changed."""
+        import imagehash
+
+        marks = {path: file_mark(path) for path in paths}
+        fresh = {mark: path for path, mark in marks.items() if mark not in self.known}
+        for mark, path in fresh.items():
+            self.known[mark] = str(imagehash.phash(thumbnail(path, 256)))
+        if fresh:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            partial = self.path.with_suffix(f".{os.getpid()}.partial")
+            partial.write_text(json.dumps(self.known), encoding="utf-8")
+            os.replace(partial, self.path)
+        return {path: int(self.known[mark], 16) for path, mark in marks.items()}
+
+
+def distances(hashes: Sequence[int]) -> np.ndarray:
+    """[N, N] Hamming distances of 64-bit hashes."""
+    bits = np.unpackbits(np.array(hashes, np.uint64).view(np.uint8).reshape(-1, 8), axis=1)
+    signs = bits.astype(np.float32) * 2 - 1
+    return np.rint((64 - signs @ signs.T) / 2).astype(np.uint8)
+
+
+def alike(pairs: Sequence[Pair], store: HashStore) -> list[tuple[int, int]]:
+    """Indices of pairs made from one picture: one side the same, or both sides near."""
+    found = store.hashes(path for pair in pairs for path in (*pair.controls[:1], pair.target))
+    targets = distances([found[pair.target] for pair in pairs])
+    controls = distances([found[(*pair.controls, pair.target)[0]] for pair in pairs])
+    close = np.minimum(targets, controls) <= SAME
+    close |= np.maximum(targets, controls) <= NEAR
+    return [(int(i), int(j)) for i, j in np.argwhere(np.triu(close, 1))]
+
+
+def source_groups(pairs: Sequence[Pair], store: HashStore) -> dict[str, str]:
+    """Stem → name of its source picture: pairs that share a file, or look alike."""
+    groups = _Groups(pair.stem for pair in pairs)
+    first_use: dict[Path, str] = {}
+    for pair in pairs:
+        for path in (*pair.controls, pair.target):
+            groups.join(pair.stem, first_use.setdefault(path, pair.stem))
+    if len(pairs) <= LOOKED_AT:
+        for i, j in alike(pairs, store):
+            groups.join(pairs[i].stem, pairs[j].stem)
+    return {pair.stem: groups.root(pair.stem) for pair in pairs}
+
+
+class _Groups:
+    """Union-find over names."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.parent = {name: name for name in names}
+
+    def root(self, name: str) -> str:
+        while self.parent[name] != name:
+            name = self.parent[name]
+        return name
+
+    def join(self, one: str, other: str) -> None:
+        first, second = sorted((self.root(one), self.root(other)))
+        self.parent[second] = first

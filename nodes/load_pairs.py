@@ -1,0 +1,205 @@
+"""Where pairs come from: folders, tables, archives, or pictures already in the graph."""
+
+from pathlib import Path
+
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import io
+from PIL import Image
+
+from ..dataset.load import Loaded, Source, find_pairs, load_pairs, split_pairs
+from ..dataset.pair import DatasetError, PairedDataset
+from ..dataset.store import to_image, write_set
+from ..dataset.summary import describe, pages
+from .sockets import Pairs
+
+HOLDOUT_TIP = (
+    "Pairs kept out of training to compare checkpoints: a fraction below 1, or a number. At least "
+    "4 are needed for a verdict. Versions of one picture stay together, and the same pairs are "
+    "chosen again when you add some."
+)
+ONE_PER_FOLDER, TOGETHER = "one pair per folder", "one pair with several references"
+
+
+class LoadPairs(io.ComfyNode):
+    """Read before/after pictures from disk."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextLoadPairs",
+            display_name="Load Paired Dataset",
+            category="training/kontext",
+            description=(
+                "Finds before/after pictures: two folders with the same file names, one folder "
+                "with endings such as _before/_after, a table (metadata.csv, .jsonl) or a zip."
+            ),
+            search_aliases=["before after", "dataset", "control folder", "kohya", "metadata"],
+            inputs=[
+                io.String.Input(
+                    "control_folder",
+                    default="before",
+                    tooltip="Folder of the pictures BEFORE the edit, in ComfyUI's input folder or "
+                    "anywhere (full path, ~). Several folders: divide them by |. Leave the target "
+                    "folder empty to choose one folder, table or zip that holds both sides.",
+                ),
+                io.String.Input(
+                    "target_folder",
+                    default="after",
+                    tooltip="Folder of the pictures AFTER the edit, with the same file names. "
+                    "Captions lie here as .txt. Folders inside named 10_ring count ten times.",
+                ),
+                io.String.Input(
+                    "default_caption",
+                    default="",
+                    multiline=True,
+                    tooltip="For pairs that have no caption of their own.",
+                ),
+                io.Float.Input(
+                    "holdout", default=0.15, min=0, max=10000, step=0.05, tooltip=HOLDOUT_TIP
+                ),
+                io.String.Input(
+                    "pattern",
+                    default="",
+                    advanced=True,
+                    tooltip="How the two sides are named in one folder, control first: "
+                    "{name}_old | {name}_new. Empty: the usual endings are recognised.",
+                ),
+                io.Combo.Input(
+                    "several_controls",
+                    options=[ONE_PER_FOLDER, TOGETHER],
+                    default=ONE_PER_FOLDER,
+                    advanced=True,
+                    tooltip="With several control folders (line art and clay): a pair for each, "
+                    "or all of them as references of one pair.",
+                ),
+                io.Combo.Input(
+                    "unmatched",
+                    options=["stop", "skip"],
+                    default="stop",
+                    advanced=True,
+                    tooltip="Pictures without a partner: stop and list them, or leave them out.",
+                ),
+                io.Int.Input(
+                    "preview",
+                    default=24,
+                    min=0,
+                    max=2000,
+                    advanced=True,
+                    tooltip="Pairs shown on the contact sheet, 8 to a page. 0: none.",
+                ),
+            ],
+            outputs=[
+                Pairs.Output(display_name="pairs"),
+                io.Image.Output(display_name="contact sheet"),
+                io.String.Output(display_name="report"),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, default_caption: str | None, **where) -> str | float:
+        if None in where.values():
+            return float("nan")  # linked to another node: its value is not known yet, so run again
+        try:
+            found = find_pairs(_source(**where), default_caption or "")
+            return "\n".join((found.dataset.digest(), *found.notes))
+        except DatasetError as error:
+            return str(error)
+
+    @classmethod
+    def execute(
+        cls, default_caption: str, holdout: float, preview: int, **where
+    ) -> io.NodeOutput:
+        loaded = load_pairs(_source(**where), default_caption, holdout, hash_store())
+        return loaded_output(loaded, preview)
+
+
+class PairsFromImages(io.ComfyNode):
+    """Make pairs of pictures that other nodes produced."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextPairsFromImages",
+            display_name="Pairs from Images",
+            category="training/kontext",
+            description="Pairs the first control with the first target, the second with the "
+            "second, and so on. The pictures are kept as PNG in ComfyUI's temp folder.",
+            search_aliases=["image list to pairs", "before after", "dataset from images"],
+            is_input_list=True,
+            inputs=[
+                io.Image.Input("control", tooltip="Pictures BEFORE the edit: list or batch."),
+                io.Image.Input("target", tooltip="Pictures AFTER the edit, in the same order."),
+                io.String.Input(
+                    "captions",
+                    default="",
+                    multiline=True,
+                    tooltip="One caption for all pairs, or a list with one for each.",
+                ),
+                io.Float.Input(
+                    "holdout", default=0.15, min=0, max=10000, step=0.05, tooltip=HOLDOUT_TIP
+                ),
+            ],
+            outputs=[
+                Pairs.Output(display_name="pairs"),
+                io.Image.Output(display_name="contact sheet"),
+                io.String.Output(display_name="report"),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        control: list[torch.Tensor],
+        target: list[torch.Tensor],
+        captions: list[str],
+        holdout: list[float],
+    ) -> io.NodeOutput:
+        folder = Path(folder_paths.get_temp_directory()) / "kontext_pairs"
+        pairs = write_set(images_of(control), images_of(target), captions, folder)
+        marked, warnings = split_pairs(pairs, holdout[0], hash_store())
+        return loaded_output(Loaded(PairedDataset(marked), warnings), preview=24)
+
+
+def images_of(batches: list[torch.Tensor]) -> list[Image.Image]:
+    """Every picture of a list of IMAGE batches [B, H, W, C] in 0..1."""
+    return [to_image(picture.cpu().numpy()) for batch in batches for picture in batch]
+
+
+def image_batch(pictures: list[Image.Image]) -> torch.Tensor:
+    """IMAGE [B, H, W, 3] of pictures of one size."""
+    stacked = np.stack([np.asarray(picture.convert("RGB"), np.float32) for picture in pictures])
+    return torch.from_numpy(stacked / 255)
+
+
+def loaded_output(loaded: Loaded, preview: int) -> io.NodeOutput:
+    """PAIRS, contact sheet and report, the way every node that makes pairs returns them."""
+    sheet = pages(loaded.dataset, preview) if preview else [Image.new("RGB", (64, 64), "white")]
+    return io.NodeOutput(loaded.dataset, image_batch(sheet), describe(loaded))
+
+
+def hash_store() -> Path:
+    return Path(folder_paths.get_temp_directory()) / "kontext_pairs" / "hashes.json"
+
+
+def _source(
+    control_folder: str,
+    target_folder: str,
+    pattern: str,
+    several_controls: str,
+    unmatched: str,
+    **_unused,
+) -> Source:
+    return Source(
+        control=control_folder,
+        target=target_folder,
+        base=Path(folder_paths.get_input_directory()),
+        scratch=Path(folder_paths.get_temp_directory()) / "kontext_unpacked",
+        pattern=pattern,
+        together=several_controls == TOGETHER,
+        skip_unmatched=unmatched == "skip",
+    )
+
+
+NODES = [LoadPairs, PairsFromImages]
