@@ -57,7 +57,7 @@ def compare(
         if setting.lora is None:
             columns.append(Column("base model", "no LoRA", pinned=True))
         else:
-            columns.append(Column(setting.lora.label, f"× {setting.strength:g}"))
+            columns.append(Column(setting.lora.label, f"strength {setting.strength:g}"))
     if with_target:
         columns.append(Column("target", "after", pinned=True))
     cells = []
@@ -78,8 +78,7 @@ def rows_of(trials: Sequence[Trial]) -> tuple[Row, ...]:
 
 def legend(trials: Sequence[Trial]) -> str:
     """What all rows have in common."""
-    same = [show(trials[0]) for name, show in LEGEND.items() if _same(trials, name)]
-    return "   ".join(["× is the LoRA's strength", *same])
+    return ", ".join(show(trials[0]) for name, show in LEGEND.items() if _same(trials, name))
 
 
 LEGEND = {

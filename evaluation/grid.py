@@ -135,7 +135,7 @@ class _Sheet:
         sheet = Image.new("RGB", size, PAPER)
         pen = ImageDraw.Draw(sheet)
         total = len(self.breaks())
-        title = self.grid.title + (f"   page {page} of {total}" if total > 1 else "")
+        title = self.grid.title + (f", page {page} of {total}" if total > 1 else "")
         draw_label(pen, (MARGIN, MARGIN), title, self.heading, size[0] - 2 * MARGIN, INK)
         under = MARGIN + round(self.heading * 1.6)
         draw_label(pen, (MARGIN, under), self.grid.legend, self.text, size[0] - 2 * MARGIN, FAINT)

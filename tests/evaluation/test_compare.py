@@ -133,10 +133,10 @@ def test_columns_are_control_base_checkpoints_by_strength_and_target(base, loras
     assert [(column.group, column.label) for column in grid.columns] == [
         ("control", "before"),
         ("base model", "no LoRA"),
-        ("step 100", "× 0.5"),
-        ("step 100", "× 1"),
-        ("step 200", "× 0.5"),
-        ("step 200", "× 1"),
+        ("step 100", "strength 0.5"),
+        ("step 100", "strength 1"),
+        ("step 200", "strength 0.5"),
+        ("step 200", "strength 1"),
         ("target", "after"),
     ]
     assert [row.label for row in grid.rows] == ["a", "b"]
