@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 WORKFLOW = hosts.ROOT / "workflows" / "train_kontext_lora.json"
 BASE = hosts.HOME / "base"
-INPUT_FOLDER = "kontext_examples"
 REAL_MODEL_SIDE = 512  # pixels; the graph's own 128 is for the demo model
 
 WHAT_IS_TRAINED = {
@@ -52,13 +51,11 @@ def main() -> int:
     models = Models.of(options, host)
     prompt = api_form.api_form(json.loads(WORKFLOW.read_text(encoding="utf-8")))
     adapt(prompt, options.steps, models)
-    pictures = BASE / "input" / INPUT_FOLDER
-    shutil.copytree(hosts.ROOT / "examples", pictures, dirs_exist_ok=True)
 
     print(f"Starting ComfyUI from {host.comfyui} …", flush=True)
     arguments = models.write_search_path(BASE) if models else ()
     with Server(host, BASE, options.port, arguments) as server:
-        print(f"It answers at {server.url}. " + introduction(pictures, prompt, models), flush=True)
+        print(f"It answers at {server.url}. " + introduction(prompt, models), flush=True)
         began = time.monotonic()
         entry = server.run(prompt, Screen(prompt))
         if "execution_interrupted" in dict(entry["status"]["messages"]):
@@ -169,14 +166,17 @@ def replace_node(prompt: dict[str, Any], key: str, loaders: dict[str, dict[str, 
     prompt.update(loaders)
 
 
-def introduction(pictures: Path, prompt: dict[str, Any], models: Models | None) -> str:
+def introduction(prompt: dict[str, Any], models: Models | None) -> str:
     (captions,) = api_form.nodes_of(prompt, "KontextCaptionPairs")
-    pairs = len(list((pictures / "after").glob("*.jpg")))
+    examples = hosts.ROOT / "examples"
+    pairs = len(list((examples / "after").iterdir()))
+    tests = len(list((examples / "test_after").iterdir()))
     kind = WHAT_IS_TRAINED["real"].format(models.model.name) if models else WHAT_IS_TRAINED["demo"]
     return (
         f"Running {WORKFLOW.relative_to(hosts.ROOT)}.\n{kind}\n"
-        f"The pairs: {pairs} photographs in {pictures / 'after'}, and the same as\n"
-        f"faded, scratched prints in {pictures / 'before'}.\n"
+        f"The pairs: {pairs} photographs in {examples / 'after'}, and the same as\n"
+        f"faded, scratched prints in {examples / 'before'}. For the comparison: {tests} prints\n"
+        f"of other photographs, in {examples / 'test_before'}.\n"
         f"The instruction: {captions['inputs']['instruction']}\n"
     )
 

@@ -36,15 +36,11 @@ def draw(page: Page, groups: tuple[Group, ...]) -> dict[str, Any]:
     return without_nulls(workflow)
 
 
-def photograph(page: Page, path: Path) -> None:
+def photograph(page: Page, server: Server, path: Path) -> None:
     """Run the open graph and save its picture, results included."""
     page.page.evaluate("() => app.queuePrompt(0)")
-    page.page.wait_for_timeout(1000)
-    page.page.wait_for_function(
-        """async () => { const queue = await (await fetch("/queue")).json();
-            return !queue.queue_running.length && !queue.queue_pending.length; }""",
-        timeout=1_800_000,
-    )
+    while any(server.get("/queue").values()):
+        page.page.wait_for_timeout(500)
     page.page.wait_for_timeout(3000)
     clip = page.page.evaluate("() => frame()")
     page.page.wait_for_timeout(1500)
@@ -64,14 +60,14 @@ def without_nulls(value: Any) -> Any:
 def main() -> None:
     host = hosts.find_or_set_up(os.environ.get("COMFYUI_PATH"), None, tests=True)
     with tempfile.TemporaryDirectory() as base, Server(host, Path(base)) as server:
-        shutil.copytree(hosts.ROOT / "examples", Path(base) / "input" / "kontext_examples")
+        shutil.copytree(host.comfyui / "input", server.base / "input", dirs_exist_ok=True)
         for name in sys.argv[1:] or GRAPHS:
             with front_end(server.url, 3000, 1600) as page:
                 page.page.add_script_tag(path=PAGE_SIDE)
                 workflow = draw(page, GRAPHS[name])
                 text = json.dumps(workflow, indent=1, ensure_ascii=False)
                 (WORKFLOWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-                photograph(page, WORKFLOWS / f"{name}.jpg")
+                photograph(page, server, WORKFLOWS / f"{name}.jpg")
                 print(name, *(e for e in page.errors), sep="\n  ", flush=True)
 
 

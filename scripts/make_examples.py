@@ -17,19 +17,17 @@ from PIL import Image, ImageDraw, ImageFilter
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SIZE = 256
 PAIRS = {"astronaut": 7, "chelsea": 6, "rocket": 5, "motorcycle": 6}
-UNSEEN = {"coffee": 2, "hopper": 2}  # never among the pairs
+TEST = {"coffee": 2, "hopper": 2}  # photographs of which no pair is trained on
 
 
 def main() -> None:
     rng = np.random.default_rng(7)
     photographs = load_photographs()
-    for name, count in PAIRS.items():
-        for number, after in enumerate(crops(photographs[name], count, rng), 1):
-            save(age(after, rng), f"before/{name}_{number}.jpg")
-            save(after, f"after/{name}_{number}.jpg")
-    for name, count in UNSEEN.items():
-        for number, after in enumerate(crops(photographs[name], count, rng), 1):
-            save(age(after, rng), f"unseen/{name}_{number}.jpg")
+    for folder, counts in (("", PAIRS), ("test_", TEST)):
+        for name, count in counts.items():
+            for number, after in enumerate(crops(photographs[name], count, rng), 1):
+                save(age(after, rng), f"{folder}before/{name}_{number}.jpg")
+                save(after, f"{folder}after/{name}_{number}.jpg")
 
 
 def load_photographs() -> dict[str, Image.Image]:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -61,11 +60,3 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:  # n
     here = host.Host(COMFYUI, Path(sys.executable), gpu=False)
     with Server(here, tmp_path_factory.mktemp("comfyui")) as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def examples(server) -> Path:
-    """The shipped example pictures in the server's input folder, where the shipped graphs look."""
-    folder = server.base / "input" / "kontext_examples"
-    shutil.copytree(ROOT / "examples", folder)
-    return folder
