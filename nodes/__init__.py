@@ -2,9 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import captions, compare, load_pairs, save, train
+from . import captions, compare, demo_model, load_pairs, save, train
 
-STAGES = (load_pairs, captions, train, save, compare)
+STAGES = (demo_model, load_pairs, captions, train, save, compare)
 
 
 class KontextExtension(ComfyExtension):

@@ -157,7 +157,7 @@ def random_crop(
     photograph = photographs[rng.randint(len(photographs))]
     full_height, full_width = photograph.shape[:2]
     largest = min(full_width / width, full_height / height)
-    scale = np.exp(rng.uniform(np.log(max(1.0, 0.18 * largest)), np.log(max(1.01, largest))))
+    scale = np.exp(rng.uniform(np.log(max(1.0, 0.3 * largest)), np.log(max(1.01, largest))))
     scale = min(scale, largest)
     w, h = int(width * scale), int(height * scale)
     left, top = rng.randint(full_width - w + 1), rng.randint(full_height - h + 1)
@@ -215,4 +215,4 @@ def augmented_crop(
     crop = random_crop(rng, photographs, width, height)
     if rng.rand() < 0.15:
         crop = paste_shapes(rng, crop, random_crop(rng, photographs, width, height))
-    return jitter_colours(rng, crop) if rng.rand() < 0.6 else np.ascontiguousarray(crop)
+    return jitter_colours(rng, crop) if rng.rand() < 0.45 else np.ascontiguousarray(crop)

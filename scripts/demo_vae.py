@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from demo_data import augmented_crop, heldout_crops, to_tensor
+from demo_parallel import average_gradients, is_first, share, step_seed
 from torch import Tensor, nn
 
 FLUX_SCALE, FLUX_SHIFT = 0.3611, 0.1159  # comfy.latent_formats.Flux
+FINEST_ENCODER, FINEST_DECODER = 1, 18  # the residual blocks at full resolution: half of the cost
 
 
 class Autoencoder(nn.Module):
@@ -25,12 +27,15 @@ class Autoencoder(nn.Module):
         from comfy.taesd.taesd import Decoder, Encoder
 
         self.encoder, self.decoder = Encoder(latent_channels=16), Decoder(latent_channels=16)
-        self.normalise = nn.BatchNorm2d(16, affine=False, momentum=0.02)
+        self.normalise = nn.BatchNorm2d(16, affine=False)
+        self.coarse = False  # skip the full-resolution blocks, which start as the identity
+        finest = (f"encoder.{FINEST_ENCODER}.conv.4", f"decoder.{FINEST_DECODER}.conv.4")
         for name, weight in self.named_parameters():
             weight.requires_grad_(True)
             if weight.ndim == 4:
                 # a residual block starts close to the identity
                 gain = 0.2 if name.endswith("conv.4.weight") else 1.0
+                gain = 0.0 if name.startswith(finest) else gain
                 nn.init.kaiming_normal_(weight, nonlinearity="relu")
                 weight.data.mul_(gain)
             else:
@@ -39,13 +44,18 @@ class Autoencoder(nn.Module):
         nn.init.constant_(self.decoder[-1].bias, 0.5)
 
     def encode(self, image: Tensor) -> Tensor:
-        return self.normalise(self.encoder(image).float())
+        return self.normalise(self._through(self.encoder, image, FINEST_ENCODER).float())
+
+    def _through(self, layers: nn.Sequential, x: Tensor, finest: int) -> Tensor:
+        for i, layer in enumerate(layers):
+            x = x.relu() if self.coarse and i == finest else layer(x)
+        return x
 
     def forward(self, image: Tensor, noise: float = 0.0) -> Tensor:
         latent = self.encode(image)
         if noise:
             latent = latent + noise * torch.randn_like(latent)
-        return self.decoder(latent).float()
+        return self._through(self.decoder, latent, FINEST_DECODER).float()
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights in the layout that ComfyUI's VAELoader takes for one-file TAESD models.
@@ -81,10 +91,10 @@ def heldout_psnr(model: Autoencoder, size: int) -> float:
 
 def train_vae(photographs: list[np.ndarray], work: Path, output: Path, steps: int, seed: int,
               log: Callable[..., None]) -> None:
-    """Minimise the mean PSNR's own quantity, log MSE, on noisy latents; resumes from `work`."""
+    """Minimise absolute plus squared error, decoding from slightly noisy latents; resumes."""
     from safetensors.torch import save_file
 
-    torch.manual_seed(seed)
+    torch.manual_seed(seed)  # the same first weights in every process
     model = Autoencoder().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0)
     checkpoint, step = work / "vae.pt", 0
@@ -96,33 +106,35 @@ def train_vae(photographs: list[np.ndarray], work: Path, output: Path, steps: in
 
     average = None
     while step < steps:
-        rng = np.random.RandomState((seed * 1_000_003 + step) % 2**32)
-        torch.manual_seed(seed * 1_000_003 + step)
-        size, batch = (64, 12) if step < 0.65 * steps else (128, 4)
-        images = to_tensor([augmented_crop(rng, photographs, size, size) for _ in range(batch)])
+        rng = np.random.RandomState(step_seed(seed, step))
+        torch.manual_seed(step_seed(seed, step))
+        model.coarse = step < 0.75 * steps
+        size, batch = (64, 12) if step < 0.7 * steps else (128, 4)
+        images = to_tensor([augmented_crop(rng, photographs, size, size) for _ in range(share(batch))])
         images = images.to(memory_format=torch.channels_last)
 
-        warmup = min(1.0, (step + 1) / 100)
-        decay = 0.5 + 0.5 * math.cos(math.pi * step / steps)
+        rate = min(1.0, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
         for group in optimizer.param_groups:
-            group["lr"] = 1.2e-3 * warmup * decay + 2e-6
+            group["lr"] = 1e-3 * rate
 
         with torch.autocast("cpu", torch.bfloat16):
             rebuilt = model(images, noise=0.04)
-        error = (rebuilt - images).pow(2).flatten(1).mean(1)
-        loss = (error + 2e-4).log().mean()
-        optimizer.zero_grad(set_to_none=True)
+        error = (rebuilt - images).square().flatten(1).mean(1)
+        loss = (rebuilt - images).abs().mean() + error.mean()
+        model.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(model.parameters())
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         step += 1
 
-        decibel = float(-10 * error.log10().mean())
+        decibel = -10 * error.detach().log10().mean().item()
         average = decibel if average is None else 0.98 * average + 0.02 * decibel
-        if step % 100 == 0 or step == steps:
-            log(step=step, train_db=round(average, 2), heldout_128_db=round(
-                heldout_psnr(model, 128), 2), heldout_256_db=round(heldout_psnr(model, 256), 2))
-        if step % 250 == 0 or step == steps:
+        last = step == steps
+        if is_first() and (step % 100 == 0 or last):
+            log(step=step, train_db=round(average, 2),
+                heldout_128_db=round(heldout_psnr(model, 128), 2))
+        if is_first() and (step % 250 == 0 or last):
             torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(),
                         "step": step}, checkpoint)
             save_file(model.tensors(), output)

@@ -4,7 +4,8 @@
     python scripts/train_demo_model.py transformer  --comfyui PATH [--work FOLDER]
 
 Both stages resume from their checkpoint in the work folder, draw everything from one seed and
-append a line of figures to <work>/<stage>.jsonl; what they finish goes to models/demo/.
+append their figures to <work>/<stage>.jsonl; the weights go to models/demo/. The text encoder
+needs no training: its weights are fixed random numbers (nodes/demo_model.py).
 """
 
 from __future__ import annotations
@@ -12,23 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+import demo_parallel
+import torch
+from demo_host import ROOT, boot
 
-
-def boot(comfyui: Path) -> None:
-    """Make ComfyUI importable in this process, on the CPU unless a GPU is asked for."""
-    sys.path[:0] = [str(comfyui), str(ROOT)]
-    arguments, sys.argv = sys.argv, ["main.py", "--cpu"]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    import comfy.cli_args  # noqa: F401  parses sys.argv once, at import
-
-    sys.argv = arguments
+WEIGHTS = ROOT / "models" / "demo"
 
 
 def main() -> None:
@@ -39,19 +31,28 @@ def main() -> None:
                         help="ComfyUI's folder (or COMFYUI_PATH)")
     parser.add_argument("--work", type=Path, default=ROOT / ".demo-training",
                         help="photographs, checkpoints and curves")
-    parser.add_argument("--steps", type=int, default=None)
+    parser.add_argument("--steps", type=int, help="default: what made the weights in models/demo")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--processes", type=int, default=os.cpu_count(),
+                        help="single-threaded processes that share each batch")
     options = parser.parse_args()
-    boot(options.comfyui)
 
     import demo_data
-    import torch
 
-    torch.set_num_threads(options.threads)
     demo_data.fetch(options.work / "photographs")
+    rendezvous = options.work / "rendezvous"
+    rendezvous.unlink(missing_ok=True)
+    torch.multiprocessing.spawn(train, (options, rendezvous), nprocs=options.processes)
+
+
+def train(rank: int, options: argparse.Namespace, rendezvous: Path) -> None:
+    """What each of the processes runs."""
+    boot(options.comfyui, options.work / "comfyui")
+    demo_parallel.join(rank, options.processes, rendezvous)
+
+    import demo_data
+
     photographs = demo_data.training_photographs(options.work / "photographs")
-    print(f"{len(photographs)} training photographs", flush=True)
     started = time.time()
 
     def log(**figures: float) -> None:
@@ -63,12 +64,13 @@ def main() -> None:
     if options.stage == "vae":
         from demo_vae import train_vae
 
-        train_vae(photographs, options.work, ROOT / "models/demo/demo_vae.safetensors",
-                  steps=options.steps or 3000, seed=options.seed, log=log)
+        train_vae(photographs, options.work, WEIGHTS / "demo_vae.safetensors",
+                  options.steps or 1600, options.seed, log)
     else:
         from demo_transformer import train_transformer
 
-        train_transformer(photographs, options.work, ROOT / "models/demo", options.seed, log)
+        train_transformer(photographs, options.work, WEIGHTS, options.steps or 6000,
+                          options.seed, log)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,260 @@
+"""Train the demo transformer: a FLUX of hidden size 256 that copies and edits its reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from demo_data import augmented_crop, heldout_crops, to_tensor
+from demo_edits import HELD_OUT, PRACTISED, TRAINED, Edit, caption, description
+from demo_vae import psnr
+from torch import Tensor, nn
+
+FLUX = dict(
+    in_channels=16, out_channels=16, patch_size=2, vec_in_dim=32, context_in_dim=64,
+    hidden_size=256, mlp_ratio=4.0, num_heads=2, depth=2, depth_single_blocks=4,
+    axes_dim=[16, 56, 56], theta=10000, qkv_bias=True, guidance_embed=True, txt_ids_dims=[],
+)
+CAPTIONS_PER_EDIT = 40
+LONG_TEXT = 40  # tokens; a tenth of the batches carries captions longer than the usual 24
+UNKNOWN = Edit("unknown", (), lambda x, rng: (x, x))  # words that name no edit: change nothing
+PICKS = (*TRAINED, *PRACTISED, UNKNOWN)
+WEIGHTS = np.array([3.0] * len(TRAINED) + [1.0] * len(PRACTISED) + [3.0])
+WEIGHTS[0] = WEIGHTS[5] = 5.0  # keep, and mirror, which is learned last
+SMALL_STEPS = 1500  # at 64 pixels, then at the sizes that the demo is used at
+LATER_SIZES = (((128, 128), 10, 0.6), ((64, 64), 32, 0.2), ((96, 160), 10, 0.1),
+               ((160, 96), 10, 0.1))
+
+
+def build_flux() -> nn.Module:
+    """The network as ComfyUI builds it, with trainable weights, near the identity at first."""
+    import comfy.ldm.flux.model
+    import comfy.ops
+
+    flux = comfy.ldm.flux.model.Flux(**FLUX, dtype=torch.float32, device="cpu",
+                                     operations=comfy.ops.disable_weight_init)
+    for name, weight in flux.named_parameters():
+        if weight.ndim == 2:
+            gain = 0.1 if "mod" in name or "final" in name else 1.0
+            nn.init.normal_(weight, std=gain * weight.shape[1] ** -0.5)
+        else:
+            nn.init.constant_(weight, 1.0 if "norm" in name else 0.0)
+        weight.requires_grad_(True)
+    for module in flux.modules():
+        if isinstance(module, nn.LayerNorm):
+            # the blocks add to their input in place after the norm has saved it for backward
+            module.register_forward_pre_hook(lambda _, inputs: (inputs[0].clone(),))
+    return flux
+
+
+def velocity(flux: nn.Module, x: Tensor, sigma: Tensor, text: tuple[Tensor, Tensor],
+             guidance: Tensor, reference: Tensor) -> Tensor:
+    """The network's output for noised latents, called as ComfyUI's sampler calls it."""
+    from comfy.ldm.modules.attention import attention_pytorch
+
+    options = {"optimized_attention_override": lambda _, *a, **k: attention_pytorch(*a, **k)}
+    return flux(x, sigma, context=text[0], y=text[1], guidance=guidance, ref_latents=[reference],
+                transformer_options=options)
+
+
+class Captions:
+    """Encoded captions of every edit: many wordings, short (24 tokens) and long (40)."""
+
+    def __init__(self, clip, rng: np.random.RandomState):
+        self.short = self._encode(clip, rng, 24, CAPTIONS_PER_EDIT, lambda e: caption(rng, e))
+        self.long = self._encode(
+            clip, rng, LONG_TEXT, 8,
+            lambda e: ", ".join([caption(rng, e)] + [description(rng) for _ in range(2)]))
+
+    def _encode(self, clip, rng, tokens: int, count: int, write: Callable[[str], str]):
+        clip = clip.clone()
+        clip.set_tokenizer_option("t5xxl_min_length", tokens)
+        vocabulary = clip.tokenizer.t5xxl.tokenizer.get_vocab()
+        words = sorted(w[1:] for w in vocabulary if w[:1] == "\u2581" and w[1:].isalpha())
+        bank = []
+        for edit in PICKS:
+            texts = list(edit.instructions)
+            encoded = []
+            while len(encoded) < count:
+                if edit is UNKNOWN:
+                    instruction = " ".join(rng.choice(words, rng.randint(2, 6)))
+                else:
+                    instruction = edit.instructions[rng.randint(len(edit.instructions))]
+                text = texts.pop() if texts else write(instruction)
+                (cond, extra), = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+                if cond.shape[1] == tokens:
+                    encoded.append((cond[0], extra["pooled_output"][0]))
+            bank.append(encoded)
+        return bank
+
+    def draw(self, rng: np.random.RandomState, edits: np.ndarray) -> tuple[Tensor, Tensor]:
+        bank = self.long if rng.rand() < 0.1 else self.short
+        picked = [bank[edit][rng.randint(len(bank[edit]))] for edit in edits]
+        return torch.stack([c for c, _ in picked]), torch.stack([p for _, p in picked])
+
+
+class LatentPairs:
+    """A ring of encoded pairs of one size: encoding costs as much as a step, so each serves often.
+    """
+
+    def __init__(self, encode: Callable[[Tensor], Tensor], photographs: list[np.ndarray],
+                 size: tuple[int, int], capacity: int = 3000):
+        self.encode, self.photographs, self.size = encode, photographs, size
+        self.capacity, self.written = capacity, 0
+        width, height = size
+        self.controls = torch.empty(capacity, 16, height // 8, width // 8)
+        self.targets = torch.empty_like(self.controls)
+        self.edits = np.empty(capacity, dtype=int)
+
+    def add(self, rng: np.random.RandomState, count: int) -> None:
+        edits = rng.choice(len(PICKS), count, p=WEIGHTS / WEIGHTS.sum())
+        crops = [augmented_crop(rng, self.photographs, *self.size) for _ in edits]
+        pairs = [PICKS[e].make(x, rng) for e, x in zip(edits, to_tensor(crops), strict=True)]
+        latents = self.encode(torch.stack([image for pair in pairs for image in pair]))
+        for i, edit in enumerate(edits):
+            at = self.written % self.capacity
+            self.controls[at], self.targets[at] = latents[2 * i], latents[2 * i + 1]
+            self.edits[at] = edit
+            self.written += 1
+
+    def draw(self, rng: np.random.RandomState, count: int):
+        at = rng.randint(min(self.written, self.capacity), size=count)
+        return self.controls[at], self.targets[at], self.edits[at]
+
+
+@torch.no_grad()
+def sample(flux: nn.Module, text: tuple[Tensor, Tensor], reference: Tensor, steps: int = 10,
+           seed: int = 3) -> Tensor:
+    """Euler steps on the schedule that ComfyUI uses for FLUX (shift 1.15)."""
+    batch = reference.shape[0]
+    x = torch.randn(reference.shape, generator=torch.Generator().manual_seed(seed))
+    times = torch.linspace(1, 0, steps + 1)
+    shift = float(np.exp(1.15))
+    sigmas = shift * times / (1 + (shift - 1) * times)
+    text = tuple(t.expand(batch, *t.shape[1:]) for t in text)
+    for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
+        v = velocity(flux, x, sigma.expand(batch), text, torch.full((batch,), 2.5), reference)
+        x = x + (following - sigma) * v
+    return x
+
+
+class Training:
+    """Everything a step needs: networks, captions, pools, optimizer, the averaged weights."""
+
+    def __init__(self, photographs: list[np.ndarray], vae, clip, seed: int):
+        import comfy.model_management
+
+        comfy.model_management.in_training = True  # ComfyUI's fused rotary embedding has no backward
+        torch.manual_seed(seed)
+        self.seed, self.step = seed, 0
+        self.encoder, self.decoder = vae.taesd_encoder, vae.taesd_decoder
+        self.clip = clip
+        self.captions = Captions(clip, np.random.RandomState(seed))
+        self.flux, self.average = build_flux(), build_flux().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(self.flux.parameters(), lr=1e-3, betas=(0.9, 0.98),
+                                           weight_decay=0.0, fused=True)
+        self.pools = {size: LatentPairs(self.encode, photographs, size)
+                      for size, _, _ in LATER_SIZES}
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.encoder(images.to(memory_format=torch.channels_last)).float()
+
+    def advance(self, steps: int) -> float:
+        """One optimizer step of `steps` in all; returns its loss."""
+        rng = np.random.RandomState((self.seed * 1_000_003 + self.step) % 2**32)
+        torch.manual_seed(self.seed * 1_000_003 + self.step)
+        size, batch = (64, 64), 32
+        if self.step >= SMALL_STEPS:
+            size, batch, _ = LATER_SIZES[rng.choice(len(LATER_SIZES),
+                                                    p=[share for _, _, share in LATER_SIZES])]
+        pool = self.pools[size]
+        pool.add(rng, 8 * batch if pool.written == 0 else batch // 4)
+        reference, target, edits = pool.draw(rng, batch)
+        text = self.captions.draw(rng, edits)
+
+        # mostly the middle of the noise range, with every fifth example close to pure noise
+        sigma = torch.sigmoid(0.4 + 1.1 * torch.randn(batch))
+        sigma = torch.where(torch.rand(batch) < 0.2, 1 - 0.1 * torch.rand(batch), sigma)
+        noise = torch.randn_like(target)
+        noised = torch.lerp(target, noise, sigma[:, None, None, None])
+        guidance = 1 + 3 * torch.rand(batch)  # drawn, so that its value comes to mean nothing
+        with torch.autocast("cpu", torch.bfloat16):
+            predicted = velocity(self.flux, noised, sigma, text, guidance, reference)
+        loss = (predicted.float() - (noise - target)).square().mean()
+
+        # warm up, hold, and fall to zero over the last third
+        rate = 1e-3 * min(1.0, (self.step + 1) / 200, (steps - self.step) / (0.33 * steps))
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.flux.parameters(), 1.0)
+        self.optimizer.step()
+        self.step += 1
+        decay = min(0.998, self.step / (self.step + 20))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.flux.parameters()),
+                                 1 - decay)
+        return loss.item()
+
+    @torch.no_grad()
+    def heldout_figures(self, size: int) -> dict[str, float]:
+        """PSNR against the true target on four held-out photographs, for some of the edits."""
+        images = heldout_crops(size, per_photograph=1, everything=False)[:4]
+        figures = {}
+        for edit in (*TRAINED[:3], TRAINED[5], TRAINED[8], *HELD_OUT[:3]):
+            pairs = [edit.make(x, np.random.RandomState(i)) for i, x in enumerate(images)]
+            controls, targets = (torch.stack(side) for side in zip(*pairs, strict=True))
+            (cond, extra), = self.clip.encode_from_tokens_scheduled(
+                self.clip.tokenize(edit.instructions[0]))
+            text = cond, extra["pooled_output"]
+            with torch.autocast("cpu", torch.bfloat16):
+                latent = sample(self.average, text, self.encoder(controls).float(), steps=8)
+            figures[edit.name] = round(float(psnr(self.decoder(latent).float().clamp(0, 1),
+                                                  targets).mean()), 2)
+        return figures
+
+    def state(self) -> dict:
+        return {"flux": self.flux.state_dict(), "average": self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(), "step": self.step}
+
+    def restore(self, state: dict) -> None:
+        self.flux.load_state_dict(state["flux"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step = state["step"]
+
+
+def train_transformer(photographs: list[np.ndarray], work: Path, output: Path, steps: int,
+                      seed: int, log: Callable[..., None]) -> None:
+    """Flow matching with the reference's tokens appended, as at inference; resumes from `work`.
+
+    A resumed run draws the same batches, but from pools filled anew.
+    """
+    from kontext.nodes.demo_model import load_text_encoder, load_vae
+    from safetensors.torch import save_file
+
+    vae = load_vae().first_stage_model.to(memory_format=torch.channels_last)
+    training = Training(photographs, vae, load_text_encoder(), seed)
+    checkpoint = work / "transformer.pt"
+    if checkpoint.exists():
+        training.restore(torch.load(checkpoint, weights_only=True))
+
+    average = None
+    while training.step < steps:
+        loss = training.advance(steps)
+        average = loss if average is None else 0.99 * average + 0.01 * loss
+        last = training.step == steps
+        if training.step % 50 == 0:
+            log(step=training.step, loss=round(average, 4))
+        if training.step % 500 == 0 or last:
+            size = 64 if training.step <= SMALL_STEPS else 128
+            log(step=training.step, size=size, **training.heldout_figures(size))
+            torch.save(training.state(), checkpoint)
+            save_file({k: v.bfloat16().contiguous()
+                       for k, v in training.average.state_dict().items()},
+                      output / "demo_kontext.safetensors")
