@@ -170,13 +170,13 @@ def introduction(prompt: dict[str, Any], models: Models | None) -> str:
     (captions,) = api_form.nodes_of(prompt, "KontextCaptionPairs")
     examples = hosts.ROOT / "examples"
     pairs = len(list((examples / "after").iterdir()))
-    tests = len(list((examples / "test_after").iterdir()))
+    tests = len(list((examples / "test" / "after").iterdir()))
     kind = WHAT_IS_TRAINED["real"].format(models.model.name) if models else WHAT_IS_TRAINED["demo"]
     return (
         f"Running {WORKFLOW.relative_to(hosts.ROOT)}.\n{kind}\n"
         f"The pairs: {pairs} photographs in {examples / 'after'}, and the same as\n"
         f"faded, scratched prints in {examples / 'before'}. For the comparison: {tests} prints\n"
-        f"of other photographs, in {examples / 'test_before'}.\n"
+        f"of other photographs, in {examples / 'test'}.\n"
         f"The instruction: {captions['inputs']['instruction']}\n"
     )
 

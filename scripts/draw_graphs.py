@@ -21,7 +21,7 @@ from typing import Any
 import host as hosts
 from browser import Page, front_end
 from driver import Server
-from shipped_graphs import GRAPHS, Group
+from shipped_graphs import GRAPHS, SHOWN, Group
 
 WORKFLOWS = hosts.ROOT / "workflows"
 PAGE_SIDE = Path(__file__).with_suffix(".js")
@@ -60,13 +60,16 @@ def without_nulls(value: Any) -> Any:
 def main() -> None:
     host = hosts.find_or_set_up(os.environ.get("COMFYUI_PATH"), None, tests=True)
     with tempfile.TemporaryDirectory() as base, Server(host, Path(base)) as server:
-        shutil.copytree(host.comfyui / "input", server.base / "input", dirs_exist_ok=True)
+        shutil.copytree(
+            hosts.ROOT / "examples/test/before", server.base / "input", dirs_exist_ok=True
+        )
         for name in sys.argv[1:] or GRAPHS:
             with front_end(server.url, 3000, 1600) as page:
                 page.page.add_script_tag(path=PAGE_SIDE)
                 workflow = draw(page, GRAPHS[name])
                 text = json.dumps(workflow, indent=1, ensure_ascii=False)
                 (WORKFLOWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+                page.page.evaluate("values => fill(values)", SHOWN.get(name, {}))
                 photograph(page, server, WORKFLOWS / f"{name}.jpg")
                 print(name, *(e for e in page.errors), sep="\n  ", flush=True)
 

@@ -23,11 +23,15 @@ TEST = {"coffee": 2, "hopper": 2}  # photographs of which no pair is trained on
 def main() -> None:
     rng = np.random.default_rng(7)
     photographs = load_photographs()
-    for folder, counts in (("", PAIRS), ("test_", TEST)):
+    for folder, counts in ((EXAMPLES, PAIRS), (EXAMPLES / "test", TEST)):
         for name, count in counts.items():
             for number, after in enumerate(crops(photographs[name], count, rng), 1):
-                save(age(after, rng), f"{folder}before/{name}_{number}.jpg")
-                save(after, f"{folder}after/{name}_{number}.jpg")
+                save(age(after, rng), folder / "before" / f"{name}_{number}.jpg")
+                save(after, folder / "after" / f"{name}_{number}.jpg")
+    test_names = sorted(path.name for path in (EXAMPLES / "test" / "after").iterdir())
+    rows = [f"before/{name},after/{name},holdout" for name in test_names]
+    table = "\n".join(["control,target,split", *rows, ""])
+    (EXAMPLES / "test" / "metadata.csv").write_text(table, encoding="utf-8")
 
 
 def load_photographs() -> dict[str, Image.Image]:
@@ -82,8 +86,7 @@ def age(photograph: Image.Image, rng: np.random.Generator) -> Image.Image:
     return print_
 
 
-def save(image: Image.Image, name: str) -> None:
-    path = EXAMPLES / name
+def save(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, quality=90)
 

@@ -91,7 +91,7 @@ TRAIN = (
                     "pairs": "captions.pairs",
                     "settings": "settings.settings",
                 },
-                (330, 560),
+                (360, 620),
             ),
             Node(
                 "save",
@@ -109,8 +109,8 @@ TRAIN = (
                 "test",
                 "KontextLoadPairs",
                 {
-                    "control_folder": "examples/test_before",
-                    "target_folder": "examples/test_after",
+                    "control_folder": "examples/test",
+                    "target_folder": "",
                     "holdout": 0,
                 },
                 title="Test Pictures 测试图",
@@ -126,9 +126,14 @@ TRAIN = (
                     "run": "train.run",
                     "pairs": "test.pairs",
                 },
-                (900, 1000),
+                (360, 660),
             ),
         ),
+    ),
+    Group(
+        "5 · Choose 选择",
+        PURPLE,
+        (Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (1100, 900)),),
     ),
 )
 
@@ -225,3 +230,6 @@ USE = (
 )
 
 GRAPHS = {"train_kontext_lora": TRAIN, "use_kontext_lora": USE}
+
+# In the picture only: a print to restore, in place of the one every ComfyUI has.
+SHOWN = {"use_kontext_lora": {"image": "coffee_1.jpg"}}
