@@ -111,6 +111,10 @@ class TrainingSettings(io.ComfyNode):
                     "preview_steps",
                     "Sampling steps of the preview made at every checkpoint; 0 = no preview.",
                 ),
+                number(
+                    "validate_every",
+                    "Steps between two measurements of the held-out pairs; 0 = at checkpoints.",
+                ),
             ],
             outputs=[Settings.Output(display_name="settings")],
         )

@@ -9,6 +9,11 @@ from typing import Any
 
 STEPS_PER_PAIR = 100
 FEWEST_STEPS = 1500
+# What a run may be continued with, although it was begun with something else
+MAY_CHANGE = {
+    "steps", "learning_rate", "schedule", "save_every", "keep", "validate_every", "preview_steps",
+    "checkpointing",
+}  # fmt: skip
 CHOICES = {
     "dtype": ("auto", "bf16", "fp16", "fp32"),
     "save_dtype": ("bf16", "fp16", "fp32"),
@@ -35,6 +40,7 @@ RANGES = {
     "caption_dropout": (0.0, 1.0),
     "guidance": (0.0, 100.0),
     "preview_steps": (0, 100),
+    "validate_every": (0, 1_000_000),
 }
 
 
@@ -46,8 +52,9 @@ class ConfigError(ValueError):
 class TrainConfig:
     """The settings of a run. `steps` 0 is auto, `alpha` 0 is the rank, `keep` 0 is all.
 
-    `resolution` is the side of the square whose area a target may have at most, in pixels;
-    `reference_resolution` the same for references, 0 for as large as the target.
+    `validate_every` 0 is at every checkpoint. `resolution` is the side of the square whose area a
+    target may have at most, in pixels; `reference_resolution` the same for references, 0 for as
+    large as the target.
     """
 
     steps: int = 0
@@ -74,6 +81,7 @@ class TrainConfig:
     guidance: float = 1.0
     checkpointing: str = "auto"
     preview_steps: int = 20
+    validate_every: int = 0
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():

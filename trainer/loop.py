@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,21 +10,20 @@ import torch
 
 from ..dataset.pair import DatasetError, Pair, PairedDataset
 from . import host
-from .attach import attached
 from .batches import Batches, EncodedPair, load_batch, seeded
 from .cache import Cache
 from .config import TrainConfig
 from .flow import draw_quantiles, sigma_quantiles
-from .learner import Learner
-from .lora import Lora, targeted
-from .memory import activation_bytes
+from .holdout import MOST_PAIRS
 from .objective import sample_losses
 from .preview import Preview
 from .run import Identity, Run
+from .session import Session, TrainingError
 
+__all__ = ["TrainingError", "train"]
 
-class TrainingError(RuntimeError):
-    """Training cannot go on."""
+# The loss of a prediction of nothing is about 2, the variance of noise minus latent
+EXPLODED = 20.0
 
 
 def train(
@@ -59,12 +57,16 @@ def train(
     cache = Cache(cache_folder, base, config)
     with torch.inference_mode():
         encoded = encode_all(cache, pairs.train, progress)
+        held_out = encode_all(cache, pairs.holdout[:MOST_PAIRS], progress)
         blank = cache.encode_text("")
         shown = (pairs.holdout or pairs.train)[0]
         preview = Preview(base, cache, shown, run) if config.preview_steps else None
     repeats = [pair.repeats for pair in pairs.train]
     batches = Batches(encoded, repeats, config.batch_size, config.seed)
-    fit(base, batches, blank, run, identity, progress, preview)
+    longest = config.batch_size * max(batches.tokens())
+    session = Session(base, run, identity, longest, held_out)
+    with session.running():
+        fit(session, batches, blank, progress, preview)
     return run
 
 
@@ -77,113 +79,77 @@ def encode_all(cache: Cache, pairs: Sequence[Pair], progress: host.Progress) -> 
 
 
 def fit(
-    base: host.Base,
+    session: Session,
     batches: Batches,
     blank: Path,
-    run: Run,
-    identity: Identity,
     progress: host.Progress,
     preview: Preview | None,
 ) -> None:
-    """The training loop, from where the run stands to its last step."""
-    config = identity.config
-    model = host.for_training(base.model)
-    flux, device = base.flux, model.load_device
-    dtype = host.training_dtype(model, config.dtype)
-    checkpointed, reserve = memory_plan(flux, batches, config, dtype, device)
-    host.load_alone(model, reserve)
+    """The training loop, from where the session stands to its last step."""
+    config, device, run = session.config, session.device, session.run
+    pace = Pace(session.done, config.steps)
+    while session.done < config.steps:
+        # draw: which pairs, how noisy, which noise. All from (seed, step) alone, so that a
+        # continued run draws what an unbroken one would have drawn
+        step = session.done
+        generator = seeded(config.seed, step, "step")
+        groups = [batches.at(step * config.accumulate + i) for i in range(config.accumulate)]
+        sizes = [len(group) for group in groups]
+        quantiles = draw_quantiles(sum(sizes), generator).split(sizes)
+        dropped = torch.rand((), generator=generator) < config.caption_dropout
 
-    with host.differentiable():
-        linears = {name: part for name, part in flux.named_modules() if host.is_linear(part)}
-        adapted = {name: linears[name] for name in targeted(linears, config.targets)}
-        lora = Lora.create(adapted, config.rank, config.alpha, config.seed).to(device)
-        learner = Learner(lora, config, device, dtype)
-        done = saved = learner.restore(run)
-        started, first = time.monotonic(), done
+        # learn: the velocity loss of each group, and its gradients
+        loss = 0.0
+        for group, quantile in zip(groups, quantiles, strict=True):
+            batch = load_batch(group, blank if dropped else None, device)
+            noise = torch.randn(batch.target.shape, generator=generator).to(device)
+            sigma = sigma_quantiles(quantile, config.timesteps, batch.target_tokens).to(device)
+            losses = sample_losses(
+                session.flux, batch, sigma, noise, config.guidance, session.dtype
+            )
+            group_loss = losses.sum() / sum(sizes)
+            session.learner.backward(group_loss)
+            loss += group_loss.item()
+        if not loss < EXPLODED:  # nor if it is not a number
+            session.roll_back(loss)
+            progress.say(f"loss {loss:.3g}: back to step {session.done}, half the learning rate")
+            continue
+        grad_norm = session.learner.update(step)
+        session.done = done = step + 1
 
-        def save() -> None:
-            checkpoint = run.write_checkpoint(done, lora.state_dict(), identity)
-            ignored = host.unmapped_keys(model, host.load_lora_file(checkpoint.path))
-            if ignored:
-                raise TrainingError(f"ComfyUI would ignore {ignored[:3]} in {checkpoint.path}.")
-            run.write_state(done, learner.state_dict())
-            run.drop_oldest(config.keep)
-
-        with attached(flux, lora, host.FrozenLinear, host.is_linear, checkpointed):
-            try:
-                for step in range(done, config.steps):
-                    # draw: which pairs, how noisy, which noise. All from (seed, step) alone, so
-                    # that a continued run draws what an unbroken one would have drawn
-                    generator = seeded(config.seed, step, "step")
-                    groups = [
-                        batches.at(step * config.accumulate + i) for i in range(config.accumulate)
-                    ]
-                    sizes = [len(group) for group in groups]
-                    quantiles = draw_quantiles(sum(sizes), generator).split(sizes)
-                    dropped = torch.rand((), generator=generator) < config.caption_dropout
-
-                    # learn: the loss of each group, and its gradients
-                    loss = 0.0
-                    for group, quantile in zip(groups, quantiles, strict=True):
-                        batch = load_batch(group, blank if dropped else None, device)
-                        noise = torch.randn(batch.target.shape, generator=generator).to(device)
-                        sigma = sigma_quantiles(quantile, config.timesteps, batch.target_tokens)
-                        losses = sample_losses(
-                            flux, batch, sigma.to(device), noise, config.guidance, dtype
-                        )
-                        group_loss = losses.sum() / sum(sizes)
-                        learner.backward(group_loss)
-                        loss += group_loss.item()
-                    if not math.isfinite(loss):
-                        raise TrainingError(
-                            f"The loss at step {step + 1} is {loss}. The last good checkpoint is "
-                            f"kept; train again with half the learning rate or dtype bf16."
-                        )
-                    grad_norm = learner.update(step)
-                    done = step + 1
-
-                    # report
-                    now = time.monotonic()
-                    pace = (now - started) / (done - first)
-                    run.log(
-                        step=done,
-                        loss=loss,
-                        learning_rate=config.learning_rate_at(step),
-                        grad_norm=grad_norm,
-                        seconds=round(now - started, 3),
-                        memory=host.peak_bytes(device),
-                    )
-                    progress.update(done, status(done, config.steps, loss, pace))
-                    if done % config.save_every == 0 or done == config.steps:
-                        saved = done
-                        save()
-                        if preview:
-                            progress.update(done, preview=preview.sample(model, done))
-                            host.load_alone(model, reserve)
-            finally:  # however it ended, the steps done are kept
-                if done > saved:
-                    save()
+        # report, and every so often test, save and show
+        saving = done % config.save_every == 0 or done == config.steps
+        testing = done % config.validate_every == 0 if config.validate_every else saving
+        pace.tick(done)
+        entry = {
+            "step": done,
+            "loss": loss,
+            "learning_rate": session.learner.learning_rate(step),
+            "grad_norm": grad_norm,
+            "seconds": round(pace.seconds, 3),
+            "memory": host.peak_bytes(device),
+            **(session.validate() if testing else {}),
+        }
+        run.log(**entry)
+        progress.update(done, f"step {done}/{config.steps} · loss {loss:.3f} · {pace.left()}")
+        if saving:
+            session.save()
+            if preview:
+                progress.update(done, preview=preview.sample(session.model, done))
+                session.load()
 
 
-def memory_plan(
-    flux: host.Flux, batches: Batches, config: TrainConfig, dtype: torch.dtype, device: torch.device
-) -> tuple[list[torch.nn.Module], int]:
-    """Which blocks to checkpoint, and how many bytes to keep free for activations.
+class Pace:
+    """How long steps take."""
 
-    Automatic checkpointing is off where everything fits in half of the free memory.
-    """
-    blocks = host.blocks(flux)
-    tokens = config.batch_size * max(batches.tokens())
-    size = (tokens, flux.params.hidden_size, len(blocks), dtype.itemsize)
-    kept = activation_bytes(*size, checkpointing=False)
-    too_large = kept > host.free_bytes(device) / 2
-    if config.checkpointing == "off" or (config.checkpointing == "auto" and not too_large):
-        return [], kept
-    return blocks, activation_bytes(*size, checkpointing=True)
+    def __init__(self, done: int, steps: int) -> None:
+        self.first = self.done = done
+        self.steps, self.started, self.seconds = steps, time.monotonic(), 0.0
 
+    def tick(self, done: int) -> None:
+        self.done, self.seconds = done, time.monotonic() - self.started
 
-def status(done: int, steps: int, loss: float, pace: float) -> str:
-    minutes, seconds = divmod(round(pace * (steps - done)), 60)
-    return (
-        f"step {done}/{steps} · loss {loss:.3f} · {pace:.2f} s/step · {minutes}:{seconds:02} left"
-    )
+    def left(self) -> str:
+        per_step = self.seconds / max(1, self.done - self.first)
+        minutes, seconds = divmod(round(per_step * (self.steps - self.done)), 60)
+        return f"{per_step:.2f} s/step · {minutes}:{seconds:02} left"

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .config import TrainConfig
+from .config import MAY_CHANGE, TrainConfig
 from .export import comfyui_tensors, model_metadata
 from .files import StorageError, save_tensors, write_atomically
 
@@ -51,18 +51,18 @@ class Identity:
     base_hash: str
     dataset_hash: str
 
-    def differences(self, other: Identity) -> list[str]:
-        """In words, what `other` would change."""
+    def differences(self, other: Identity) -> dict[str, str]:
+        """What `other` would change: the name of each setting, and the change in words."""
         ours, theirs = asdict(self.config), asdict(other.config)
-        changed = [
-            f"{name} was {ours[name]}, now {theirs[name]}"
+        changed = {
+            name: f"{name} was {ours[name]}, now {theirs[name]}"
             for name in ours
             if ours[name] != theirs[name]
-        ]
+        }
         if self.base_hash != other.base_hash:
-            changed.append("another base model")
+            changed["base"] = "another base model"
         if self.dataset_hash != other.dataset_hash:
-            changed.append("other pairs or captions")
+            changed["pairs"] = "other pairs or captions"
         return changed
 
 
@@ -97,18 +97,15 @@ class Run:
 
     @classmethod
     def create(cls, name: str, output: Path, identity: Identity, replace: bool = False) -> Run:
-        """A new run, or the one of this name to be continued (or used, if it has finished).
+        """A new run, or the one of this name, to be continued or, if it has finished, used.
 
-        Raises RunError if a run of this name was made from something else, unless `replace`.
+        Raises RunError if that one was made from something else, unless `replace` deletes it. What
+        is in MAY_CHANGE may differ as long as there are steps to be done.
         """
         run = cls(name, output)
         if run.exists() and not replace:
-            changed = run.identity().differences(identity)
-            if changed:
-                raise RunError(
-                    f"A run named {run.name!r} exists and differs: {'; '.join(changed)}. "
-                    "Choose another name, or turn on `replace` to delete that run."
-                )
+            run.accept(identity)
+            run.write_identity(identity)
             return run
         run.delete()
         try:
@@ -121,6 +118,18 @@ class Run:
             ) from error
         run.write_identity(identity)
         return run
+
+    def accept(self, identity: Identity) -> None:
+        """Raise RunError unless this run can be continued, or used, as one made from `identity`."""
+        changed = self.identity().differences(identity)
+        done = max((checkpoint.step for checkpoint in self.checkpoints()), default=0)
+        if done < identity.config.steps:
+            changed = {name: words for name, words in changed.items() if name not in MAY_CHANGE}
+        if changed:
+            raise RunError(
+                f"A run named {self.name!r} exists and differs: {'; '.join(changed.values())}. "
+                "Choose another name, or turn on `replace` to delete that run."
+            )
 
     def exists(self) -> bool:
         return (self.folder / "run.yaml").is_file()
@@ -202,10 +211,11 @@ class Run:
         """Save what continuing from `step` needs, replacing the previous state."""
         save_tensors(tensors, self.state_file, {"step": str(step)})
 
+    def has_state(self) -> bool:
+        return self.state_file.is_file()
+
     def read_state(self) -> tuple[int, dict[str, Tensor]]:
-        """The step that the saved state follows, and its tensors; 0 and nothing for a new run."""
-        if not self.state_file.exists():
-            return 0, {}
+        """The step that the saved state follows, and its tensors."""
         with safe_open(self.state_file, "pt") as file:
             step = int(file.metadata()["step"])
         return step, load_file(self.state_file)

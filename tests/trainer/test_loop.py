@@ -3,6 +3,7 @@
 import ctypes
 import sys
 import threading
+from dataclasses import replace
 
 import comfy.model_management
 import psutil
@@ -130,18 +131,60 @@ def test_cancel_inside_a_step_keeps_the_steps_before(run_training, monkeypatch, 
     assert [c.step for c in Run.open("test", tmp_path / "out").checkpoints()] == [2, 3]
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run(run_training, monkeypatch, tmp_path):
-    real, calls = loop.sample_losses, []
+def explode(monkeypatch, *calls, value=float("nan")):
+    """Make the loss of these calls, counted from 1, what it is when training diverges."""
+    real, seen = loop.sample_losses, []
 
-    def broken(*arguments):
-        calls.append(1)
-        return real(*arguments) * (float("nan") if len(calls) == 4 else 1)
+    def exploding(*arguments):
+        seen.append(1)
+        return real(*arguments) * (value if len(seen) in calls else 1)
 
-    monkeypatch.setattr(loop, "sample_losses", broken)
-    with pytest.raises(TrainingError, match="step 4"):
+    monkeypatch.setattr(loop, "sample_losses", exploding)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e3])
+def test_an_exploding_loss_is_rolled_back_once(run_training, monkeypatch, value):
+    """Step 4 explodes: back to the save at step 2, and on with half the learning rate."""
+    explode(monkeypatch, 4, value=value)
+    run = run_training(SHORT.replace(schedule="constant"))
+    rates = [(entry["step"], entry["learning_rate"]) for entry in run.logged()]
+    assert rates == [(1, 1e-2), (2, 1e-2), (3, 5e-3), (4, 5e-3), (5, 5e-3), (6, 5e-3)]
+    assert run.finished
+
+
+def test_an_exploding_loss_stops_the_run_the_second_time(run_training, monkeypatch, tmp_path):
+    explode(monkeypatch, 4, 6)
+    with pytest.raises(TrainingError, match="step 4.*checkpoint of step 2 is kept"):
         run_training()
-    tensors = last_lora(Run.open("test", tmp_path / "out"))
-    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+    run = Run.open("test", tmp_path / "out")
+    assert [checkpoint.step for checkpoint in run.checkpoints()][0] == 2
+    assert not run.finished
+    for checkpoint in run.checkpoints():
+        tensors = host.load_lora_file(checkpoint.path)
+        assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_a_run_can_go_on_for_longer(run_training):
+    run_training(SHORT.replace(steps=4, schedule="constant"))
+    longer = run_training(SHORT.replace(steps=6, schedule="constant", learning_rate=5e-3))
+    assert [checkpoint.step for checkpoint in longer.checkpoints()] == [2, 4, 6]
+    assert longer.logged()[-1]["learning_rate"] == 5e-3
+    with pytest.raises(RunError, match="learning_rate was 0.005, now 0.01"):
+        run_training(SHORT.replace(steps=6, schedule="constant"))
+
+
+def test_validating_does_not_change_training(run_training, pairs, make_pairs, tmp_path):
+    """Held-out loss is logged, against the base; the LoRA is the same bit for bit."""
+    more = make_pairs(tmp_path / "pairs", 6).pairs
+    held = [replace(pair, split="holdout") for pair in more[4:]]
+    split = PairedDataset((*more[:4], *held))
+    rarely = run_training(SHORT.replace(validate_every=100), pairs=split, name="rarely")
+    often = run_training(SHORT.replace(validate_every=1), pairs=split, name="often")
+    assert_same(last_lora(often), last_lora(rarely))
+    assert not any("holdout" in entry for entry in rarely.logged())
+    first, *_, last = often.logged()
+    assert len(first["holdout"]) == len(first["holdout_base"]) == 2
+    assert first["holdout_base"] == last["holdout_base"] != last["holdout"]
 
 
 def test_a_taken_name_is_refused_with_the_differences(run_training):

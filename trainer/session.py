@@ -1,0 +1,135 @@
+"""One LoRA in training: its place on the loaded weights, and everything that is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from . import host
+from .attach import attached
+from .batches import EncodedPair
+from .config import TrainConfig
+from .holdout import MOST_PAIRS, held_out_losses
+from .learner import Learner
+from .lora import Lora, targeted
+from .memory import activation_bytes
+from .run import Identity, Run
+
+
+class TrainingError(RuntimeError):
+    """Training cannot go on."""
+
+
+class Session:
+    """A run in progress. `done` counts the steps that the LoRA has been trained for."""
+
+    def __init__(
+        self,
+        base: host.Base,
+        run: Run,
+        identity: Identity,
+        tokens: int,
+        held_out: Sequence[EncodedPair],
+    ) -> None:
+        """`tokens` is the length of the longest batch, its pairs laid end to end."""
+        self.run, self.identity, self.config = run, identity, identity.config
+        self.model = host.for_training(base.model)
+        self.flux, self.device = base.flux, self.model.load_device
+        self.dtype = host.training_dtype(self.model, self.config.dtype)
+        self.checkpointed, self.reserve = memory_plan(
+            self.flux, tokens, self.config, self.dtype, self.device
+        )
+        self.held_out = held_out[:MOST_PAIRS]
+        self.base_losses: list[float] = []
+        with host.differentiable():
+            linears = {
+                name: part for name, part in self.flux.named_modules() if host.is_linear(part)
+            }
+            adapted = {name: linears[name] for name in targeted(linears, self.config.targets)}
+            lora = Lora.create(adapted, self.config.rank, self.config.alpha, self.config.seed)
+            self.lora = lora.to(self.device)
+            self.learner = Learner(self.lora, self.config, self.device, self.dtype)
+            if not run.has_state():
+                run.write_state(0, self.learner.state_dict())
+            self.done = self.saved = self.restore()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The LoRA in force on the loaded weights. However the block ends, steps done are kept."""
+        self.load()
+        with (
+            host.differentiable(),
+            attached(self.flux, self.lora, host.FrozenLinear, host.is_linear, self.checkpointed),
+        ):
+            try:
+                yield
+            finally:
+                if self.done > self.saved:
+                    self.save()
+
+    def load(self) -> None:
+        """Bring the transformer back, after another model may have pushed it out."""
+        host.load_alone(self.model, self.reserve)
+
+    def save(self) -> None:
+        """Write a checkpoint and the state to continue from; drop checkpoints that are too many."""
+        self.saved = self.done
+        checkpoint = self.run.write_checkpoint(self.done, self.lora.state_dict(), self.identity)
+        ignored = host.unmapped_keys(self.model, host.load_lora_file(checkpoint.path))
+        if ignored:
+            raise TrainingError(f"ComfyUI would ignore {ignored[:3]} in {checkpoint.path}.")
+        self.run.write_state(self.done, self.learner.state_dict())
+        self.run.drop_oldest(self.config.keep)
+
+    def restore(self) -> int:
+        """Take up the run's saved state; returns the steps it has done."""
+        step, state = self.run.read_state()
+        self.learner.load_state_dict(state)
+        self.run.rewind_log(step)
+        return step
+
+    def roll_back(self, loss: float) -> None:
+        """Return to the last saved state with half the learning rate; at the second time, stop."""
+        if self.learner.rate < 1:
+            raise TrainingError(
+                f"The loss at step {self.done + 1} is {loss:.3g}, and was so again with half the "
+                f"learning rate. The checkpoint of step {self.saved} is kept. Train again with a "
+                "tenth of the learning rate, and look for broken pictures among the pairs."
+            )
+        self.done = self.restore()
+        self.learner.rate = 0.5
+
+    def validate(self) -> dict[str, list[float]]:
+        """Losses of the held-out pairs, now and with the base alone, one for each pair."""
+        if not self.held_out:
+            return {}
+        if not self.base_losses:
+            self.base_losses = self.losses_at(strength=0.0)
+        return {"holdout": self.losses_at(strength=1.0), "holdout_base": self.base_losses}
+
+    def losses_at(self, strength: float) -> list[float]:
+        self.lora.strength = strength
+        try:
+            losses = held_out_losses(self.flux, self.held_out, self.config, self.dtype, self.device)
+        finally:
+            self.lora.strength = 1.0
+        return losses.mean(dim=(1, 2)).tolist()
+
+
+def memory_plan(
+    flux: host.Flux, tokens: int, config: TrainConfig, dtype: torch.dtype, device: torch.device
+) -> tuple[list[nn.Module], int]:
+    """Which blocks to checkpoint, and how many bytes to keep free for activations.
+
+    Automatic checkpointing is off where everything fits in half of the free memory.
+    """
+    blocks = host.blocks(flux)
+    size = (tokens, flux.params.hidden_size, len(blocks), dtype.itemsize)
+    kept = activation_bytes(*size, checkpointing=False)
+    too_large = kept > host.free_bytes(device) / 2
+    if config.checkpointing == "off" or (config.checkpointing == "auto" and not too_large):
+        return [], kept
+    return blocks, activation_bytes(*size, checkpointing=True)
