@@ -1,0 +1,87 @@
+"""Vision-language models that ComfyUI loads itself as a text encoder: Qwen3-VL, Qwen3.5, Gemma."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import comfy.sd
+import numpy as np
+import torch
+from PIL.Image import Image, Resampling
+
+from .captioner import CaptionError, Sample
+from .residence import unload
+
+SUITABLE = "Qwen3-VL, Qwen3.5 or Gemma 3/4 with vision, in models/text_encoders"
+
+
+class CoreVision:
+    """Asks a CLIP object that can see pictures and write text. One prompt may show several."""
+
+    sees_several = True
+    batch_size = 1  # ComfyUI generates for one prompt at a time
+
+    def __init__(
+        self,
+        clip: comfy.sd.CLIP,
+        prompt: str,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+        keep: bool = True,
+    ) -> None:
+        self.clip, self.prompt, self.keep = clip, prompt.strip(), keep
+        self.settings = {
+            "do_sample": temperature > 0,
+            "max_length": max_tokens,
+            "temperature": temperature or 1.0,
+            "seed": seed,
+        }
+        if not _writes(clip):
+            raise CaptionError(
+                f"{type(clip.cond_stage_model).__name__} encodes text but cannot write it. "
+                f"Connect a CLIP loader with {SUITABLE}."
+            )
+
+    def key(self) -> str:
+        model = type(self.clip.cond_stage_model).__name__
+        weights = self.clip.patcher.model_size()
+        return repr((type(self).__name__, model, weights, self.prompt, self.settings))
+
+    def describe(self, samples: Sequence[Sample]) -> list[str]:
+        return [self._ask(sample) for sample in samples]
+
+    def _ask(self, sample: Sample) -> str:
+        with torch.inference_mode():
+            tokens = self.clip.tokenize(self.prompt, image=_batch(sample), min_length=1)
+            shown = sum(isinstance(token[0], dict) for row in _rows(tokens) for token in row)
+            if shown != len(sample):
+                raise CaptionError(
+                    f"{type(self.clip.cond_stage_model).__name__} was given {len(sample)} "
+                    f"pictures and sees {shown}. Connect {SUITABLE}."
+                )
+            return self.clip.decode(self.clip.generate(tokens, **self.settings)).strip()
+
+    def release(self) -> None:
+        if not self.keep:
+            unload(self.clip.patcher)
+
+
+def _writes(clip: comfy.sd.CLIP) -> bool:
+    encoder = clip.cond_stage_model
+    inner = getattr(encoder, getattr(encoder, "clip", ""), encoder)
+    return hasattr(getattr(inner, "transformer", None), "generate")
+
+
+def _rows(tokens: dict[str, Any]) -> list[list[Any]]:
+    return next(iter(tokens.values()))
+
+
+def _batch(sample: Sample) -> torch.Tensor:
+    """[pictures, H, W, 3] in 0..1; ComfyUI wants one size, so the rest follow the first."""
+    size = sample[0].size
+    pictures = [p if p.size == size else p.resize(size, Resampling.LANCZOS) for p in sample]
+    return torch.stack([_tensor(picture) for picture in pictures])
+
+
+def _tensor(picture: Image) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(picture, np.float32) / 255)
