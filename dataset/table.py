@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -42,7 +44,7 @@ def read_table(path: Path, together: bool = False) -> Matching:
     for line, row in _rows(path):
         controls = [path.parent / name for name in _controls(row)]
         target = path.parent / _target(row, path, line)
-        missing += [f"{p} (line {line})" for p in (*controls, target) if not p.is_file()]
+        missing += [f"{p} (line {line})" for p in (*controls, target) if not os.path.isfile(p)]
         caption = str(_first(row, CAPTION_COLUMNS) or "").strip()
         split = SPLITS.get(str(row.get("split") or "").lower(), "train")
         repeats = _repeats(row, path, line)
@@ -109,11 +111,10 @@ def _controls(row: Row) -> list[str]:
     """Every control a row names: one column, numbered columns in their order, or a list."""
     named: list[tuple[int, str]] = []
     for column, value in row.items():
-        stem = column.rstrip("0123456789")
-        number = int(column[len(stem) :] or 0)
-        if stem.rstrip("_") in CONTROL_COLUMNS and value:
+        match = re.fullmatch(r"(.*?)_?([0-9]{0,3})", column, re.DOTALL)
+        if match and match[1] in CONTROL_COLUMNS and value:
             values = value if isinstance(value, list) else [value]
-            named += [(number, str(item)) for item in values]
+            named += [(int(match[2] or 0), str(item)) for item in values]
     return [name for _, name in sorted(named, key=lambda entry: entry[0])]
 
 

@@ -1,0 +1,112 @@
+"""Load Paired Dataset and Pairs from Images, called as ComfyUI calls them."""
+
+import os
+from pathlib import Path
+
+import folder_paths
+import numpy as np
+import pytest
+import torch
+from kontext.dataset.image import open_rgb
+from kontext.dataset.pair import DatasetError
+from kontext.nodes.load_pairs import LoadPairs, PairsFromImages
+from PIL import Image
+
+DEFAULTS = {
+    "control_folder": "before",
+    "target_folder": "after",
+    "default_caption": "",
+    "holdout": 0.15,
+    "pattern": "",
+    "several_controls": "one pair per folder",
+    "unmatched": "stop",
+    "preview": 24,
+}
+
+
+@pytest.fixture
+def input_folder(tmp_path: Path, monkeypatch) -> Path:
+    monkeypatch.setattr(folder_paths, "get_input_directory", lambda: str(tmp_path))
+    monkeypatch.setattr(folder_paths, "get_temp_directory", lambda: str(tmp_path / "temp"))
+    rng = np.random.default_rng(0)
+    for side in ("before", "after"):
+        (tmp_path / side).mkdir()
+        for i in range(16):
+            coarse = Image.fromarray(rng.integers(0, 255, (5, 5, 3), dtype=np.uint8))
+            coarse.resize((64, 48)).save(tmp_path / side / f"{i:02}.png")
+    return tmp_path
+
+
+def test_pairs_sheet_and_report(input_folder: Path):
+    pairs, sheet, report = LoadPairs.execute(**DEFAULTS).args
+    assert (len(pairs.train), len(pairs.holdout)) == (12, 4)
+    assert sheet.shape[0] == 2 and sheet.shape[3] == 3 and 0 <= sheet.min() < sheet.max() <= 1
+    assert "16 pairs: 12 to train on, 4 held out" in report
+    assert "Suggested steps: 1,500" in report and "64×48 (16)" in report
+    assert all(pair.stem in report for pair in pairs.holdout)
+
+
+def test_only_a_change_of_files_runs_the_graph_again(input_folder: Path):
+    def fingerprint() -> str:
+        return LoadPairs.fingerprint_inputs(**DEFAULTS)
+
+    before = fingerprint()
+    assert fingerprint() == before
+    (input_folder / "after" / "03.txt").write_text("new caption", encoding="utf-8")
+    captioned = fingerprint()
+    assert captioned != before
+    picture = input_folder / "before" / "05.png"
+    os.utime(picture, ns=(0, picture.stat().st_mtime_ns + 10**9))
+    changed = fingerprint()
+    assert changed != captioned
+    picture.unlink()
+    assert "05.png" in fingerprint()
+
+
+def test_a_linked_input_always_runs_again(input_folder: Path):
+    linked = LoadPairs.fingerprint_inputs(**DEFAULTS | {"control_folder": None})
+    assert linked != linked
+
+
+def test_the_order_of_inputs_is_permanent():
+    ids = [entry.id for entry in LoadPairs.define_schema().inputs]
+    assert ids == list(DEFAULTS)
+
+
+def pictures(count: int) -> torch.Tensor:
+    return torch.rand(count, 32, 40, 3, generator=torch.Generator().manual_seed(count))
+
+
+def test_pictures_from_the_graph_become_pairs(input_folder: Path):
+    control, target = pictures(5), pictures(5).flip(0)
+    pairs, *_ = PairsFromImages.execute([control[:2], control[2:]], [target], ["shine"], [0]).args
+    assert [pair.caption for pair in pairs] == ["shine"] * 5
+    for pair, before, after in zip(pairs, control, target, strict=True):
+        for path, values in ((pair.controls[0], before), (pair.target, after)):
+            found = np.asarray(open_rgb(path), np.float32) / 255
+            assert np.abs(found - values.numpy()).max() <= 0.5 / 255 + 1e-6
+
+
+def test_the_same_pictures_give_the_same_dataset(input_folder: Path):
+    arguments = [pictures(4)], [pictures(4).flip(0)], ["a", "b", "c", "d"], [0]
+    first = PairsFromImages.execute(*arguments).args[0].digest()
+    for path in (input_folder / "temp").rglob("*.png"):
+        path.unlink()
+    assert PairsFromImages.execute(*arguments).args[0].digest() == first
+
+
+def test_a_control_without_target_is_refused(input_folder: Path):
+    with pytest.raises(DatasetError, match="4 control pictures, but 5 targets"):
+        PairsFromImages.execute([pictures(4)], [pictures(5)], [""], [0])
+    with pytest.raises(DatasetError, match="3 captions for 5 pairs"):
+        PairsFromImages.execute([pictures(5)], [pictures(5)], ["a", "b", "c"], [0])
+
+
+def test_a_full_disk_leaves_nothing_half_written(input_folder: Path, monkeypatch):
+    def no_space(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", no_space)
+    with pytest.raises(DatasetError, match=r"image_0001\.png cannot be written: No space"):
+        PairsFromImages.execute([pictures(4)], [pictures(4)], [""], [0])
+    assert not [path for path in (input_folder / "temp").rglob("*") if path.is_file()]
