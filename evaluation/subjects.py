@@ -1,5 +1,6 @@
 """What is compared: test pictures and LoRA files, whoever made them."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -79,6 +80,18 @@ def loras_of_run(run: Run, steps: str = "") -> tuple[LoraFile, ...]:
         raise ValueError(f"Run '{run.name}' has no checkpoints yet ({run.folder}). Train it first.")
     chosen = choose_steps(steps, sorted(checkpoints))
     return tuple(LoraFile(f"step {step}", checkpoints[step].path, step) for step in chosen)
+
+
+def loras_of_files(paths: Sequence[Path]) -> tuple[LoraFile, ...]:
+    """LoRA files of any trainer, in the order of the step or epoch at the end of their names.
+
+    One without a number comes last: trainers leave it off the finished LoRA.
+    """
+    files = []
+    for path in paths:
+        number = re.search(r"(\d+)$", path.stem)
+        files.append(LoraFile(path.stem, path, int(number[1]) if number else 0))
+    return tuple(sorted(files, key=lambda file: (not file.step, file.step)))
 
 
 def match_names(text: str, available: Sequence[str]) -> tuple[str, ...]:

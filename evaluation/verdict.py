@@ -132,10 +132,10 @@ def judge(series: Series, rules: Rules = Rules()) -> Judgement:
         )
     best = _best(series, finite)
     if numbers.gain(best).low <= 0 or numbers.gain(best).mean < rules.least_gain:
-        verdicts = tuple(
-            numbers.verdict(place, *_without_gain(numbers, place, rules)) for place in places
+        return Judgement(
+            tuple(numbers.verdict(p, *_without_gain(numbers, p, rules)) for p in places),
+            note="No checkpoint is clearly better than the base model.",
         )
-        return Judgement(verdicts, note="No checkpoint is clearly better than the base model.")
 
     tied = [place for place in finite if _tied(numbers, place, best, rules)]
     recommended, last_good = tied[0], tied[-1]

@@ -19,6 +19,7 @@ from ..evaluation.samples import Samples
 from ..evaluation.subjects import (
     LoraFile,
     Subject,
+    loras_of_files,
     loras_of_run,
     match_names,
     subject_of_image,
@@ -28,6 +29,7 @@ from ..trainer.host import Base, Progress, check_base
 from ..trainer.pixels import tensor_of
 from ..trainer.run import Run
 from .sockets import Pairs, RunSocket
+from .train import output_folder
 
 AXIS = " A list such as 0.5, 0.75, 1.0 or a range such as 0.5-1.0 (+0.1) or 0.5-1.0 [6]."
 
@@ -172,8 +174,7 @@ class CompareCheckpoints(io.ComfyNode):
             parse_whole_numbers(sampling_steps[0], "sampling_steps"),
             parse_numbers(guidance[0], "guidance"),
         )
-        output = Path(folder_paths.get_output_directory())
-        samples = Samples((the_run.folder if the_run else output / "kontext_grids") / "samples")
+        samples = Samples(folder_of(the_run) / "samples")
         title = the_run.name if the_run else "LoRA comparison"
         progress = Progress(len(settings) * len(trials), cls.hidden.unique_id)
         grid = compare(base, settings, trials, samples, title, progress, embedded_graph(cls))
@@ -184,19 +185,24 @@ class CompareCheckpoints(io.ComfyNode):
         if grid_format[0] == "pdf":
             shown = ui.PreviewImage(image, cls=cls)
         else:
-            shown = ui.SavedImages([saved_result(path, output) for path in paths])
+            shown = ui.SavedImages([saved_result(path) for path in paths])
         return io.NodeOutput(image, "\n".join(map(str, paths)), ui=shown)
 
 
 def loras_to_try(run: Run | None, checkpoints: str, names: str) -> list[LoraFile]:
     """The run's checkpoints and the LoRAs of the name list. Raises ValueError if both are empty."""
     found = list(loras_of_run(run, checkpoints)) if run else []
-    for name in match_names(names, folder_paths.get_filename_list("loras")):
-        path = Path(folder_paths.get_full_path_or_raise("loras", name))
-        found.append(LoraFile(path.stem, path))
+    named = match_names(names, folder_paths.get_filename_list("loras"))
+    paths = [Path(folder_paths.get_full_path_or_raise("loras", name)) for name in named]
+    found += loras_of_files(paths)
     if not found:
         raise ValueError("Nothing to compare: connect a training run, or name LoRAs in `loras`.")
     return found
+
+
+def folder_of(run: Run | None) -> Path:
+    """Where pictures and scores go: into the run's folder, else into one for loose LoRAs."""
+    return run.folder if run else output_folder() / "kontext_comparisons"
 
 
 def test_pictures(
@@ -229,9 +235,9 @@ def embedded_graph(cls: type[io.ComfyNode]) -> dict[str, object]:
     return {"prompt": cls.hidden.prompt, **(cls.hidden.extra_pnginfo or {})}
 
 
-def saved_result(path: Path, output: Path) -> ui.SavedResult:
+def saved_result(path: Path) -> ui.SavedResult:
     """A file in the output folder as the front end names it."""
-    relative = path.relative_to(output)
+    relative = path.relative_to(output_folder())
     return ui.SavedResult(relative.name, str(relative.parent), io.FolderType.output)
 
 

@@ -1,0 +1,184 @@
+"""Scores as text, CSV, JSON and a chart."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .score import BANDS, Scores
+from .verdict import Label
+
+COLOURS = {
+    Label.NO_EFFECT: "#9aa0a6",
+    Label.UNDER_FITTED: "#5b8def",
+    Label.GOOD: "#2e9e5b",
+    Label.OVER_FITTED: "#e2711d",
+    Label.DIVERGED: "#c62839",
+    Label.STILL_IMPROVING: "#17a2a2",
+    Label.UNDECIDED: "#9aa0a6",
+}
+
+
+def rows(scores: Scores) -> list[dict[str, Any]]:
+    """One flat record per checkpoint, gains in shares of the base model's loss."""
+    records = []
+    for place, (lora, verdict) in enumerate(
+        zip(scores.loras, scores.judgement.verdicts, strict=True)
+    ):
+        records.append(
+            {
+                "checkpoint": lora.label,
+                "file": lora.path.name,
+                "step": lora.step,
+                "verdict": verdict.label.value,
+                "recommended": place == scores.judgement.recommended,
+                "as_good": place in scores.judgement.good,
+                "gain": verdict.gain.mean,
+                "gain_low": verdict.gain.low,
+                "gain_high": verdict.gain.high,
+                "training_gain": verdict.training_gain,
+                **{
+                    f"gain_{band.replace(' ', '_')}": value
+                    for band, value in zip(BANDS, scores.bands[place], strict=True)
+                },
+                "reason": verdict.reason,
+            }
+        )
+    return records
+
+
+def as_csv(scores: Scores) -> str:
+    records, text = rows(scores), io.StringIO()
+    writer = csv.DictWriter(text, records[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return text.getvalue()
+
+
+def as_json(scores: Scores) -> str:
+    """Everything, for other programs; infinities and not-a-numbers become null."""
+    best = scores.best
+    content = {
+        "best": best.path.name if best else None,
+        "best_step": best.step if best else None,
+        "best_strength": scores.best_strength,
+        "note": scores.judgement.note,
+        "holdout_pairs": scores.holdout_pairs,
+        "training_pairs": scores.training_pairs,
+        "checkpoints": [
+            {name: _number(value) for name, value in record.items()} for record in rows(scores)
+        ],
+        "strengths": [
+            {"strength": each.strength, "gain": each.gain.mean, "error": each.gain.error}
+            for each in scores.strengths
+        ],
+    }
+    return json.dumps(content, ensure_ascii=False, indent=2)
+
+
+def as_table(scores: Scores) -> str:
+    """Aligned columns; `>` marks the checkpoint to keep, `=` those that are just as good."""
+    head = ("", "checkpoint", "held-out gain", "95 % between", "training gain", "verdict")
+    table: list[tuple[str, ...]] = [head]
+    for record in rows(scores):
+        mark = ">" if record["recommended"] else "=" if record["as_good"] else ""
+        interval = f"{record['gain_low']:.1%} and {record['gain_high']:.1%}"
+        table.append(
+            (
+                mark,
+                record["checkpoint"],
+                f"{record['gain']:.1%}",
+                interval if np.isfinite(record["gain_low"]) else "-",
+                f"{record['training_gain']:.1%}",
+                record["verdict"],
+            )
+        )
+    if scores.best:
+        table.append(("",) * len(table[0]))
+        for each in scores.strengths:
+            mark = ">" if each.strength == scores.best_strength else ""
+            interval = f"{each.gain.low:.1%} and {each.gain.high:.1%}"
+            label = f"{scores.best.label} at strength {each.strength:g}"
+            table.append((mark, label, f"{each.gain.mean:.1%}", interval, "", ""))
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    )
+
+
+def as_verdicts(scores: Scores) -> str:
+    """The advice, then every checkpoint's verdict and its reason."""
+    lines = [f"{each['checkpoint']}: {each['verdict']}. {each['reason']}" for each in rows(scores)]
+    return "\n".join([advice(scores), "", *lines])
+
+
+def advice(scores: Scores) -> str:
+    """The answer in a sentence or two."""
+    judgement, best = scores.judgement, scores.best
+    if best is None:
+        return judgement.note
+    good = [scores.loras[place].label for place in judgement.good]
+    text = f"Keep {best.label} at strength {scores.best_strength:g}."
+    if len(good) > 1:
+        text += f" Just as good: {good[0]} to {good[-1]}."
+    return f"{text} {judgement.note}".strip()
+
+
+def draw_chart(scores: Scores) -> Image.Image:
+    """Held-out and training gain of every checkpoint with intervals, coloured by verdict."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+    from matplotlib.ticker import PercentFormatter
+
+    verdicts = scores.judgement.verdicts
+    steps = np.array([lora.step for lora in scores.loras])
+    by_step = len(set(steps)) == len(steps)
+    x = steps if by_step else np.arange(len(steps))
+    edges = _edges(x)
+    gain = np.array([verdict.gain.mean for verdict in verdicts])
+    reach = np.array([verdict.gain.high - verdict.gain.mean for verdict in verdicts])
+
+    figure = Figure(figsize=(10, 5.6), dpi=120, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    for verdict, left, right in zip(verdicts, edges, edges[1:], strict=False):
+        axes.axvspan(left, right, color=COLOURS[verdict.label], alpha=0.16, lw=0)
+    axes.axhline(0, color="#444444", lw=1)
+    axes.plot(x, [v.training_gain for v in verdicts], "--", color="#777777", label="training pairs")
+    bars = np.where(np.isfinite(reach), reach, 0)
+    axes.errorbar(x, gain, bars, fmt="o-", color="#222222", capsize=4, label="held-out pairs")
+    recommended = scores.judgement.recommended
+    if recommended is not None:
+        axes.plot(x[recommended], gain[recommended], "*", ms=22, color="#2e9e5b", zorder=5)
+    axes.set_xlim(edges[0], edges[-1])
+    if np.nanmax(gain) > 0 and np.nanmin(gain) < -np.nanmax(gain):
+        axes.set_ylim(bottom=-np.nanmax(gain))  # a diverged checkpoint must not flatten the rest
+    axes.set_xticks(x, [lora.label for lora in scores.loras], rotation=30 if len(x) > 8 else 0)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.set_ylabel("loss below the base model (higher is better)")
+    axes.set_title(advice(scores), fontsize=13, loc="left")
+    present = dict.fromkeys(verdict.label for verdict in verdicts)
+    handles, _ = axes.get_legend_handles_labels()
+    handles += [Patch(color=COLOURS[label], alpha=0.4, label=label.value) for label in present]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+def _edges(x: np.ndarray) -> np.ndarray:
+    """Borders half-way between the places on the axis."""
+    if len(x) == 1:
+        return np.array([x[0] - 1, x[0] + 1])
+    middle = (x[1:] + x[:-1]) / 2
+    return np.concatenate([[2 * x[0] - middle[0]], middle, [2 * x[-1] - middle[-1]]])
+
+
+def _number(value: Any) -> Any:
+    return None if isinstance(value, float) and not np.isfinite(value) else value

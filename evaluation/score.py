@@ -1,0 +1,152 @@
+"""Score checkpoints on held-out pairs: losses, verdicts, the best checkpoint and strength."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..dataset.pair import DatasetError, Pair, PairedDataset
+from ..trainer.batches import EncodedPair
+from ..trainer.cache import Cache
+from ..trainer.config import TrainConfig
+from ..trainer.host import Base, throw_if_interrupted
+from .generate import Setting
+from .heldout import FINAL, SCREENING, Draws, Job, LossFile, score_losses
+from .statistics import Interval, paired_interval
+from .subjects import LoraFile
+from .verdict import BASE, Judgement, Losses, Rules, Series, judge, shortlist
+
+BANDS = ("low noise", "middle", "high noise")
+
+
+@dataclass(frozen=True)
+class StrengthScore:
+    """The recommended LoRA at one strength: held-out gain as a share of the base model's loss."""
+
+    strength: float
+    gain: Interval
+
+
+@dataclass(frozen=True)
+class Scores:
+    """All that was found out. `bands[place]` are the held-out gains by noise level, as in BANDS:
+    low noise is texture, high noise composition."""
+
+    loras: tuple[LoraFile, ...]
+    judgement: Judgement
+    bands: tuple[tuple[float, float, float], ...]
+    strengths: tuple[StrengthScore, ...]
+    holdout_pairs: int
+    training_pairs: int
+
+    @property
+    def best(self) -> LoraFile | None:
+        """The checkpoint to keep, None where the data cannot say."""
+        place = self.judgement.recommended
+        return None if place is None else self.loras[place]
+
+    @property
+    def best_strength(self) -> float:
+        """Of the strengths as good as the best one, that nearest to 1."""
+        if not self.strengths:
+            return 1.0
+        top = max(self.strengths, key=lambda score: score.gain.mean)
+        reach = max(top.gain.error, Rules().tie * abs(top.gain.mean))
+        tied = [score for score in self.strengths if score.gain.mean >= top.gain.mean - reach]
+        return min(tied, key=lambda score: abs(score.strength - 1)).strength
+
+
+def score(
+    base: Base,
+    loras: Sequence[LoraFile],
+    pairs: PairedDataset,
+    strengths: Sequence[float],
+    config: TrainConfig,
+    cache_folder: Path,
+    file: LossFile,
+    node_id: str | None = None,
+) -> Scores:
+    """Screen all LoRAs at strength 1, score the finalists again, then the best one's strengths.
+
+    `config` gives the geometry and the noise the run was trained with. Raises DatasetError where
+    no pair is held out.
+    """
+    holdout, training = _encode(Cache(cache_folder, base, config), pairs)
+    settings = [Setting(), *(Setting(lora) for lora in loras)]
+
+    def losses(chosen: Sequence[Setting], draws: Draws) -> list[Losses]:
+        jobs = [Job(s, pair, draws) for s in chosen for pair in (*holdout, *training)]
+        found = score_losses(base, jobs, config, file, node_id)
+        return [
+            Losses(
+                *(np.stack([found[Job(s, p, draws)] for p in side]) for side in (holdout, training))
+            )
+            for s in chosen
+        ]
+
+    first, *rest = losses(settings, SCREENING)
+    screened = Series(first, rest)
+    finalists = (BASE, *shortlist(screened))
+    fresh = losses([settings[place + 1] for place in finalists], FINAL)
+    series = Series(first, rest, dict(zip(finalists, fresh, strict=True)))
+    judgement = judge(series)
+    bands = tuple(_bands(series, place) for place in range(len(loras)))
+    scored: list[StrengthScore] = []
+    if judgement.recommended is not None:
+        lora = loras[judgement.recommended]
+        several = [Setting(lora, strength) for strength in sorted({1.0, *strengths})]
+        for setting, found in zip(several, losses(several, FINAL), strict=True):
+            gain = (fresh[0].holdout - found.holdout).mean(axis=(1, 2))
+            scale = 1 / float(fresh[0].holdout.mean())
+            scored.append(StrengthScore(setting.strength, paired_interval(gain).scaled(scale)))
+    return Scores(tuple(loras), judgement, bands, tuple(scored), len(holdout), len(training))
+
+
+def cost(loras: int, pairs: PairedDataset, strengths: int) -> tuple[int, int]:
+    """Forward passes to screen all, and at most to score finalists and strengths."""
+    count = len(pairs.holdout) + min(len(pairs.holdout), len(pairs.train))
+    finalists = min(loras, Rules().shortlist) + 1
+    return (
+        (loras + 1) * count * SCREENING.forwards,
+        (finalists + strengths) * count * FINAL.forwards,
+    )
+
+
+def evenly(pairs: Sequence[Pair], count: int) -> list[Pair]:
+    """`count` of the pairs, spread over their order."""
+    places = np.linspace(0, len(pairs) - 1, min(count, len(pairs))).round().astype(int)
+    return [pairs[place] for place in places]
+
+
+def _encode(cache: Cache, pairs: PairedDataset) -> tuple[list[EncodedPair], list[EncodedPair]]:
+    """All held-out pairs, and as many training pairs."""
+    if not pairs.holdout or not pairs.train:
+        raise DatasetError(
+            "Scoring needs held-out pairs and training pairs; this dataset has "
+            f"{len(pairs.holdout)} and {len(pairs.train)}. Set `holdout` in Load Paired Dataset "
+            "(0.2, or 8 pairs) as it was for the training."
+        )
+    encoded = []
+    for side in (pairs.holdout, evenly(pairs.train, len(pairs.holdout))):
+        encoded.append([_encode_one(cache, pair) for pair in side])
+    return encoded[0], encoded[1]
+
+
+def _encode_one(cache: Cache, pair: Pair) -> EncodedPair:
+    throw_if_interrupted()
+    return cache.encode(pair)
+
+
+def _bands(series: Series, place: int) -> tuple[float, float, float]:
+    """Held-out gain by thirds of the training density, each as a share of the base loss there."""
+    before, after = series.base, series.checkpoints[place]
+    if place in series.fresh:
+        before, after = series.fresh[BASE], series.fresh[place]
+    low, middle, high = (
+        1 - float(after.holdout[:, levels].mean() / before.holdout[:, levels].mean())
+        for levels in np.array_split(np.arange(before.holdout.shape[1]), len(BANDS))
+    )
+    return low, middle, high

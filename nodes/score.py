@@ -1,0 +1,152 @@
+"""Score Checkpoints: which one to keep, measured on held-out pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io, ui
+from comfy_execution.graph import ExecutionBlocker
+
+from ..evaluation.axes import parse_numbers
+from ..evaluation.heldout import LossFile
+from ..evaluation.report import (
+    advice,
+    as_csv,
+    as_json,
+    as_table,
+    as_verdicts,
+    draw_chart,
+)
+from ..evaluation.score import cost, score
+from ..trainer.config import TrainConfig
+from ..trainer.files import write_atomically
+from ..trainer.host import Base, Progress, check_base
+from ..trainer.pixels import tensor_of
+from .compare import folder_of, loras_to_try
+from .sockets import Pairs, RunSocket
+
+LoraName = io.Custom("COMBO,STRING")  # what LoRA loaders take, and text nodes can show
+
+
+class ScoreCheckpoints(io.ComfyNode):
+    """Measures every checkpoint on pairs it was not trained on, and says which one to keep."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextScoreCheckpoints",
+            display_name="Score Checkpoints",
+            category="training/kontext",
+            description=(
+                "Measures every checkpoint on the held-out pairs, always with the same noise, and "
+                "calls it under-fitted, good or over-fitted. Recommends the earliest that is as "
+                "good as the best, and its strength. Scores are kept: Cancel loses nothing."
+            ),
+            search_aliases=["validation loss", "overfitting", "best checkpoint", "epoch", "评估"],
+            is_output_node=True,
+            hidden=[io.Hidden.unique_id],
+            inputs=[
+                io.Model.Input("model", tooltip="FLUX.1-Kontext, without the LoRAs to score."),
+                io.Clip.Input("clip", tooltip="Its text encoders (clip_l and t5xxl)."),
+                io.Vae.Input("vae", tooltip="Its VAE."),
+                RunSocket.Input(
+                    "run", optional=True, tooltip="A training run: all of its saved checkpoints."
+                ),
+                Pairs.Input(
+                    "pairs",
+                    tooltip="The dataset of the training, with the same hold-out: at least 4 "
+                    "held-out pairs, better 8.",
+                ),
+                io.String.Input(
+                    "strengths",
+                    default="0.6, 0.8, 1.0, 1.2",
+                    optional=True,
+                    tooltip="Strengths to score the best checkpoint at: a list or a range such as "
+                    "0.5-1.0 (+0.1).",
+                ),
+                io.String.Input(
+                    "checkpoints",
+                    default="",
+                    optional=True,
+                    tooltip="Which checkpoints of the run, by step, as in Compare Checkpoints. "
+                    "Empty: all.",
+                ),
+                io.String.Input(
+                    "loras",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="LoRAs of any trainer instead, a name, a folder or a pattern such as "
+                    "my_run/* on each line. The number at the end of a name gives their order.",
+                ),
+            ],
+            outputs=[
+                io.String.Output("table", tooltip="A line for each checkpoint."),
+                io.Image.Output("chart", tooltip="Gain over training, coloured by verdict."),
+                io.String.Output("verdicts", tooltip="The advice, and each verdict's reason."),
+                LoraName.Output("best", tooltip="The LoRA to keep, for a LoRA loader."),
+                io.Float.Output("best_strength", tooltip="The strength to use it at."),
+                io.String.Output("csv", tooltip="The table for a spreadsheet."),
+                io.String.Output("json", tooltip="All scores for other programs."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model,
+        clip,
+        vae,
+        pairs,
+        run=None,
+        strengths="1.0",
+        checkpoints="",
+        loras="",
+    ) -> io.NodeOutput:
+        base = Base(model, clip, vae)
+        check_base(base)
+        tried = loras_to_try(run, checkpoints, loras)
+        several = parse_numbers(strengths, "strengths")
+        first, more = cost(len(tried), pairs, len(several))
+        Progress(1, cls.hidden.unique_id).say(
+            f"Screening {len(tried)} LoRAs takes {first} forward passes of the model, finalists "
+            f"and strengths at most {more} more"
+        )
+        folder = folder_of(run) / "scores"
+        scores = score(
+            base,
+            tried,
+            pairs,
+            several,
+            run.config if run else TrainConfig(),
+            Path(folder_paths.get_temp_directory()) / "kontext_cache",
+            LossFile(folder / "losses.jsonl"),
+            cls.hidden.unique_id,
+        )
+        chart = draw_chart(scores)
+        table, comma, full = as_table(scores), as_csv(scores), as_json(scores)
+        write_atomically(folder / "scores.csv", comma.encode("utf-8-sig"))
+        write_atomically(folder / "scores.json", full.encode("utf-8"))
+        chart.save(folder / "scores.png")
+        best = scores.best
+        image = tensor_of(chart)
+        return io.NodeOutput(
+            table,
+            image,
+            as_verdicts(scores),
+            lora_name(best.path) if best else ExecutionBlocker(advice(scores)),
+            scores.best_strength,
+            comma,
+            full,
+            ui=ui.PreviewImage(image, cls=cls),
+        )
+
+
+def lora_name(path: Path) -> str:
+    """A LoRA file as ComfyUI's LoRA loaders list it."""
+    folders = map(Path, folder_paths.get_folder_paths("loras"))
+    return next(str(path.relative_to(each)) for each in folders if path.is_relative_to(each))
+
+
+NODES = [ScoreCheckpoints]
