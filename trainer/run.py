@@ -105,6 +105,9 @@ class Run:
         run = cls(name, output)
         if run.exists() and not replace:
             run.accept(identity)
+            for folder in (run.lora_folder, run.folder, run.state_file.parent):
+                for unfinished in folder.glob("*.tmp"):  # of a process that was killed
+                    unfinished.unlink()
             run.write_identity(identity)
             return run
         run.delete()

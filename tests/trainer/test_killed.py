@@ -1,0 +1,64 @@
+"""A run killed at any moment opens again, with whole checkpoints only."""
+
+import os
+import random
+import signal
+import sys
+import time
+
+import pytest
+import torch
+from kontext.trainer.config import TrainConfig
+from kontext.trainer.run import Identity, Run
+from safetensors.torch import load_file
+
+IDENTITY = Identity(TrainConfig(steps=10_000, alpha=16.0, save_dtype="fp32"), "base", "pairs")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork and SIGKILL")
+
+
+def lora_of(step: int) -> dict[str, torch.Tensor]:
+    """A megabyte whose every value tells the step, so that a mixed-up file shows."""
+    return {
+        "single_blocks.0.linear1.down": torch.full((16, 8192), float(step)),
+        "single_blocks.0.linear1.up": torch.full((8192, 16), float(step)),
+    }
+
+
+def save_for_ever(run: Run, done: int) -> None:
+    """What Session does after every step, and nothing else: most kills hit a save."""
+    while True:
+        done += 1
+        run.log(step=done, loss=0.5)
+        run.write_checkpoint(done, lora_of(done), IDENTITY)
+        run.write_state(done, lora_of(done))
+        run.drop_oldest(3)
+
+
+def test_a_hundred_kills(tmp_path):
+    clock = random.Random(0)
+    Run.create("killed", tmp_path, IDENTITY)
+    done, in_a_save = 0, 0
+    for _ in range(100):
+        child = os.fork()
+        if child == 0:
+            save_for_ever(Run.open("killed", tmp_path), done)
+        time.sleep(clock.uniform(0.0, 0.1))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+        run = Run.open("killed", tmp_path)
+        assert run.identity() == IDENTITY
+        in_a_save += bool([*run.lora_folder.glob("*.tmp"), *run.state_file.parent.glob("*.tmp")])
+        for checkpoint in run.checkpoints():
+            values = load_file(checkpoint.path)["lora_unet_single_blocks_0_linear1.lora_up.weight"]
+            assert (values == checkpoint.step).all()
+        if run.has_state():
+            step, state = run.read_state()
+            assert (state["single_blocks.0.linear1.up"] == step).all()
+            assert step >= done, "a save that had been finished was lost"
+            run.rewind_log(step)
+            assert [entry["step"] for entry in run.logged()] == list(range(1, step + 1))
+            done = step
+    assert in_a_save > 10 and done > 0
+    Run.create("killed", tmp_path, IDENTITY)
+    assert not [*tmp_path.rglob("*.tmp")]
