@@ -9,10 +9,17 @@ UPLOAD_BUTTON = "IMAGEUPLOAD"
 AFTER_GENERATE = {"fixed", "increment", "decrement", "randomize"}
 
 
-def api_form(workflow: dict[str, Any]) -> dict[str, dict[str, Any]]:
+WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+
+Graph = dict[str, dict[str, Any]]
+
+
+def api_form(workflow: dict[str, Any], nodes: dict[str, Any]) -> Graph:
     """The queue's form of a saved graph, as the page's own `graphToPrompt` makes it.
 
-    Covers what the shipped graphs use: nothing muted or bypassed, no subgraphs, no reroutes.
+    `nodes` is the server's /object_info: inputs that a node has gained since the graph was saved
+    get their defaults. Covers what the shipped graphs use: nothing muted or bypassed, no
+    subgraphs, no reroutes.
     """
     origins = {link[0]: (str(link[1]), link[2]) for link in workflow["links"]}
     prompt = {}
@@ -23,12 +30,36 @@ def api_form(workflow: dict[str, Any]) -> dict[str, dict[str, Any]]:
         for slot in node.get("inputs", []):
             if slot.get("link") is not None:
                 inputs[slot["name"]] = list(origins[slot["link"]])
-        prompt[str(node["id"])] = {
-            "class_type": node["type"],
-            "inputs": inputs,
-            "_meta": {"title": node.get("title", node["type"])},
+        prompt[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    return with_defaults(prompt, nodes)
+
+
+def with_defaults(prompt: Graph, nodes: dict[str, Any]) -> Graph:
+    """The graph with every widget that it leaves out at its default."""
+    full = {}
+    for key, node in prompt.items():
+        declared = nodes[node["class_type"]]["input"]
+        defaults = {
+            name: _default(*spec)
+            for kind in ("required", "optional")
+            for name, spec in declared.get(kind, {}).items()
+            if _is_widget(*spec)
         }
-    return prompt
+        full[key] = {**node, "inputs": defaults | node["inputs"]}
+    return full
+
+
+def _is_widget(kind: str | list[str], options: Any = None) -> bool:
+    shown = not (options or {}).get("forceInput")
+    return shown and (isinstance(kind, list) or kind in WIDGETS)
+
+
+def _default(kind: str | list[str], options: Any = None) -> Any:
+    options = options or {}
+    choices = kind if isinstance(kind, list) else options.get("options")
+    if choices:
+        return options.get("default", choices[0])
+    return options.get("default", "" if kind == "STRING" else 0)
 
 
 def _widget_values(node: dict[str, Any]) -> dict[str, Any]:
@@ -46,12 +77,12 @@ def _widget_values(node: dict[str, Any]) -> dict[str, Any]:
     return paired
 
 
-def nodes_of(prompt: dict[str, dict[str, Any]], class_type: str) -> list[dict[str, Any]]:
+def nodes_of(prompt: Graph, class_type: str) -> list[dict[str, Any]]:
     """The nodes of one type in an API-form graph, to read or to change."""
     return [node for node in prompt.values() if node["class_type"] == class_type]
 
 
-def substitute(prompt: dict[str, dict[str, Any]], changes: dict[str, dict[str, Any]]) -> None:
+def substitute(prompt: Graph, changes: dict[str, dict[str, Any]]) -> None:
     """Set inputs by node type: `{"KontextTrainLora": {"steps": 4}}`."""
     for class_type, inputs in changes.items():
         for node in nodes_of(prompt, class_type):

@@ -49,15 +49,16 @@ def main() -> int:
     from driver import Server
 
     models = Models.of(options, host)
-    prompt = api_form.api_form(json.loads(WORKFLOW.read_text(encoding="utf-8")))
-    adapt(prompt, options.steps, models)
 
     print(f"Starting ComfyUI from {host.comfyui} …", flush=True)
     arguments = models.write_search_path(BASE) if models else ()
     with Server(host, BASE, options.port, arguments) as server:
+        nodes = server.get("/object_info")
+        prompt = api_form.api_form(json.loads(WORKFLOW.read_text(encoding="utf-8")), nodes)
+        adapt(prompt, options.steps, models)
         print(f"It answers at {server.url}. " + introduction(prompt, models), flush=True)
         began = time.monotonic()
-        entry = server.run(prompt, Screen(prompt))
+        entry = server.run(prompt, Screen(prompt, nodes))
         if "execution_interrupted" in dict(entry["status"]["messages"]):
             print("\nCancelled. What was trained until then is kept; run again to start anew.")
             return 130
@@ -125,7 +126,7 @@ class Models:
 
 
 def loader(class_type: str, inputs: dict[str, str]) -> dict[str, Any]:
-    return {"class_type": class_type, "inputs": inputs, "_meta": {"title": class_type}}
+    return {"class_type": class_type, "inputs": inputs}
 
 
 def find_model(name: str, folder: Path) -> Path:
@@ -184,8 +185,10 @@ def introduction(prompt: dict[str, Any], models: Models | None) -> str:
 class Screen:
     """Shows on the terminal which node works, and what it says about itself."""
 
-    def __init__(self, prompt: dict[str, Any]) -> None:
-        self.titles = {key: node["_meta"]["title"] for key, node in prompt.items()}
+    def __init__(self, prompt: dict[str, Any], nodes: dict[str, Any]) -> None:
+        self.titles = {
+            key: nodes[node["class_type"]]["display_name"] for key, node in prompt.items()
+        }
         self.live = sys.stdout.isatty()
         self.shown_at = 0.0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -19,6 +20,7 @@ import aiohttp
 import host as hosts
 
 START_SECONDS = 300
+EXAMPLE = "example.png"  # in every ComfyUI's input folder
 FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 
 
@@ -48,6 +50,7 @@ class Server:
     def __enter__(self) -> Server:
         for folder in FOLDERS:
             (self.base / folder).mkdir(parents=True, exist_ok=True)
+        shutil.copy2(self.host.comfyui / "input" / EXAMPLE, self.base / "input")
         hosts.copy_pack(self.base / "custom_nodes")
         if not is_free(self.port):
             raise hosts.SetupError(
@@ -110,6 +113,10 @@ class Server:
             session.ws_connect(f"{self.url}/ws?clientId={client}", max_msg_size=0) as page,
         ):
             queued = self.post("/prompt", {"prompt": prompt, "client_id": client})
+            if queued["node_errors"]:  # the server would run the rest without these
+                self.post("/queue", {"clear": True})
+                self.interrupt()
+                raise PromptError(refusal(queued))
             async for message in page:
                 event = read_event(message)
                 watch(event)
@@ -165,7 +172,7 @@ def read_event(message: aiohttp.WSMessage) -> Event:
 
 def refusal(reply: dict[str, Any]) -> str:
     """The server's reasons for not queueing a graph, one line each."""
-    lines = [reply["error"]["message"]]
+    lines = [reply.get("error", {}).get("message", "ComfyUI refused a part of the graph")]
     for node in reply.get("node_errors", {}).values():
         for error in node["errors"]:
             lines.append(f"{node['class_type']}: {error['message']}: {error['details']}")

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import api_form
 import numpy as np
 import pytest
+from api_form import Graph
 from PIL import Image, ImageOps
-
-Graph = dict[str, dict[str, Any]]
 
 
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:
@@ -20,18 +20,9 @@ def run(server):
     nodes = server.get("/object_info")
 
     def run_graph(graph: Graph, watch=lambda event: None) -> dict[str, Any]:
-        full = {}
-        for key, each in graph.items():
-            widgets = nodes[each["class_type"]]["input"].get("required", {})
-            defaults = {n: spec[1]["default"] for n, spec in widgets.items() if has_default(spec)}
-            full[key] = {**each, "inputs": defaults | each["inputs"]}
-        return server.run(full, watch)
+        return server.run(api_form.with_defaults(graph, nodes), watch)
 
     return run_graph
-
-
-def has_default(spec: list[Any]) -> bool:
-    return len(spec) > 1 and "default" in spec[1]
 
 
 @pytest.fixture
