@@ -26,7 +26,7 @@ from ..trainer.pixels import tensor_of
 from .compare import folder_of, loras_to_try
 from .sockets import Pairs, RunSocket
 
-LoraName = io.Custom("COMBO,STRING")  # what LoRA loaders take, and text nodes can show
+LoraName = io.AnyType  # a list of files is what a LoRA loader takes, and no type but this fits it
 
 
 class ScoreCheckpoints(io.ComfyNode):
