@@ -256,24 +256,28 @@ def _pip(python: Path, *arguments: str) -> None:
     quiet = () if sys.stdout.isatty() else ("--quiet",)
     command = [str(python), "-m", "pip", "--disable-pip-version-check", *arguments, *quiet]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, errors="replace")
-    if done.returncode == 0:
-        return
-    if any(sign in done.stderr for sign in DISK_SIGNS):
-        raise SetupError(
+    if done.returncode:
+        raise pip_failure(done.stderr)
+
+
+def pip_failure(words: str) -> SetupError:
+    """What pip's complaint means for the user."""
+    if any(sign in words for sign in DISK_SIGNS):
+        return SetupError(
             f"The disk ran full while installing into {HOME} (or in {tempfile.gettempdir()}): "
             f"free {DISK_GB} GB and run this again; it goes on where it stopped."
         )
-    if any(sign in done.stderr for sign in NETWORK_SIGNS):
-        raise SetupError(
+    if any(sign in words for sign in NETWORK_SIGNS):
+        return SetupError(
             "The package index could not be reached: check the network or proxy (or name a mirror "
             "in the variable PIP_INDEX_URL) and run this again; it goes on where it stopped."
         )
-    if "No matching distribution" in done.stderr:
-        raise SetupError(
+    if "No matching distribution" in words:
+        return SetupError(
             f"One package has no build for Python {platform.python_version()} on "
-            f"{platform.platform()}: use Python 3.10 to 3.13.\n{_tail(done.stderr)}"
+            f"{platform.platform()}: use Python 3.10 to 3.13.\n{_tail(words)}"
         )
-    raise SetupError(f"pip could not finish; its last words:\n{_tail(done.stderr)}")
+    return SetupError(f"pip could not finish; its last words:\n{_tail(words)}")
 
 
 def _probe(comfyui: Path, python: Path, tests: bool) -> Host:
