@@ -267,7 +267,8 @@ def pip_failure(words: str) -> SetupError:
             f"The disk ran full while installing into {HOME} (or in {tempfile.gettempdir()}): "
             f"free {DISK_GB} GB and run this again; it goes on where it stopped."
         )
-    if any(sign in words for sign in NETWORK_SIGNS):
+    nothing_listed = "from versions: none" in words and "requirement torch" not in words
+    if nothing_listed or any(sign in words for sign in NETWORK_SIGNS):
         return SetupError(
             "The package index could not be reached: check the network or proxy (or name a mirror "
             "in the variable PIP_INDEX_URL) and run this again; it goes on where it stopped."

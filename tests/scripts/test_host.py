@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
     [
         ("NewConnectionError: [Errno -3] Temporary failure in name resolution", "network or proxy"),
         ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left", "disk"),
+        ("the requirement pip>=25.1 (from versions: none)", "network or proxy"),
         ("ERROR: No matching distribution found for torch==2.11.0", "use Python 3.10 to 3.13"),
         ("error: something else\nand its reason", "and its reason"),
     ],
