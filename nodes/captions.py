@@ -1,16 +1,20 @@
 """Caption Pairs: one instruction for the whole dataset, one short description per picture."""
 
+from pathlib import Path
+from typing import Any
+
+import folder_paths
 from comfy_api.latest import io, ui
 
+from ..captioning.captioner import CaptionError
 from ..captioning.compose import DEFAULT_TEMPLATE
-from ..captioning.existing import (
-    Existing,
-    compose_captions,
-    match_descriptions,
-    to_describe,
-)
-from ..dataset.pair import PairedDataset
-from .sockets import Pairs
+from ..captioning.describe import Side
+from ..captioning.journal import Journal
+from ..captioning.presets import INSTRUCTIONS, OWN, chosen
+from ..captioning.recipe import Existing, Recipe, Unit, match_descriptions
+from ..captioning.run import Options, caption_pairs
+from ..trainer.host import Progress
+from .sockets import CaptionerSocket, Pairs
 
 
 class CaptionPairs(io.ComfyNode):
@@ -47,12 +51,18 @@ class CaptionPairs(io.ComfyNode):
                     tooltip="A constant ending for every caption, for example: keep everything "
                     "else unchanged.",
                 ),
+                CaptionerSocket.Input(
+                    "captioner",
+                    optional=True,
+                    tooltip="A captioner node: Florence-2, BLIP, JoyCaption, a vision-language "
+                    "model or WD14 tags. Without one, captions have no new description.",
+                ),
                 io.String.Input(
                     "descriptions",
                     optional=True,
                     force_input=True,
-                    tooltip="Texts from any other captioning node: one per pair, in the order of "
-                    "the pairs, or one for all.",
+                    tooltip="Instead of a captioner: texts from any other node, one per pair in "
+                    "the order of the pairs, or one for all.",
                 ),
                 io.Combo.Input(
                     "existing",
@@ -68,39 +78,109 @@ class CaptionPairs(io.ComfyNode):
                     tooltip="Order of the parts: {trigger} {instruction} {description} {suffix} "
                     "{stem}. Words between them are kept.",
                 ),
+                io.Combo.Input(
+                    "instruction_preset",
+                    options=[OWN, *INSTRUCTIONS],
+                    default=OWN,
+                    tooltip="A ready instruction, used while the instruction above is empty. The "
+                    "preview shows its text; copy it above to change it.",
+                ),
+                io.Combo.Input(
+                    "describe",
+                    options=[side.value for side in Side],
+                    default=Side.TARGET.value,
+                    tooltip="Which picture of a pair is described. Both together needs a "
+                    "vision-language model.",
+                ),
+                io.Int.Input(
+                    "limit",
+                    default=0,
+                    min=0,
+                    max=500,
+                    tooltip="Longest description; a simple one teaches best, 10–30 words. It is "
+                    "cut after a clause if possible. 0: any length.",
+                ),
+                io.Combo.Input(
+                    "limit_unit",
+                    options=[unit.value for unit in Unit],
+                    default=Unit.WORDS.value,
+                    advanced=True,
+                    tooltip="Count the limit in words (a Chinese letter is one) or in T5 tokens.",
+                ),
+                io.Boolean.Input(
+                    "save_txt",
+                    default=False,
+                    tooltip="Write each caption beside its target as .txt, as soon as it is "
+                    "known. What it replaces is kept in the folder caption_backup.",
+                ),
+                io.Boolean.Input(
+                    "save_tables",
+                    default=False,
+                    advanced=True,
+                    tooltip="Also write metadata.csv and metadata.jsonl into the target folder.",
+                ),
+                io.Combo.Input(
+                    "failed_pictures",
+                    options=["stop", "skip"],
+                    default="stop",
+                    advanced=True,
+                    tooltip="A picture that cannot be read or described: stop, or leave its "
+                    "caption as it was and report it.",
+                ),
             ],
             outputs=[
                 Pairs.Output(display_name="pairs"),
                 io.String.Output(display_name="preview"),
+                io.String.Output(display_name="report"),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(
         cls,
-        pairs: list[PairedDataset],
-        instruction: list[str],
-        trigger: list[str],
-        suffix: list[str],
-        existing: list[str],
-        template: list[str],
+        captioner: list[Any] | None = None,
         descriptions: list[str] | None = None,
+        **single: list[Any],
     ) -> io.NodeOutput:
-        dataset, choice = pairs[0], Existing(existing[0])
-        given = match_descriptions(dataset, descriptions) if descriptions else {}
-        wanted = set(to_describe(dataset, choice))
-        captions = compose_captions(
-            dataset,
-            {stem: text for stem, text in given.items() if stem in wanted},
-            choice,
-            trigger[0],
-            instruction[0],
-            suffix[0],
-            template[0],
+        """`is_input_list`: every value comes in a list, of one entry but for descriptions."""
+        value = {name: entries[0] for name, entries in single.items()}
+        pairs = value["pairs"]
+        if captioner and descriptions:
+            raise CaptionError("Connect either a captioner or descriptions to Caption Pairs.")
+        source = match_descriptions(pairs, descriptions) if descriptions else None
+        recipe = Recipe(
+            trigger=value["trigger"],
+            instruction=chosen(value["instruction_preset"], value["instruction"], INSTRUCTIONS),
+            suffix=value["suffix"],
+            existing=Existing(value["existing"]),
+            template=value["template"],
+            limit=value["limit"],
+            unit=Unit(value["limit_unit"]),
         )
-        captioned = dataset.with_captions(captions)
+        options = Options(
+            side=Side(value["describe"]),
+            skip_failed=value["failed_pictures"] == "skip",
+            save=value["save_txt"],
+            tables=value["save_tables"],
+        )
+        captioned, report = caption_pairs(
+            pairs,
+            recipe,
+            captioner[0] if captioner else source,
+            options,
+            journal=Journal(journal_file()),
+            progress=Progress(len(pairs), cls.hidden.unique_id).update,
+        )
         preview = "\n".join(f"{pair.stem}: {pair.caption}" for pair in captioned)
-        return io.NodeOutput(captioned, preview, ui=ui.PreviewText(preview))
+        return io.NodeOutput(
+            captioned, preview, report, ui=ui.PreviewText(f"{report}\n\n{preview}")
+        )
+
+
+def journal_file() -> Path:
+    """Descriptions of earlier runs, kept with the user's settings across restarts."""
+    return Path(folder_paths.get_user_directory()) / "kontext" / "descriptions.jsonl"
 
 
 NODES = [CaptionPairs]

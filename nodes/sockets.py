@@ -5,3 +5,4 @@ from comfy_api.latest import io
 Pairs = io.Custom("KONTEXT_PAIRS")
 RunSocket = io.Custom("KONTEXT_RUN")
 Settings = io.Custom("KONTEXT_SETTINGS")
+CaptionerSocket = io.Custom("KONTEXT_CAPTIONER")

@@ -1,6 +1,7 @@
 """Caption Pairs: the captions that leave the node for the captions that enter it."""
 
 import pytest
+from kontext.captioning.captioner import CaptionError
 from kontext.dataset.pair import DatasetError, Pair, PairedDataset
 from kontext.nodes.captions import CaptionPairs
 
@@ -14,17 +15,32 @@ def dataset(*captions: str) -> PairedDataset:
     )
 
 
-def caption(pairs: PairedDataset, **widgets) -> list[str]:
+WIDGETS = {
+    "instruction": "Polish the ring",
+    "trigger": "sks,",
+    "suffix": "",
+    "existing": "keep",
+    "template": "",
+    "instruction_preset": "own text",
+    "describe": "target",
+    "limit": 0,
+    "limit_unit": "words",
+    "save_txt": False,
+    "save_tables": False,
+    "failed_pictures": "stop",
+}
+
+
+def run(pairs: PairedDataset, **inputs):
     """Run the node as the executor does: every value in a list."""
-    values = {
-        "instruction": "Polish the ring",
-        "trigger": "sks,",
-        "suffix": "",
-        "existing": "keep",
-        "template": "",
-    } | widgets
-    inputs = {k: v if isinstance(v, list) else [v] for k, v in values.items()}
-    return [pair.caption for pair in CaptionPairs.execute(pairs=[pairs], **inputs).result[0]]
+    node = CaptionPairs.PREPARE_CLASS_CLONE({"hidden_inputs": {}})
+    values = {"pairs": pairs} | WIDGETS | inputs
+    lists = {k: v if isinstance(v, list) else [v] for k, v in values.items()}
+    return node.execute(**lists).result
+
+
+def caption(pairs: PairedDataset, **inputs) -> list[str]:
+    return [pair.caption for pair in run(pairs, **inputs)[0]]
 
 
 def test_existing_text_becomes_the_description():
@@ -69,6 +85,20 @@ def test_a_list_of_another_length_is_refused():
 
 def test_the_split_survives():
     pairs = dataset("", "", "")
-    inputs = {k: [""] for k in ("instruction", "trigger", "suffix", "template")}
-    out = CaptionPairs.execute(pairs=[pairs], existing=["keep"], **inputs)
-    assert [pair.stem for pair in out.result[0].holdout] == ["ring_2"]
+    assert [pair.stem for pair in run(pairs)[0].holdout] == ["ring_2"]
+
+
+def test_a_preset_serves_where_no_instruction_is_written():
+    preset = {"instruction_preset": "relight (English)", "trigger": ""}
+    assert caption(dataset(""), instruction="", **preset)[0].startswith("Relight the scene")
+    assert caption(dataset(""), instruction="Mine", **preset) == ["Mine"]
+
+
+def test_the_limit_is_for_the_description():
+    pairs = dataset("a gold ring on a table, soft light")
+    assert caption(pairs, limit=6) == ["sks, Polish the ring, a gold ring on a table"]
+
+
+def test_two_sources_are_refused():
+    with pytest.raises(CaptionError, match="either a captioner or descriptions"):
+        run(dataset(""), captioner=["x"], descriptions=["y"])

@@ -1,0 +1,121 @@
+"""Asks a captioner about the pictures of many pairs, one answer at a time."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from ..dataset.image import open_rgb
+from ..dataset.pair import DatasetError, Pair
+from .captioner import Captioner, CaptionError, Sample
+from .journal import Journal
+
+
+class Side(str, Enum):
+    """Which pictures of a pair are described."""
+
+    TARGET = "target"
+    CONTROL = "control"
+    BOTH = "control and target"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The description of one pair; `problem` instead of `text` if there is none.
+
+    `pictures` are those that a captioner has just been shown.
+    """
+
+    pair: Pair
+    text: str = ""
+    problem: str = ""
+    pictures: Sample = ()
+    remembered: bool = False
+
+
+def describe_pairs(
+    pairs: Sequence[Pair],
+    captioner: Captioner,
+    side: Side,
+    journal: Journal,
+    skip_failed: bool,
+) -> Iterator[Answer]:
+    """One answer per pair, in about their order, as soon as it is known and remembered.
+
+    A picture that cannot be opened, or for which the model says nothing, gives an answer with a
+    problem if `skip_failed`, and otherwise raises. What is wrong with the captioner itself always
+    raises CaptionError.
+    """
+    if side is Side.BOTH and not captioner.sees_several:
+        raise CaptionError(
+            f"This captioner sees one picture at a time. Choose {Side.TARGET.value} or "
+            f"{Side.CONTROL.value}, or connect a vision-language model."
+        )
+    settings = captioner.key()
+    most = None if captioner.sees_several else 1
+    files = {pair.stem: pictures_of(pair, side)[:most] for pair in pairs}
+    keys = {stem: Journal.key(settings, paths) for stem, paths in files.items()}
+    waiting: list[Answer] = []
+    for pair in pairs:
+        known = journal.get(keys[pair.stem])
+        if known is not None:
+            yield Answer(pair, known, remembered=True)
+            continue
+        try:
+            pictures = tuple(open_rgb(path) for path in files[pair.stem])
+        except DatasetError as error:
+            if not skip_failed:
+                raise
+            yield Answer(pair, problem=str(error))
+            continue
+        waiting.append(Answer(pair, pictures=pictures))
+        if len(waiting) == captioner.batch_size:
+            yield from _answered(waiting, captioner, journal, keys, skip_failed)
+            waiting = []
+    if waiting:
+        yield from _answered(waiting, captioner, journal, keys, skip_failed)
+
+
+def pictures_of(pair: Pair, side: Side) -> tuple[Path, ...]:
+    """The files that a description is about. Raises DatasetError if the pair has no such side."""
+    controls = pair.controls if side is not Side.TARGET else ()
+    if side is not Side.TARGET and not controls:
+        raise DatasetError(f"{pair.stem} has no control picture. Describe the target instead.")
+    return controls if side is Side.CONTROL else (*controls, pair.target)
+
+
+def _answered(
+    waiting: list[Answer],
+    captioner: Captioner,
+    journal: Journal,
+    keys: dict[str, str],
+    skip_failed: bool,
+) -> Iterator[Answer]:
+    for answer in _ask(waiting, captioner):
+        if answer.problem and not skip_failed:
+            raise CaptionError(answer.problem)
+        if answer.text:
+            journal.add(keys[answer.pair.stem], answer.text)
+        yield answer
+
+
+def _ask(waiting: list[Answer], captioner: Captioner) -> list[Answer]:
+    """Answers for one model call; a batch that a picture spoils is asked picture by picture."""
+    try:
+        texts = captioner.describe([question.pictures for question in waiting])
+    except CaptionError:
+        raise
+    except ValueError as error:  # what image processors say to a picture they cannot take
+        if len(waiting) > 1:
+            return [answer for question in waiting for answer in _ask([question], captioner)]
+        question = waiting[0]
+        problem = f"{question.pair.target.name} could not be described: {error}"
+        return [Answer(question.pair, problem=problem)]
+    return [_checked(question, text) for question, text in zip(waiting, texts, strict=True)]
+
+
+def _checked(question: Answer, text: str) -> Answer:
+    # models that think aloud put the answer behind their thoughts
+    words = " ".join(text.rpartition("</think>")[2].split())
+    problem = "" if words else f"The captioner said nothing about {question.pair.target.name}."
+    return Answer(question.pair, words, problem, question.pictures)

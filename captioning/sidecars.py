@@ -1,0 +1,123 @@
+"""Caption files beside their pictures: written whole or not at all, the old ones kept."""
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..dataset.pair import DatasetError, Pair, PairedDataset
+
+BACKUPS = "caption_backup"
+LATEST = "latest"
+_NONE_BEFORE = ".none"
+
+
+def caption_file(target: Path) -> Path:
+    return target.with_suffix(".txt")
+
+
+def write_caption(target: Path, caption: str, backup: str) -> bool:
+    """Write the caption beside `target`; False if it already says exactly that.
+
+    What it replaces is first copied to `caption_backup/<backup>` in the same folder; where there
+    was no file, an empty `<name>.txt.none` says so.
+    """
+    file, content = caption_file(target), caption.encode("utf-8")
+    if file.is_file() and file.read_bytes() == content:
+        return False
+    kept = target.parent / BACKUPS / backup / file.name
+    try:
+        if not kept.exists() and not kept.with_name(file.name + _NONE_BEFORE).exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            if file.is_file():
+                shutil.copy2(file, kept)
+            else:
+                kept.with_name(file.name + _NONE_BEFORE).touch()
+        write_whole(file, content)
+    except OSError as error:
+        raise DatasetError(
+            f"{file} could not be written: {error.strerror or error}. Free some disk space, make "
+            "the folder writable, or switch saving off."
+        ) from error
+    return True
+
+
+def restore_captions(pairs: PairedDataset, backup: str) -> dict[str, str]:
+    """Put back the caption files of one backup (a name, or `latest`); the restored texts by stem.
+
+    The backup stays, so restoring twice gives the same. Raises DatasetError naming the backups
+    there are.
+    """
+    folders = {pair.target.parent / BACKUPS for pair in pairs}
+    names = sorted({entry.name for folder in folders if folder.is_dir() for entry in _dirs(folder)})
+    name = names[-1] if backup == LATEST and names else backup
+    if name not in names:
+        raise DatasetError(
+            f"There is no caption backup {backup!r} in {', '.join(map(str, sorted(folders)))}. "
+            f"There are: {', '.join(names) or 'none'}."
+        )
+    restored = {}
+    for pair in pairs:
+        file = caption_file(pair.target)
+        kept = pair.target.parent / BACKUPS / name / file.name
+        if kept.is_file():
+            write_whole(file, kept.read_bytes())
+            restored[pair.stem] = kept.read_text(encoding="utf-8", errors="replace").strip()
+        elif kept.with_name(file.name + _NONE_BEFORE).is_file():
+            file.unlink(missing_ok=True)
+            restored[pair.stem] = ""
+    return restored
+
+
+def write_tables(pairs: PairedDataset) -> list[Path]:
+    """`metadata.csv` and `metadata.jsonl` in every target folder; Load Paired Dataset reads them.
+
+    `file_name` and `text` are the columns of Hugging Face's image folders.
+    """
+    written = []
+    for folder in sorted({pair.target.parent for pair in pairs}):
+        rows = [_row(pair, folder) for pair in pairs if pair.target.parent == folder]
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        for name, text in {"metadata.csv": table.getvalue(), "metadata.jsonl": lines}.items():
+            write_whole(folder / name, text.encode("utf-8"))
+            written.append(folder / name)
+    return written
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Replace a file in one step: readers see the old or the new one, never half of it."""
+    temporary = file.with_name(f"{file.name}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, file)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _row(pair: Pair, folder: Path) -> dict[str, str]:
+    controls = [_relative(control, folder) for control in pair.controls]
+    names = (
+        ["control"] if len(controls) == 1 else [f"control_{i + 1}" for i in range(len(controls))]
+    )
+    row = {"file_name": pair.target.name, "text": pair.caption, "split": pair.split}
+    return row | dict(zip(names, controls, strict=True)) | {"repeats": str(pair.repeats)}
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive on Windows
+        return path.as_posix()
+
+
+def _dirs(folder: Path) -> Iterable[os.DirEntry[str]]:
+    return (entry for entry in os.scandir(folder) if entry.is_dir())

@@ -1,0 +1,387 @@
+"""One node per kind of captioner; each only says which model and how to ask it."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..captioning.blip import Blip
+from ..captioning.core_vlm import SUITABLE, CoreVision
+from ..captioning.florence import TASKS, Florence
+from ..captioning.image_text import ImageText
+from ..captioning.joycaption import LENGTHS, PROMPTS, JoyCaption
+from ..captioning.tagger import RATINGS, TagChoice, Tagger, find_taggers
+from .captioner_inputs import (
+    asked,
+    asking_inputs,
+    is_blip,
+    is_florence,
+    is_joycaption,
+    is_native,
+    is_other,
+    labels_of,
+    model_input,
+    running_inputs,
+    sampling,
+    tagger_file,
+    tagger_roots,
+    weights,
+)
+from .sockets import CaptionerSocket
+
+CATEGORY = "training/kontext/captioners"
+
+
+class CoreCaptioner(io.ComfyNode):
+    """ComfyUI's own vision-language models."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextCoreCaptioner",
+            display_name="Captioner: ComfyUI Model (Qwen3-VL, Gemma)",
+            category=CATEGORY,
+            description="Describes pictures with a vision-language model that ComfyUI loads "
+            "itself. Needs no extra package; may look at control and target together.",
+            search_aliases=["caption", "qwen", "gemma", "vlm", "text generate"],
+            inputs=[
+                io.Clip.Input("clip", tooltip=f"From Load CLIP: {SUITABLE}."),
+                *asking_inputs(),
+                io.Boolean.Input(
+                    "keep_loaded",
+                    default=False,
+                    tooltip="Keep the model on the card after captioning.",
+                ),
+            ],
+            outputs=[CaptionerSocket.Output(display_name="captioner")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        clip: Any,
+        question: str,
+        own_question: str,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        keep_loaded: bool,
+    ) -> io.NodeOutput:
+        prompt = asked(question, own_question)
+        return io.NodeOutput(CoreVision(clip, prompt, max_tokens, temperature, seed, keep_loaded))
+
+
+class FlorenceCaptioner(io.ComfyNode):
+    """Florence-2 and its fine-tunes."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextFlorenceCaptioner",
+            display_name="Captioner: Florence-2",
+            category=CATEGORY,
+            description="Describes pictures with Florence-2 or PromptGen, in the new file layout "
+            "or the old one (microsoft). Small and quick.",
+            search_aliases=["caption", "florence2", "promptgen", "打标"],
+            inputs=[
+                model_input(labels_of(is_florence), "Folders in models/LLM and models/florence2."),
+                io.Combo.Input(
+                    "task",
+                    options=list(TASKS),
+                    default="caption",
+                    tooltip="What to write. 'caption' is the shortest. PromptGen tasks work with "
+                    "PromptGen models only.",
+                ),
+                io.Int.Input(
+                    "max_tokens", default=256, min=8, max=1024, tooltip="Longest answer, in tokens."
+                ),
+                *running_inputs(),
+            ],
+            outputs=[CaptionerSocket.Output(display_name="captioner")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: str,
+        task: str,
+        max_tokens: int,
+        precision: str,
+        batch_size: int,
+        keep_loaded: bool,
+    ) -> io.NodeOutput:
+        return io.NodeOutput(
+            Florence(
+                weights(model, "Florence-2", precision, is_florence),
+                batch_size,
+                keep_loaded,
+                {"max_new_tokens": max_tokens},
+                task=task,
+            )
+        )
+
+
+class BlipCaptioner(io.ComfyNode):
+    """BLIP and BLIP-2."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextBlipCaptioner",
+            display_name="Captioner: BLIP / BLIP-2",
+            category=CATEGORY,
+            description="One short sentence per picture: what a style LoRA needs.",
+            search_aliases=["caption", "blip2", "打标"],
+            inputs=[
+                model_input(labels_of(is_blip), "Folders in models/blip and models/LLM."),
+                io.String.Input(
+                    "beginning",
+                    default="",
+                    tooltip="How the sentence begins, for example: a photo of. BLIP-2 also takes a "
+                    "question: Question: what is it made of? Answer:",
+                ),
+                io.Int.Input(
+                    "beams",
+                    default=3,
+                    min=1,
+                    max=10,
+                    tooltip="How many sentences are weighed against each other; 1 is quickest.",
+                ),
+                *running_inputs(),
+            ],
+            outputs=[CaptionerSocket.Output(display_name="captioner")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: str,
+        beginning: str,
+        beams: int,
+        precision: str,
+        batch_size: int,
+        keep_loaded: bool,
+    ) -> io.NodeOutput:
+        return io.NodeOutput(
+            Blip(
+                weights(model, "BLIP", precision, is_blip),
+                batch_size,
+                keep_loaded,
+                {"num_beams": beams, "max_new_tokens": 75},
+                prompt=beginning,
+            )
+        )
+
+
+class JoyCaptioner(io.ComfyNode):
+    """JoyCaption (LLaVA)."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextJoyCaptioner",
+            display_name="Captioner: JoyCaption",
+            category=CATEGORY,
+            description="Describes pictures with JoyCaption, in its own caption types and lengths.",
+            search_aliases=["caption", "joy caption", "llava", "打标"],
+            inputs=[
+                model_input(labels_of(is_joycaption), "Folders in models/LLM, LLavacheckpoints."),
+                io.Combo.Input(
+                    "caption_type",
+                    options=list(PROMPTS),
+                    default="Straightforward",
+                    tooltip="The kind of text.",
+                ),
+                io.Combo.Input(
+                    "length",
+                    options=LENGTHS,
+                    default="20",
+                    tooltip="Its length: a number is words at most.",
+                ),
+                io.String.Input(
+                    "extra",
+                    default="",
+                    multiline=True,
+                    tooltip="Further wishes, for example: Do NOT mention any text that is in the "
+                    "image.",
+                ),
+                io.Float.Input(
+                    "temperature",
+                    default=0.6,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="0: always the likeliest word. Its author recommends 0.6.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**32 - 1,
+                    tooltip="Another seed gives other words.",
+                ),
+                *running_inputs(),
+            ],
+            outputs=[CaptionerSocket.Output(display_name="captioner")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: str,
+        caption_type: str,
+        length: str,
+        extra: str,
+        temperature: float,
+        seed: int,
+        precision: str,
+        batch_size: int,
+        keep_loaded: bool,
+    ) -> io.NodeOutput:
+        return io.NodeOutput(
+            JoyCaption(
+                weights(model, "JoyCaption", precision, is_joycaption),
+                batch_size,
+                keep_loaded,
+                sampling(512, temperature, top_p=0.9, top_k=0),
+                seed,
+                caption_type=caption_type,
+                length=length,
+                extra=extra,
+            )
+        )
+
+
+class VisionCaptioner(io.ComfyNode):
+    """Any image-text-to-text model of transformers."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextVisionCaptioner",
+            display_name="Captioner: Vision-Language Model",
+            category=CATEGORY,
+            description="Describes pictures with Qwen2.5-VL, Qwen3-VL, PaliGemma, GIT or any other "
+            "image-text-to-text model folder. Chat models may look at control and target together.",
+            search_aliases=["caption", "qwen-vl", "paligemma", "git", "internvl", "打标"],
+            inputs=[
+                model_input(labels_of(is_other), "Folders in models/LLM, VLM, prompt_generator."),
+                *asking_inputs(),
+                *running_inputs(),
+            ],
+            outputs=[CaptionerSocket.Output(display_name="captioner")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: str,
+        question: str,
+        own_question: str,
+        max_tokens: int,
+        temperature: float,
+        seed: int,
+        precision: str,
+        batch_size: int,
+        keep_loaded: bool,
+    ) -> io.NodeOutput:
+        return io.NodeOutput(
+            ImageText(
+                weights(model, "Vision-language", precision, is_native),
+                batch_size,
+                keep_loaded,
+                sampling(max_tokens, temperature),
+                seed,
+                prompt=asked(question, own_question),
+            )
+        )
+
+
+class TagCaptioner(io.ComfyNode):
+    """WD14 taggers."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextTagCaptioner",
+            display_name="Captioner: WD14 Tags",
+            category=CATEGORY,
+            description="Tags pictures with a WD14 tagger (v2 or v3). Needs onnxruntime.",
+            search_aliases=["tagger", "wd14", "booru", "deepbooru", "tags", "打标"],
+            inputs=[
+                model_input(
+                    list(find_taggers(tagger_roots())),
+                    "ONNX files with their tag list, in models/wd14_tagger or in "
+                    "ComfyUI-WD14-Tagger.",
+                ),
+                io.Float.Input(
+                    "general_threshold",
+                    default=0.35,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="How sure the tagger must be. Lower: more tags, more wrong ones.",
+                ),
+                io.Float.Input(
+                    "character_threshold",
+                    default=0.85,
+                    min=0.0,
+                    max=1.0,
+                    step=0.05,
+                    tooltip="The same for names of known characters.",
+                ),
+                io.String.Input(
+                    "exclude",
+                    default="",
+                    tooltip="Tags to leave out, divided by commas.",
+                ),
+                io.Boolean.Input(
+                    "underscores", default=False, tooltip="Write long_hair instead of long hair."
+                ),
+                io.Combo.Input(
+                    "rating",
+                    options=list(RATINGS),
+                    default=RATINGS[0],
+                    tooltip="Where the rating tag (general, sensitive …) goes.",
+                ),
+                io.Boolean.Input(
+                    "escape_brackets",
+                    default=True,
+                    tooltip="Write \\(series\\), for bare brackets weight a word in ComfyUI.",
+                ),
+                io.Int.Input(
+                    "batch_size", default=1, min=1, max=64, tooltip="Pictures per model call."
+                ),
+                io.Boolean.Input(
+                    "keep_loaded", default=False, tooltip="Keep the tagger in memory afterwards."
+                ),
+            ],
+            outputs=[CaptionerSocket.Output(display_name="captioner")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: str,
+        general_threshold: float,
+        character_threshold: float,
+        exclude: str,
+        underscores: bool,
+        rating: str,
+        escape_brackets: bool,
+        batch_size: int,
+        keep_loaded: bool,
+    ) -> io.NodeOutput:
+        choice = TagChoice(
+            general_threshold, character_threshold, exclude, underscores, rating, escape_brackets
+        )
+        return io.NodeOutput(Tagger(tagger_file(model), choice, batch_size, keep_loaded))
+
+
+NODES = [
+    CoreCaptioner,
+    FlorenceCaptioner,
+    BlipCaptioner,
+    JoyCaptioner,
+    VisionCaptioner,
+    TagCaptioner,
+]
