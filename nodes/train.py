@@ -12,6 +12,7 @@ from ..trainer import host
 from ..trainer.config import CHOICES, RANGES, TrainConfig
 from ..trainer.flow import TIMESTEPS
 from ..trainer.loop import train
+from ..trainer.optimizers import OPTIMIZERS
 from ..trainer.pixels import tensor_of
 from ..trainer.run import Run, RunError, checked_name
 from .sockets import Pairs, RunSocket, Settings
@@ -38,12 +39,15 @@ def choice(name: str, tooltip: str) -> io.Input:
     )
 
 
+def explained(meanings: dict[str, str]) -> str:
+    return " ".join(f"{name}: {meaning}" for name, meaning in meanings.items())
+
+
 class TrainingSettings(io.ComfyNode):
     """Everything that is not in the train node's short list."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        presets = " ".join(f"{name}: {meaning}" for name, meaning in TIMESTEPS.items())
         return io.Schema(
             node_id="KontextTrainingSettings",
             display_name="Kontext Training Settings",
@@ -81,7 +85,7 @@ class TrainingSettings(io.ComfyNode):
                     "Layers to train. blocks: attention and MLP of every block. attention: without "
                     "the MLPs. all: with the modulation too.",
                 ),
-                choice("timesteps", f"How noisy the training pictures are. {presets}"),
+                choice("timesteps", f"How noisy the training pictures are. {explained(TIMESTEPS)}"),
                 choice("schedule", "How the learning rate falls after the warm-up."),
                 number(
                     "warmup_steps", "Steps over which the learning rate rises; a tenth at most."
@@ -114,6 +118,53 @@ class TrainingSettings(io.ComfyNode):
                 number(
                     "validate_every",
                     "Steps between two measurements of the held-out pairs; 0 = at checkpoints.",
+                ),
+                choice("optimizer", f"What takes the steps. {explained(OPTIMIZERS)}"),
+                number("beta1", "Momentum of the optimiser.", step=0.01),
+                number("beta2", "Memory of the optimiser for the size of gradients.", step=0.001),
+                number("restarts", "Cycles of the schedule cosine_restarts."),
+                number(
+                    "ema",
+                    "Save a moving average of the weights with this decay, such as 0.99; 0 = off. "
+                    "Smooths a run that oscillates.",
+                    step=0.001,
+                ),
+                io.Boolean.Input(
+                    "rank_stabilised",
+                    default=DEFAULTS.rank_stabilised,
+                    tooltip="Divide alpha by the root of the rank: large ranks learn as fast.",
+                ),
+                number("lora_plus", "How much faster the second matrix learns (LoRA+); 1 = no."),
+                io.String.Input(
+                    "pattern",
+                    default="",
+                    tooltip="A regular expression of layer names to train, instead of targets: "
+                    "single_blocks.*linear2",
+                ),
+                choice("loss", "mse, or huber, which forgives pixels that cannot be learnt."),
+                number("huber_delta", "Errors larger than this count less with huber.", step=0.01),
+                number(
+                    "edit_weight",
+                    "How much more the places count where target and control differ; 0 = equally.",
+                    step=0.5,
+                ),
+                number(
+                    "reference_dropout",
+                    "Share of steps that see no control picture.",
+                    step=0.01,
+                ),
+                io.Boolean.Input(
+                    "flip",
+                    default=DEFAULTS.flip,
+                    tooltip="Also train on mirror images of the pairs. Not for text or left/right.",
+                ),
+                number("sigma_mean", "Mean of logit_normal timesteps; more is noisier.", step=0.1),
+                number("sigma_spread", "Spread of logit_normal timesteps.", step=0.1),
+                number(
+                    "sigma_shift",
+                    "Shift of logit_normal and uniform timesteps towards noise; 1 = none, "
+                    "0 = by the picture's size.",
+                    step=0.1,
                 ),
             ],
             outputs=[Settings.Output(display_name="settings")],
@@ -178,6 +229,11 @@ class TrainLora(io.ComfyNode):
                     optional=True,
                     tooltip="Delete a run of this name that was made from something else.",
                 ),
+                io.LoraModel.Input(
+                    "start_from",
+                    optional=True,
+                    tooltip="A LoRA of the same rank and targets to go on from, not from zero.",
+                ),
             ],
             outputs=[
                 RunSocket.Output(display_name="run"),
@@ -198,7 +254,16 @@ class TrainLora(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, clip, vae, pairs, name, settings=None, replace=False, **short_list
+        cls,
+        model,
+        clip,
+        vae,
+        pairs,
+        name,
+        settings=None,
+        replace=False,
+        start_from=None,
+        **short_list,
     ) -> io.NodeOutput:
         run = train(
             host.Base(model, clip, vae),
@@ -208,6 +273,7 @@ class TrainLora(io.ComfyNode):
             output_folder(),
             Path(folder_paths.get_temp_directory()) / "kontext_cache",
             replace,
+            start_from,
             node_id=cls.hidden.unique_id,
         )
         log = run.logged()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageOps
 from safetensors import safe_open
 from torch import Tensor
 
@@ -32,17 +32,18 @@ class Cache:
         self.vae_hash = host.vae_hash(base.vae)
         self.clip_hash = host.clip_hash(base.clip)
 
-    def encode(self, pair: Pair) -> EncodedPair:
-        """Encode a pair's target, references and caption."""
+    def encode(self, pair: Pair, flip: bool = False) -> EncodedPair:
+        """Encode a pair's target, references and caption; with `flip`, its mirror image."""
         paths = [pair.target, *pair.controls]
         sizes = self.sizes(pair)
         keys = [
-            self.image_key(path, sizes[0], size) for path, size in zip(paths, sizes, strict=True)
+            self.image_key(path, sizes[0], size, flip)
+            for path, size in zip(paths, sizes, strict=True)
         ]
         if not all(key.exists() for key in keys):
             images = crop_alike([open_rgb(path) for path in paths], sizes)
             for key, image in zip(keys, images, strict=True):
-                self.keep(key, partial(self.latent, image))
+                self.keep(key, partial(self.latent, ImageOps.mirror(image) if flip else image))
         text = self.encode_text(pair.caption)
         target, *references = keys
         shape = (*(tensor_shape(key, "latent") for key in keys), tensor_shape(text, "cond"))
@@ -75,9 +76,11 @@ class Cache:
         raw = host.encode_image(self.base.vae, tensor_of(image))
         return {"latent": host.normalised(self.base.model, raw)}
 
-    def image_key(self, path: Path, frame: tuple[int, int], size: tuple[int, int]) -> Path:
+    def image_key(
+        self, path: Path, frame: tuple[int, int], size: tuple[int, int], flip: bool
+    ) -> Path:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
-        return self.key(self.vae_hash, content, f"{frame} {size}")
+        return self.key(self.vae_hash, content, f"{frame} {size} {flip}")
 
     def key(self, *parts: str) -> Path:
         digest = hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()[:40]

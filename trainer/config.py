@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,16 +15,27 @@ MAY_CHANGE = {
     "steps", "learning_rate", "schedule", "save_every", "keep", "validate_every", "preview_steps",
     "checkpointing",
 }  # fmt: skip
-CHOICES = {
+CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": ("auto", "bf16", "fp16", "fp32"),
     "save_dtype": ("bf16", "fp16", "fp32"),
     "targets": ("blocks", "attention", "all"),
-    "timesteps": ("balanced", "structure", "detail"),
-    "schedule": ("cosine", "constant", "linear"),
+    "timesteps": ("balanced", "structure", "detail", "logit_normal", "uniform"),
+    "schedule": ("cosine", "constant", "linear", "cosine_restarts", "polynomial"),
+    "optimizer": (
+        "adamw",
+        "adamw8bit",
+        "prodigy",
+        "adafactor",
+        "lion",
+        "came",
+        "schedulefree",
+        "prodigyplus",
+    ),
+    "loss": ("mse", "huber"),
     "aspect": ("bucket", "square"),
     "checkpointing": ("auto", "on", "off"),
 }
-RANGES = {
+RANGES: dict[str, tuple[float, float]] = {
     "steps": (0, 1_000_000),
     "rank": (1, 256),
     "alpha": (0.0, 1024.0),
@@ -39,6 +51,17 @@ RANGES = {
     "max_grad_norm": (0.0, 1000.0),
     "caption_dropout": (0.0, 1.0),
     "guidance": (0.0, 100.0),
+    "beta1": (0.0, 0.9999),
+    "beta2": (0.0, 0.99999),
+    "restarts": (1, 100),
+    "ema": (0.0, 0.99999),
+    "lora_plus": (1.0, 64.0),
+    "huber_delta": (0.001, 10.0),
+    "edit_weight": (0.0, 100.0),
+    "reference_dropout": (0.0, 1.0),
+    "sigma_mean": (-3.0, 3.0),
+    "sigma_spread": (0.1, 3.0),
+    "sigma_shift": (0.0, 20.0),
     "preview_steps": (0, 100),
     "validate_every": (0, 1_000_000),
 }
@@ -82,6 +105,22 @@ class TrainConfig:
     checkpointing: str = "auto"
     preview_steps: int = 20
     validate_every: int = 0
+    optimizer: str = "adamw"
+    beta1: float = 0.9
+    beta2: float = 0.999
+    restarts: int = 3
+    ema: float = 0.0
+    rank_stabilised: bool = False
+    lora_plus: float = 1.0
+    pattern: str = ""
+    loss: str = "mse"
+    huber_delta: float = 0.1
+    edit_weight: float = 0.0
+    reference_dropout: float = 0.0
+    flip: bool = False
+    sigma_mean: float = 0.0
+    sigma_spread: float = 1.0
+    sigma_shift: float = 0.0
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -92,6 +131,18 @@ class TrainConfig:
         for name, (low, high) in RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it goes from {low} to {high}.")
+
+        try:
+            re.compile(self.pattern)
+        except re.error as error:
+            raise ConfigError(
+                f"pattern {self.pattern!r} is no regular expression: {error}."
+            ) from error
+
+        if self.edit_weight and self.reference_resolution:
+            raise ConfigError(
+                "edit_weight compares target and control: it needs reference_resolution 0."
+            )
 
     def replace(self, **changes: Any) -> TrainConfig:
         return dataclasses.replace(self, **changes)
@@ -104,6 +155,11 @@ class TrainConfig:
         steps = self.steps or max(STEPS_PER_PAIR * pairs, FEWEST_STEPS if full_model else 0)
         return self.replace(steps=steps, alpha=self.alpha or float(self.rank))
 
+    @property
+    def scale(self) -> float:
+        """What `up @ down` is multiplied by (rank-stabilised: Kalajdzievski 2023)."""
+        return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
+
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of step 0, 1, …: linear warm-up, then the schedule, to 0 at the end."""
         warmup = min(self.warmup_steps, self.steps // 10)
@@ -113,6 +169,8 @@ class TrainConfig:
         decay = {
             "constant": 1.0,
             "linear": 1 - progress,
+            "polynomial": (1 - progress) ** 2,
             "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+            "cosine_restarts": 0.5 * (1 + math.cos(math.pi * (progress * self.restarts % 1))),
         }
         return self.learning_rate * decay[self.schedule]

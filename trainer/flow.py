@@ -11,10 +11,14 @@ import math
 import torch
 from torch import Tensor
 
+from .config import TrainConfig
+
 TIMESTEPS = {
-    "balanced": "Logit-normal, shifted by the picture's size as FLUX.1's sampler is.",
-    "structure": "Logit-normal, shifted by 3: composition, shape, light. More high noise.",
-    "detail": "Uniform: texture and fine flaws. As much low noise as high.",
+    "balanced": "logit-normal, shifted by the picture's size as FLUX.1's sampler is.",
+    "structure": "logit-normal, shifted by 3: composition, shape, light. More high noise.",
+    "detail": "uniform: texture and fine flaws. As much low noise as high.",
+    "logit_normal": "with sigma_mean, sigma_spread and sigma_shift.",
+    "uniform": "with sigma_shift.",
 }
 
 
@@ -32,12 +36,22 @@ def shifted(sigma: Tensor, shift: float) -> Tensor:
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
-def sigma_quantiles(quantiles: Tensor, timesteps: str, tokens: int) -> Tensor:
-    """Noise levels at these quantiles (in 0..1, exclusive) of a preset's training density."""
-    if timesteps == "detail":
-        return quantiles
-    logit_normal = torch.sigmoid(torch.special.ndtri(quantiles.double())).to(quantiles.dtype)
-    return shifted(logit_normal, 3.0 if timesteps == "structure" else resolution_shift(tokens))
+def sigma_quantiles(quantiles: Tensor, config: TrainConfig, tokens: int) -> Tensor:
+    """Noise levels at these quantiles (in 0..1, exclusive) of a run's training density.
+
+    A shift of 0 is the one that belongs to the picture's size, in target `tokens`.
+    """
+    uniform, mean, spread, shift = {
+        "balanced": (False, 0.0, 1.0, 0.0),
+        "structure": (False, 0.0, 1.0, 3.0),
+        "detail": (True, 0.0, 1.0, 1.0),
+        "logit_normal": (False, config.sigma_mean, config.sigma_spread, config.sigma_shift),
+        "uniform": (True, 0.0, 1.0, config.sigma_shift),
+    }[config.timesteps]
+    sigma = quantiles.double()
+    if not uniform:
+        sigma = torch.sigmoid(mean + spread * torch.special.ndtri(sigma))
+    return shifted(sigma, shift or resolution_shift(tokens)).to(quantiles.dtype)
 
 
 def draw_quantiles(count: int, generator: torch.Generator) -> Tensor:
@@ -52,6 +66,28 @@ def add_noise(latent: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
     return torch.lerp(latent, noise, sigma.view(-1, 1, 1, 1))
 
 
-def velocity_loss(velocity: Tensor, noise: Tensor, latent: Tensor) -> Tensor:
-    """Mean squared error of the predicted velocity, in float32, one value per sample [B]."""
-    return (velocity.float() - (noise - latent)).square().mean(dim=(1, 2, 3))
+def velocity_loss(
+    velocity: Tensor, noise: Tensor, latent: Tensor, config: TrainConfig, weight: Tensor | None
+) -> Tensor:
+    """Error of the predicted velocity, in float32, one value per sample [B].
+
+    Mean square, or pseudo-Huber scaled to be the same for small errors (Song & Dhariwal 2023);
+    weighted by `weight` [B, 1, h, w] if given.
+    """
+    error = velocity.float() - (noise - latent)
+    if config.loss == "huber":
+        delta = config.huber_delta
+        loss = 2 * delta * ((error.square() + delta**2).sqrt() - delta)
+    else:
+        loss = error.square()
+    return (loss if weight is None else loss * weight).mean(dim=(1, 2, 3))
+
+
+def edit_weights(target: Tensor, control: Tensor, strength: float) -> Tensor:
+    """Weights [B, 1, h, w] of mean 1 that grow by up to `strength` times where the edit happens.
+
+    The edit is where target and control latents [B, C, h, w] differ, relative to where most.
+    """
+    change = (target - control).square().mean(dim=1, keepdim=True).sqrt()
+    weight = 1 + strength * change / change.amax(dim=(2, 3), keepdim=True).clamp_min(1e-6)
+    return weight / weight.mean(dim=(2, 3), keepdim=True)

@@ -38,13 +38,12 @@ def held_out_losses(
     with torch.no_grad():
         for i, pair in enumerate(pairs):
             batch = load_batch([pair], None, device)
-            sigmas = sigma_quantiles(quantiles, config.timesteps, batch.target_tokens)
+            sigmas = sigma_quantiles(quantiles, config, batch.target_tokens)
             for j, sigma in enumerate(sigmas):
                 for k in range(draws):
                     generator = seeded(seed, j * draws + k, f"held out {pair.stem}")
                     noise = torch.randn(batch.target.shape, generator=generator).to(device)
                     level = sigma.view(1).to(device)
-                    losses[i, j, k] = sample_losses(
-                        flux, batch, level, noise, config.guidance, dtype
-                    ).item()
+                    loss = sample_losses(flux, batch, level, noise, config, dtype)
+                    losses[i, j, k] = loss.item()
     return losses

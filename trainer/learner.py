@@ -1,8 +1,11 @@
-"""What turns gradients into a better LoRA: optimiser, learning rate and gradient scaling."""
+"""What turns gradients into a better LoRA: optimiser, learning rate, scaling, averaging."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,21 +13,33 @@ from torch.nn.utils import clip_grad_norm_
 
 from .config import TrainConfig
 from .lora import Lora
+from .optimizers import create_optimizer
 
 
 class Learner:
-    """AdamW on a LoRA's float32 weights, with all of its state for an exact continuation."""
+    """The optimiser of a LoRA's float32 weights, with all of its state for an exact continuation.
+
+    The weights to be used can be others than those being trained: their moving average, or what a
+    schedule-free optimiser keeps. `evaluating` puts them in place.
+    """
 
     def __init__(
         self, lora: Lora, config: TrainConfig, device: torch.device, dtype: torch.dtype
     ) -> None:
         self.lora, self.config = lora, config
-        self.optimizer = torch.optim.AdamW(
-            lora.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.optimizer: Any = create_optimizer(self.groups(), config)
         self.rate = 1.0  # halved once if the loss explodes
         # float16 gradients underflow unless the loss is scaled up
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        if hasattr(self.optimizer, "train"):
+            self.optimizer.train()
+        self.average = [weight.detach().clone() for weight in lora.parameters()]
+
+    def groups(self) -> list[dict[str, Any]]:
+        """LoRA+ (Hayou et al. 2024) trains `up` faster than `down`."""
+        layers = self.lora.layers.values()
+        down, up = [layer.down for layer in layers], [layer.up for layer in layers]
+        return [{"params": down, "faster": 1.0}, {"params": up, "faster": self.config.lora_plus}]
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a part of the step's loss."""
@@ -33,43 +48,101 @@ class Learner:
     def update(self, step: int) -> float:
         """Take step 0, 1, … with the gradients gathered; returns their norm before clipping."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
+            group["lr"] = self.learning_rate(step) * group["faster"]
         self.scaler.unscale_(self.optimizer)
         limit = self.config.max_grad_norm or float("inf")
         norm = clip_grad_norm_(self.lora.parameters(), limit)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.config.ema:
+            self.follow(step)
         return norm.item()
+
+    def follow(self, step: int) -> None:
+        """Move the average towards the weights; faster at first, when they have hardly moved."""
+        decay = min(self.config.ema, (1 + step) / (10 + step))
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, [*self.lora.parameters()], 1 - decay)
 
     def learning_rate(self, step: int) -> float:
         return self.rate * self.config.learning_rate_at(step)
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """LoRA weights and optimiser moments as named tensors on the CPU."""
-        state = {f"lora.{name}": tensor for name, tensor in self.lora.state_dict().items()}
-        state["rate"] = torch.tensor(self.rate)
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            for name, tensor in moments.items():
-                state[f"optimizer.{index}.{name}"] = tensor.cpu()
-        if self.scaler.is_enabled():
-            state["scale"] = torch.tensor(self.scaler.get_scale())
-        return state
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """The LoRA with the weights to be used; afterwards, bit for bit, those being trained."""
+        weights = self.lora.parameters()
+        schedule_free = hasattr(self.optimizer, "eval")
+        if not schedule_free and not self.config.ema:
+            yield
+            return
+        trained = [weight.detach().clone() for weight in weights]
+        if schedule_free:
+            self.optimizer.eval()
+        if self.config.ema:
+            copy_into(weights, self.average)
+        try:
+            yield
+        finally:
+            if schedule_free:
+                self.optimizer.train()
+            copy_into(weights, trained)
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+    def state_dict(self) -> tuple[dict[str, Tensor], str]:
+        """Named tensors on the CPU, and the rest as JSON."""
+        tensors = {f"lora.{name}": tensor for name, tensor in self.lora.state_dict().items()}
+        if self.config.ema:
+            tensors |= {f"average.{i}": tensor for i, tensor in enumerate(self.average)}
+        rest = {
+            "rate": self.rate,
+            "scaler": self.scaler.state_dict(),
+            "optimizer": set_apart(self.optimizer.state_dict(), "optimizer", tensors),
+        }
+        # copies: 8-bit optimisers share tables, and safetensors refuses shared memory
+        copies = {name: tensor.to("cpu", copy=True) for name, tensor in tensors.items()}
+        return copies, json.dumps(rest)
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor], rest: str) -> None:
         """Take up a state; gradients gathered so far are dropped."""
+        state = json.loads(rest)
+        self.rate = state["rate"]
+        self.scaler.load_state_dict(state["scaler"])
         self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.load_state_dict(put_back(state["optimizer"], tensors))
         self.lora.load_state_dict(
-            {name[5:]: tensor for name, tensor in state.items() if name.startswith("lora.")}
+            {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("lora.")}
         )
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in state.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".")
-                moments.setdefault(int(index), {})[name] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        self.rate = state["rate"].item()
-        if "scale" in state:
-            scaler = {**self.scaler.state_dict(), "scale": state["scale"].item()}
-            self.scaler.load_state_dict(scaler)
+        if self.config.ema:
+            copy_into(self.average, [tensors[f"average.{i}"] for i in range(len(self.average))])
+
+
+def copy_into(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for weight, value in zip(weights, values, strict=True):
+            weight.copy_(value)
+
+
+def set_apart(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """A tree of dicts and lists as JSON can hold it; its tensors go into `tensors`."""
+    if isinstance(tree, Tensor):
+        tensors[name] = tree
+        return {"tensor": name}
+    if isinstance(tree, dict):
+        # JSON has text keys only, and optimisers number their parameters
+        return {
+            "keys": list(tree),
+            "values": [set_apart(value, f"{name}.{key}", tensors) for key, value in tree.items()],
+        }
+    if isinstance(tree, (list, tuple)):
+        return [set_apart(value, f"{name}.{i}", tensors) for i, value in enumerate(tree)]
+    return tree
+
+
+def put_back(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """The tree that `set_apart` took its tensors from."""
+    if isinstance(tree, dict):
+        if "tensor" in tree:
+            return tensors[tree["tensor"]]
+        values = [put_back(value, tensors) for value in tree["values"]]
+        return dict(zip(tree["keys"], values, strict=True))
+    return [put_back(value, tensors) for value in tree] if isinstance(tree, list) else tree

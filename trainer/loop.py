@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from ..dataset.pair import DatasetError, Pair, PairedDataset
 from . import host
@@ -34,6 +36,7 @@ def train(
     output: Path,
     cache_folder: Path,
     replace: bool = False,
+    start: Mapping[str, Tensor] | None = None,
     node_id: str | None = None,
 ) -> Run:
     """Train a LoRA on `pairs.train`, saving checkpoints under `output` as it goes.
@@ -41,13 +44,15 @@ def train(
     A run of this name that was cancelled or killed is continued from its last checkpoint, one
     that has finished is returned as it is; both must have been made from the same pairs, model and
     settings. Raises BaseModelError, DatasetError, RunError, StorageError, TrainingError, and
-    Interrupted (after saving) when the user cancels.
+    Interrupted (after saving) when the user cancels. `replace` deletes a run that was made from
+    something else; `start` is a LoRA to begin with, in kohya's or ComfyUI's names.
     """
     host.check_base(base)
     if not pairs.train:
         raise DatasetError("There is no pair to train on: all are held out. Lower `holdout`.")
     config = config.settled(len(pairs.train), host.is_full_model(base))
-    identity = Identity(config, host.base_hash(base.model), pairs.digest())
+    start_hash = host.fingerprint(start) if start else ""
+    identity = Identity(config, host.base_hash(base.model), pairs.digest(), start_hash)
     run = Run.create(name, output, identity, replace)
     if run.finished:
         return run
@@ -57,14 +62,16 @@ def train(
     cache = Cache(cache_folder, base, config)
     with torch.inference_mode():
         encoded = encode_all(cache, pairs.train, progress)
+        if config.flip:
+            encoded += [cache.encode(pair, flip=True) for pair in pairs.train]
         held_out = encode_all(cache, pairs.holdout[:MOST_PAIRS], progress)
         blank = cache.encode_text("")
         shown = (pairs.holdout or pairs.train)[0]
         preview = Preview(base, cache, shown, run) if config.preview_steps else None
-    repeats = [pair.repeats for pair in pairs.train]
+    repeats = [pair.repeats for pair in pairs.train] * (2 if config.flip else 1)
     batches = Batches(encoded, repeats, config.batch_size, config.seed)
     longest = config.batch_size * max(batches.tokens())
-    session = Session(base, run, identity, longest, held_out)
+    session = Session(base, run, identity, longest, held_out, start)
     with session.running():
         fit(session, batches, blank, progress, preview)
     return run
@@ -97,16 +104,17 @@ def fit(
         sizes = [len(group) for group in groups]
         quantiles = draw_quantiles(sum(sizes), generator).split(sizes)
         dropped = torch.rand((), generator=generator) < config.caption_dropout
+        blind = torch.rand((), generator=generator) < config.reference_dropout
 
         # learn: the velocity loss of each group, and its gradients
         loss = 0.0
         for group, quantile in zip(groups, quantiles, strict=True):
             batch = load_batch(group, blank if dropped else None, device)
             noise = torch.randn(batch.target.shape, generator=generator).to(device)
-            sigma = sigma_quantiles(quantile, config.timesteps, batch.target_tokens).to(device)
-            losses = sample_losses(
-                session.flux, batch, sigma, noise, config.guidance, session.dtype
-            )
+            if blind:
+                batch = dataclasses.replace(batch, references=())
+            sigma = sigma_quantiles(quantile, config, batch.target_tokens).to(device)
+            losses = sample_losses(session.flux, batch, sigma, noise, config, session.dtype)
             group_loss = losses.sum() / sum(sizes)
             session.learner.backward(group_loss)
             loss += group_loss.item()
@@ -135,8 +143,7 @@ def fit(
         if saving:
             session.save()
             if preview:
-                progress.update(done, preview=preview.sample(session.model, done))
-                session.load()
+                progress.update(done, preview=session.preview(preview))
 
 
 class Pace:

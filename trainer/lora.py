@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
@@ -26,18 +27,14 @@ class LowRank(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, rank: int, alpha: float, seed: torch.Generator
+        self, in_features: int, out_features: int, rank: int, scale: float, seed: torch.Generator
     ) -> None:
         super().__init__()
         bound = 1 / math.sqrt(in_features)
         down = torch.empty(rank, in_features).uniform_(-bound, bound, generator=seed)
         self.down = nn.Parameter(down)
         self.up = nn.Parameter(torch.zeros(out_features, rank))
-        self.alpha = alpha
-
-    @property
-    def scale(self) -> float:
-        return self.alpha / self.down.shape[0]
+        self.scale = scale
 
 
 class Lora:
@@ -48,12 +45,12 @@ class Lora:
         self.strength = 1.0
 
     @classmethod
-    def create(cls, linears: Mapping[str, nn.Linear], rank: int, alpha: float, seed: int) -> Lora:
+    def create(cls, linears: Mapping[str, nn.Linear], rank: int, scale: float, seed: int) -> Lora:
         """Fresh pairs for these linears (anything with in_features and out_features)."""
         generator = torch.Generator().manual_seed(seed)
         return cls(
             {
-                name: LowRank(linear.in_features, linear.out_features, rank, alpha, generator)
+                name: LowRank(linear.in_features, linear.out_features, rank, scale, generator)
                 for name, linear in linears.items()
             }
         )
@@ -65,6 +62,22 @@ class Lora:
         for layer in self.layers.values():
             layer.to(device)
         return self
+
+    def start_from(self, tensors: Mapping[str, Tensor], scale: float) -> None:
+        """Take up the weights of another LoRA; ValueError if it has other layers or ranks."""
+        for name, layer in self.layers.items():
+            for part, parameter in layer.named_parameters():
+                given = tensors.get(f"{name}.{part}")
+                if given is None or given.shape != parameter.shape:
+                    found = "no such layer" if given is None else f"{tuple(given.shape)}"
+                    raise ValueError(
+                        f"The LoRA to start from does not fit: {name}.{part} is {found} there, "
+                        f"{tuple(parameter.shape)} here. Train with its rank and its targets."
+                    )
+        self.load_state_dict(tensors)
+        with torch.no_grad():
+            for layer in self.layers.values():
+                layer.up.mul_(scale / layer.scale)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Copies on the CPU, as `<name>.down` and `<name>.up`."""
@@ -137,16 +150,17 @@ TARGETS = {
 }
 
 
-def targeted(names: Iterable[str], targets: str) -> list[str]:
-    """The linears of FLUX.1's blocks that a target preset trains.
+def targeted(names: Iterable[str], targets: str, pattern: str = "") -> list[str]:
+    """The linears of FLUX.1's blocks that a target preset, or a regular expression, names.
 
     `attention`: projections around attention (in single blocks these are fused with the MLP);
-    `blocks`: and the MLPs; `all`: and the modulation.
+    `blocks`: and the MLPs; `all`: and the modulation. Raises ValueError if nothing is left.
     """
     parts = TARGETS[targets]
-    return [
-        name
-        for name in names
-        if name.startswith(("double_blocks.", "single_blocks."))
-        and any(part in name for part in parts)
-    ]
+    linears = [name for name in names if name.startswith(("double_blocks.", "single_blocks."))]
+    if not pattern:
+        return [name for name in linears if any(part in name for part in parts)]
+    chosen = [name for name in linears if re.search(pattern, name)]
+    if not chosen:
+        raise ValueError(f"pattern {pattern!r} matches none of {linears[0]} … {linears[-1]}.")
+    return chosen

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from . import host
 from .batches import Batch
-from .flow import add_noise, velocity_loss
+from .config import TrainConfig
+from .flow import add_noise, edit_weights, velocity_loss
 
 
 def sample_losses(
@@ -15,10 +16,10 @@ def sample_losses(
     batch: Batch,
     sigma: Tensor,
     noise: Tensor,
-    guidance: float,
+    config: TrainConfig,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Squared velocity error of each sample [B]; the target is noised, references stay clean.
+    """The loss of each sample [B]; the target is noised, references stay clean.
 
     `sigma` [B] and `noise` [B, 16, h, w] are float32 on the batch's device.
     """
@@ -28,6 +29,9 @@ def sample_losses(
         sigma,
         batch.text,
         [reference.to(dtype) for reference in batch.references],
-        guidance,
+        config.guidance,
     )
-    return velocity_loss(velocity, noise, batch.target)
+    weight = None
+    if config.edit_weight and [*batch.references][:1]:
+        weight = edit_weights(batch.target, batch.references[0], config.edit_weight)
+    return velocity_loss(velocity, noise, batch.target, config, weight)

@@ -50,6 +50,7 @@ class Identity:
     config: TrainConfig
     base_hash: str
     dataset_hash: str
+    start_hash: str = ""
 
     def differences(self, other: Identity) -> dict[str, str]:
         """What `other` would change: the name of each setting, and the change in words."""
@@ -63,6 +64,8 @@ class Identity:
             changed["base"] = "another base model"
         if self.dataset_hash != other.dataset_hash:
             changed["pairs"] = "other pairs or captions"
+        if self.start_hash != other.start_hash:
+            changed["start"] = "another LoRA to start from"
         return changed
 
 
@@ -152,6 +155,7 @@ class Run:
             "created": time.strftime("%Y-%m-%d %H:%M:%S"),
             "base_hash": identity.base_hash,
             "dataset_hash": identity.dataset_hash,
+            "start_hash": identity.start_hash,
             "config": asdict(identity.config),
         }
         text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
@@ -160,7 +164,8 @@ class Run:
     def identity(self) -> Identity:
         content = yaml.safe_load((self.folder / "run.yaml").read_text(encoding="utf-8"))
         config = TrainConfig(**content["config"])
-        return Identity(config, content["base_hash"], content["dataset_hash"])
+        hashes = (content[f"{of}_hash"] for of in ("base", "dataset", "start"))
+        return Identity(config, *hashes)
 
     @property
     def config(self) -> TrainConfig:
@@ -200,7 +205,8 @@ class Run:
             path.stem, tensors, config, identity.base_hash, identity.dataset_hash, step
         )
         dtype = SAVE_DTYPES[identity.config.save_dtype]
-        save_tensors(comfyui_tensors(tensors, identity.config.alpha, dtype), path, metadata)
+        alpha = identity.config.scale * identity.config.rank
+        save_tensors(comfyui_tensors(tensors, alpha, dtype), path, metadata)
         return Checkpoint(step, path)
 
     def drop_oldest(self, keep: int) -> None:
@@ -210,18 +216,18 @@ class Run:
 
     # ---- state and log ---------------------------------------------------------------------
 
-    def write_state(self, step: int, tensors: Mapping[str, Tensor]) -> None:
+    def write_state(self, step: int, tensors: Mapping[str, Tensor], rest: str = "") -> None:
         """Save what continuing from `step` needs, replacing the previous state."""
-        save_tensors(tensors, self.state_file, {"step": str(step)})
+        save_tensors(tensors, self.state_file, {"step": str(step), "rest": rest})
 
     def has_state(self) -> bool:
         return self.state_file.is_file()
 
-    def read_state(self) -> tuple[int, dict[str, Tensor]]:
-        """The step that the saved state follows, and its tensors."""
+    def read_state(self) -> tuple[int, dict[str, Tensor], str]:
+        """The step that the saved state follows, its tensors, and the rest."""
         with safe_open(self.state_file, "pt") as file:
-            step = int(file.metadata()["step"])
-        return step, load_file(self.state_file)
+            metadata = file.metadata()
+        return int(metadata["step"]), load_file(self.state_file), metadata["rest"]
 
     def log(self, **entry: Any) -> None:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
 from . import host
 from .attach import attached
 from .batches import EncodedPair
 from .config import TrainConfig
+from .export import read_lora
 from .holdout import MOST_PAIRS, held_out_losses
 from .learner import Learner
 from .lora import Lora, targeted
 from .memory import activation_bytes
+from .preview import Preview
 from .run import Identity, Run
 
 
@@ -33,6 +36,7 @@ class Session:
         identity: Identity,
         tokens: int,
         held_out: Sequence[EncodedPair],
+        start: Mapping[str, Tensor] | None = None,
     ) -> None:
         """`tokens` is the length of the longest batch, its pairs laid end to end."""
         self.run, self.identity, self.config = run, identity, identity.config
@@ -48,12 +52,16 @@ class Session:
             linears = {
                 name: part for name, part in self.flux.named_modules() if host.is_linear(part)
             }
-            adapted = {name: linears[name] for name in targeted(linears, self.config.targets)}
-            lora = Lora.create(adapted, self.config.rank, self.config.alpha, self.config.seed)
+            names = targeted(linears, self.config.targets, self.config.pattern)
+            adapted = {name: linears[name] for name in names}
+            lora = Lora.create(adapted, self.config.rank, self.config.scale, self.config.seed)
+            if start:
+                tensors, alpha = read_lora(start)
+                lora.start_from(tensors, alpha / self.config.rank)
             self.lora = lora.to(self.device)
             self.learner = Learner(self.lora, self.config, self.device, self.dtype)
             if not run.has_state():
-                run.write_state(0, self.learner.state_dict())
+                run.write_state(0, *self.learner.state_dict())
             self.done = self.saved = self.restore()
 
     @contextmanager
@@ -77,17 +85,18 @@ class Session:
     def save(self) -> None:
         """Write a checkpoint and the state to continue from; drop checkpoints that are too many."""
         self.saved = self.done
-        checkpoint = self.run.write_checkpoint(self.done, self.lora.state_dict(), self.identity)
+        with self.learner.evaluating():
+            checkpoint = self.run.write_checkpoint(self.done, self.lora.state_dict(), self.identity)
         ignored = host.unmapped_keys(self.model, host.load_lora_file(checkpoint.path))
         if ignored:
             raise TrainingError(f"ComfyUI would ignore {ignored[:3]} in {checkpoint.path}.")
-        self.run.write_state(self.done, self.learner.state_dict())
+        self.run.write_state(self.done, *self.learner.state_dict())
         self.run.drop_oldest(self.config.keep)
 
     def restore(self) -> int:
         """Take up the run's saved state; returns the steps it has done."""
-        step, state = self.run.read_state()
-        self.learner.load_state_dict(state)
+        step, tensors, rest = self.run.read_state()
+        self.learner.load_state_dict(tensors, rest)
         self.run.rewind_log(step)
         return step
 
@@ -108,7 +117,15 @@ class Session:
             return {}
         if not self.base_losses:
             self.base_losses = self.losses_at(strength=0.0)
-        return {"holdout": self.losses_at(strength=1.0), "holdout_base": self.base_losses}
+        with self.learner.evaluating():
+            return {"holdout": self.losses_at(strength=1.0), "holdout_base": self.base_losses}
+
+    def preview(self, preview: Preview) -> Image.Image:
+        """What the LoRA makes of the preview's pair."""
+        with self.learner.evaluating():
+            strip = preview.sample(self.model, self.done)
+        self.load()
+        return strip
 
     def losses_at(self, strength: float) -> list[float]:
         self.lora.strength = strength

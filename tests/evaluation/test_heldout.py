@@ -47,7 +47,7 @@ def test_the_loss_is_that_of_comfyuis_own_prediction(base, pairs, lora, tmp_path
     model = host.with_lora(base.model, host.load_lora_file(lora.path), 0.7)
     host.load_alone(model, 0)
     batch = load_batch([pair], None, torch.device("cpu"))
-    sigmas = sigma_quantiles(torch.tensor([0.25, 0.75]), "balanced", batch.target_tokens)
+    sigmas = sigma_quantiles(torch.tensor([0.25, 0.75]), TrainConfig(), batch.target_tokens)
     expected = np.empty((2, 2))
     for level, draw in np.ndindex(2, 2):
         generator = seeded(5, level * 2 + draw, f"held out {pair.stem}")

@@ -112,7 +112,7 @@ def make_batch():
 def random_lora(flux: torch.nn.Module, rank: int = 4, targets: str = "all") -> Lora:
     """A LoRA whose `up` is not zero, so that every gradient is."""
     linears = {name: part for name, part in flux.named_modules() if host.is_linear(part)}
-    lora = Lora.create({n: linears[n] for n in targeted(linears, targets)}, rank, 2.0 * rank, 0)
+    lora = Lora.create({n: linears[n] for n in targeted(linears, targets)}, rank, 2.0, 0)
     generator = torch.Generator().manual_seed(1)
     for layer in lora.layers.values():
         layer.up.data.normal_(std=0.05, generator=generator)

@@ -6,9 +6,11 @@ import pytest
 import torch
 from kontext.trainer import host
 from kontext.trainer.attach import attached
+from kontext.trainer.config import TrainConfig
 from kontext.trainer.objective import sample_losses
 
 SIGMA = torch.tensor([0.2, 0.8])
+CONFIG = TrainConfig()
 
 
 def digest(module):
@@ -31,7 +33,7 @@ def lora_gradients(model, lora, batch, noise, sigma, checkpointing=False, dtype=
         host.differentiable(),
         attached(flux, lora, host.FrozenLinear, host.is_linear, checkpointed),
     ):
-        sample_losses(flux, batch, sigma, noise, 1.0, dtype).mean().backward()
+        sample_losses(flux, batch, sigma, noise, CONFIG, dtype).mean().backward()
     return [parameter.grad.clone() for parameter in lora.parameters()]
 
 

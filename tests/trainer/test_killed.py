@@ -53,7 +53,7 @@ def test_a_hundred_kills(tmp_path):
             values = load_file(checkpoint.path)["lora_unet_single_blocks_0_linear1.lora_up.weight"]
             assert (values == checkpoint.step).all()
         if run.has_state():
-            step, state = run.read_state()
+            step, state, _ = run.read_state()
             assert (state["single_blocks.0.linear1.up"] == step).all()
             assert step >= done, "a save that had been finished was lost"
             run.rewind_log(step)

@@ -12,8 +12,9 @@ import torch
 from kontext.dataset.pair import DatasetError, Pair, PairedDataset
 from kontext.trainer import host, loop
 from kontext.trainer.cache import Cache
-from kontext.trainer.config import TrainConfig
+from kontext.trainer.config import ConfigError, TrainConfig
 from kontext.trainer.loop import TrainingError, train
+from kontext.trainer.optimizers import OPTIMIZERS
 from kontext.trainer.run import Run, RunError
 
 SHORT = TrainConfig(
@@ -87,10 +88,18 @@ def interrupt_after(monkeypatch, step):
     monkeypatch.setattr(host.Progress, "update", update)
 
 
-@pytest.mark.parametrize("schedule", ["cosine", "constant"])
-def test_a_cancelled_run_continues_bit_for_bit(run_training, monkeypatch, tmp_path, schedule):
-    """Reference: the run that nobody stopped."""
-    config = SHORT.replace(schedule=schedule, accumulate=2, caption_dropout=0.5)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"accumulate": 2, "caption_dropout": 0.5},
+        {"schedule": "constant", "ema": 0.9, "dtype": "fp16"},
+        *({"optimizer": name} for name in OPTIMIZERS),
+    ],
+    ids=str,
+)
+def test_a_cancelled_run_continues_bit_for_bit(run_training, monkeypatch, tmp_path, change):
+    """Reference: the run that nobody stopped. Cancel saves at a step where that one doesn't."""
+    config = SHORT.replace(**change)
     unbroken = run_training(config, name="unbroken")
     with monkeypatch.context() as patch:
         interrupt_after(patch, 3)
@@ -195,6 +204,41 @@ def test_a_taken_name_is_refused_with_the_differences(run_training):
     assert [checkpoint.step for checkpoint in run.checkpoints()] == [2]
 
 
+def test_a_run_starts_from_another_lora(run_training):
+    """With no learning rate the result is what it started from; scale and all."""
+    first = last_lora(run_training(name="first"))
+    still = SHORT.replace(learning_rate=0.0, alpha=2.0, weight_decay=0.0)
+    second = last_lora(run_training(still, name="second", start=first))
+    for name in first:
+        if name.endswith("lora_up.weight"):
+            prefix = name.removesuffix(".lora_up.weight")
+            deltas = [
+                tensors[name] @ tensors[f"{prefix}.lora_down.weight"] * tensors[f"{prefix}.alpha"]
+                for tensors in (first, second)
+            ]
+            torch.testing.assert_close(*deltas, rtol=1e-5, atol=1e-9)
+    with pytest.raises(ValueError, match="rank"):
+        run_training(SHORT.replace(rank=8), name="third", start=first)
+
+
+def test_every_optimizer_learns(run_training):
+    """The mean loss of the last steps is below that of the first, on two pairs seen often."""
+    rates = {"prodigy": 1.0, "prodigyplus": 1.0, "lion": 1e-3}
+    for name in OPTIMIZERS:
+        config = SHORT.replace(
+            optimizer=name, steps=80, save_every=80, learning_rate=rates.get(name, 1e-2),
+            schedule="constant", timesteps="structure", rank=16, targets="all",
+        )  # fmt: skip
+        losses = [entry["loss"] for entry in run_training(config, name=name).logged()]
+        assert sum(losses[-20:]) < 0.95 * sum(losses[:20]), name
+
+
+def test_a_missing_optimizer_package_is_named(run_training, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ConfigError, match="pip install bitsandbytes"):
+        run_training(SHORT.replace(optimizer="adamw8bit"))
+
+
 def test_all_held_out_is_refused(run_training, pairs):
     held = PairedDataset(
         tuple(Pair(p.stem, p.controls, p.target, p.caption, "holdout") for p in pairs)
@@ -224,6 +268,21 @@ def test_all_held_out_is_refused(run_training, pairs):
         {"dtype": "bf16"},
         {"dtype": "fp16"},
         {"save_dtype": "bf16"},
+        {"schedule": "polynomial"},
+        {"schedule": "cosine_restarts", "restarts": 2},
+        {"beta1": 0.5},
+        {"beta2": 0.5},
+        {"ema": 0.9},
+        {"rank_stabilised": True},
+        {"lora_plus": 4.0},
+        {"pattern": "single_blocks.0.linear2"},
+        {"loss": "huber"},
+        {"edit_weight": 5.0},
+        {"reference_dropout": 1.0},
+        {"flip": True},
+        {"timesteps": "uniform", "sigma_shift": 2.0},
+        {"timesteps": "logit_normal", "sigma_mean": 1.0},
+        {"timesteps": "logit_normal", "sigma_spread": 2.0},
     ],
     ids=str,
 )

@@ -5,10 +5,12 @@ import torch
 from comfy_extras.nodes_edit_model import ReferenceLatent
 from comfy_extras.nodes_flux import FluxGuidance
 from kontext.trainer import host
+from kontext.trainer.config import TrainConfig
 from kontext.trainer.flow import add_noise
 from kontext.trainer.objective import sample_losses
 
 GUIDANCE = 2.5
+CONFIG = TrainConfig(guidance=GUIDANCE)
 
 
 def apply_model(model, batch, raw_references, noised, sigma):
@@ -108,7 +110,7 @@ def test_prediction_and_loss_are_those_of_diffusers(base, weights, make_batch):
         ours = host.predict_velocity(
             base.flux, noised, sigma, batch.text, batch.references, GUIDANCE
         )
-        loss = sample_losses(base.flux, batch, sigma, noise, GUIDANCE, torch.float32)
+        loss = sample_losses(base.flux, batch, sigma, noise, CONFIG, torch.float32)
     assert (ours - expected).norm() / expected.norm() < 1e-4
     expected_loss = (expected - (noise - batch.target)).square().mean()
     torch.testing.assert_close(loss[0], expected_loss, rtol=1e-4, atol=0)

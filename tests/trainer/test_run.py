@@ -99,9 +99,9 @@ def test_a_log_cut_short_by_a_crash_is_read(run):
 
 def test_state_reads_back(run):
     assert not run.has_state()
-    run.write_state(250, LORA)
-    step, tensors = run.read_state()
-    assert step == 250 and torch.equal(
+    run.write_state(250, LORA, "more")
+    step, tensors, rest = run.read_state()
+    assert (step, rest) == (250, "more") and torch.equal(
         tensors["single_blocks.0.linear1.up"], LORA["single_blocks.0.linear1.up"]
     )
 

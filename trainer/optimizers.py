@@ -1,0 +1,65 @@
+"""The optimisers to choose from, by the packages that keep them well."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from .config import ConfigError, TrainConfig
+
+OPTIMIZERS = {
+    "adamw": "AdamW of torch: the safe choice.",
+    "adamw8bit": "AdamW with its state in 8 bits: a quarter of its memory, the same result.",
+    "prodigy": "finds the learning rate itself; set it to 1.",
+    "adafactor": "hardly any state, for very large ranks.",
+    "lion": "sign of the momentum; a third to a tenth of AdamW's learning rate.",
+    "came": "Adafactor's memory with AdamW's confidence.",
+    "schedulefree": "AdamW that needs no schedule; use constant.",
+    "prodigyplus": "Prodigy without a schedule; learning rate 1, constant.",
+}
+
+
+def package(name: str, wanted_for: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        distribution = {"prodigyplus": "prodigy-plus-schedule-free"}.get(name, name)
+        raise ConfigError(
+            f"The optimiser {wanted_for} needs the package {distribution}. Install it into "
+            f"ComfyUI's Python (pip install {distribution}), or choose adamw."
+        ) from error
+
+
+def create_optimizer(
+    groups: Iterable[dict[str, Any]], config: TrainConfig
+) -> torch.optim.Optimizer:
+    """The optimiser that the settings name, on these parameter groups.
+
+    Raises ConfigError if its package is missing.
+    """
+    name, betas = config.optimizer, (config.beta1, config.beta2)
+    common: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    if name == "adamw":
+        return torch.optim.AdamW(groups, betas=betas, **common)
+    if name == "adamw8bit":
+        return package("bitsandbytes", name).optim.AdamW8bit(groups, betas=betas, **common)
+    if name == "prodigyplus":
+        # stochastic rounding is for bf16 weights and would draw from the global generator
+        prodigy = package("prodigyplus", name).ProdigyPlusScheduleFree
+        return prodigy(groups, betas=betas, stochastic_rounding=False, **common)
+    if name == "prodigy":
+        return package("prodigyopt", name).Prodigy(groups, betas=betas, **common)
+    collection = package("pytorch_optimizer", name)
+    if name == "adafactor":
+        return collection.AdaFactor(
+            groups, betas=betas, scale_parameter=False, relative_step=False, **common
+        )
+    if name == "lion":
+        return collection.Lion(groups, betas=betas, **common)
+    if name == "came":
+        return collection.CAME(groups, betas=(*betas, 0.9999), **common)
+    return collection.ScheduleFreeAdamW(groups, betas=betas, **common)
