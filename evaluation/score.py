@@ -14,7 +14,7 @@ from ..trainer.cache import Cache
 from ..trainer.config import TrainConfig
 from ..trainer.host import Base, throw_if_interrupted
 from .generate import Setting
-from .heldout import FINAL, SCREENING, Draws, Job, LossFile, score_losses
+from .heldout import FINAL, SCREENING, Array, Draws, Job, LossFile, score_losses
 from .statistics import Interval, paired_interval
 from .subjects import LoraFile
 from .verdict import BASE, Judgement, Losses, Rules, Series, judge, shortlist
@@ -77,41 +77,38 @@ def score(
     holdout, training = _encode(Cache(cache_folder, base, config), pairs)
     settings = [Setting(), *(Setting(lora) for lora in loras)]
 
-    def losses(chosen: Sequence[Setting], draws: Draws) -> list[Losses]:
-        jobs = [Job(s, pair, draws) for s in chosen for pair in (*holdout, *training)]
+    def losses(
+        chosen: Sequence[Setting], some: Sequence[EncodedPair], draws: Draws
+    ) -> list[Array]:
+        jobs = [Job(setting, pair, draws) for setting in chosen for pair in some]
         found = score_losses(base, jobs, config, file, node_id)
-        return [
-            Losses(
-                *(np.stack([found[Job(s, p, draws)] for p in side]) for side in (holdout, training))
-            )
-            for s in chosen
-        ]
+        return [np.stack([found[Job(setting, pair, draws)] for pair in some]) for setting in chosen]
 
-    first, *rest = losses(settings, SCREENING)
-    screened = Series(first, rest)
-    finalists = (BASE, *shortlist(screened))
-    fresh = losses([settings[place + 1] for place in finalists], FINAL)
-    series = Series(first, rest, dict(zip(finalists, fresh, strict=True)))
+    both = losses(settings, [*holdout, *training], SCREENING)
+    first, *rest = (Losses(each[: len(holdout)], each[len(holdout) :]) for each in both)
+    finalists = (BASE, *shortlist(Series(first, rest)))
+    again = losses([settings[place + 1] for place in finalists], holdout, FINAL)
+    series = Series(first, rest, dict(zip(finalists, again, strict=True)))
     judgement = judge(series)
     bands = tuple(_bands(series, place) for place in range(len(loras)))
     scored: list[StrengthScore] = []
     if judgement.recommended is not None:
         lora = loras[judgement.recommended]
         several = [Setting(lora, strength) for strength in sorted({1.0, *strengths})]
-        for setting, found in zip(several, losses(several, FINAL), strict=True):
-            gain = (fresh[0].holdout - found.holdout).mean(axis=(1, 2))
-            scale = 1 / float(fresh[0].holdout.mean())
+        for setting, found in zip(several, losses(several, holdout, FINAL), strict=True):
+            gain = (again[0] - found).mean(axis=(1, 2))
+            scale = 1 / float(again[0].mean())
             scored.append(StrengthScore(setting.strength, paired_interval(gain).scaled(scale)))
     return Scores(tuple(loras), judgement, bands, tuple(scored), len(holdout), len(training))
 
 
 def cost(loras: int, pairs: PairedDataset, strengths: int) -> tuple[int, int]:
     """Forward passes to screen all, and at most to score finalists and strengths."""
-    count = len(pairs.holdout) + min(len(pairs.holdout), len(pairs.train))
+    holdout = len(pairs.holdout)
     finalists = min(loras, Rules().shortlist) + 1
     return (
-        (loras + 1) * count * SCREENING.forwards,
-        (finalists + strengths) * count * FINAL.forwards,
+        (loras + 1) * (holdout + min(holdout, len(pairs.train))) * SCREENING.forwards,
+        (finalists + strengths) * holdout * FINAL.forwards,
     )
 
 
@@ -142,11 +139,11 @@ def _encode_one(cache: Cache, pair: Pair) -> EncodedPair:
 
 def _bands(series: Series, place: int) -> tuple[float, float, float]:
     """Held-out gain by thirds of the training density, each as a share of the base loss there."""
-    before, after = series.base, series.checkpoints[place]
+    before, after = series.base.holdout, series.checkpoints[place].holdout
     if place in series.fresh:
         before, after = series.fresh[BASE], series.fresh[place]
     low, middle, high = (
-        1 - float(after.holdout[:, levels].mean() / before.holdout[:, levels].mean())
-        for levels in np.array_split(np.arange(before.holdout.shape[1]), len(BANDS))
+        1 - float(after[:, levels].mean() / before[:, levels].mean())
+        for levels in np.array_split(np.arange(before.shape[1]), len(BANDS))
     )
     return low, middle, high

@@ -49,35 +49,33 @@ class Losses:
 class Series:
     """A run's checkpoints in the order of training, and the base model, on the same noise.
 
-    `fresh` holds finalists (and the base model, as BASE) scored again on other noise: comparisons
-    between two of them use it, so that the best is not merely the luckiest.
+    `fresh` holds the held-out losses of finalists (and of the base model, as BASE) on other noise:
+    comparisons between two of them use it, so that the best is not merely the luckiest.
     """
 
     base: Losses
     checkpoints: Sequence[Losses]
-    fresh: Mapping[int, Losses] = field(default_factory=dict)
+    fresh: Mapping[int, Array] = field(default_factory=dict)
 
     def losses(self, place: int) -> Losses:
         return self.base if place == BASE else self.checkpoints[place]
 
     def holdout(self, place: int, against: int) -> Array:
         """Held-out loss minus that of `against`, one number per pair."""
-        return self._difference("holdout", place, against)
+        if place in self.fresh and against in self.fresh:
+            difference = self.fresh[place] - self.fresh[against]
+        else:
+            difference = self.losses(place).holdout - self.losses(against).holdout
+        return difference.mean(axis=(1, 2))
 
     def training(self, place: int, against: int) -> Array:
         """As `holdout`, on training pairs."""
-        return self._difference("training", place, against)
+        difference = self.losses(place).training - self.losses(against).training
+        return difference.mean(axis=(1, 2))
 
     def finite(self, place: int) -> bool:
         losses = self.losses(place)
         return bool(np.isfinite(losses.holdout).all() and np.isfinite(losses.training).all())
-
-    def _difference(self, split: str, place: int, against: int) -> Array:
-        if place in self.fresh and against in self.fresh:
-            one, other = self.fresh[place], self.fresh[against]
-        else:
-            one, other = self.losses(place), self.losses(against)
-        return (getattr(one, split) - getattr(other, split)).mean(axis=(1, 2))
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,6 @@ def test_the_best_is_decided_on_fresh_noise():
     finalists = shortlist(series)
     assert 2 in finalists
     again = run(RISING, RISING, seed=1)
-    fresh = {BASE: again.base} | {place: again.checkpoints[place] for place in finalists}
+    fresh = {place: again.losses(place).holdout for place in (BASE, *finalists)}
     assert judge(series).best == 2
     assert judge(Series(series.base, series.checkpoints, fresh)).best != 2
