@@ -83,6 +83,11 @@ def limit_length(text: str, words: int) -> str:
     return (cut[:clause] if clause >= half else cut).rstrip(COMMAS + " ")
 
 
+def is_chinese(letter: str) -> bool:
+    """Chinese, Japanese or Korean: written without spaces."""
+    return _CJK.match(letter) is not None
+
+
 def word_spans(text: str) -> list[tuple[int, int]]:
     """Start and end of every word; each Chinese, Japanese or Korean character is one word."""
     pattern = rf"{_CJK.pattern}|(?:(?!{_CJK.pattern})[^\s{re.escape(COMMAS + STOPS)}])+"
@@ -103,8 +108,7 @@ def _join(left: str, gap: str, right: str, between_fields: bool) -> str:
     words = left.rstrip(_MARKS_AND_SPACE)
     mark = _strongest(left[len(words) :]) or _strongest(gap)
     if not mark and between_fields:
-        both_chinese = _CJK.match(words[-1:]) and _CJK.match(right)
-        mark = "，" if both_chinese else ","
+        mark = "，" if is_chinese(words[-1]) and is_chinese(right[0]) else ","
     if not mark:
         return left.rstrip() + (" " if gap or left[-1:].isspace() else "") + right
     return words + mark + ("" if mark in FULL_WIDTH else " ") + right
@@ -116,4 +120,4 @@ def _strongest(marks: str) -> str:
 
 
 def _ends_a_word(words: str, rest: str) -> bool:
-    return not rest or rest[0] in _MARKS_AND_SPACE or bool(_CJK.match(words[-1]))
+    return not rest or rest[0] in _MARKS_AND_SPACE or is_chinese(words[-1])

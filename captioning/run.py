@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from PIL.Image import Image
 
@@ -15,7 +14,7 @@ from .describe import Answer, Side, describe_pairs
 from .journal import Journal
 from .recipe import Recipe
 from .report import length_report, token_report
-from .sidecars import BACKUPS, write_caption, write_tables
+from .sidecars import BACKUPS, timestamp, write_caption, write_tables
 
 Source = Captioner | Mapping[str, str] | None
 """Where descriptions come from: a captioner, texts by stem, or nowhere."""
@@ -59,7 +58,7 @@ def caption_pairs(
 
     Every caption is saved as soon as it is known, so a run that is cancelled loses nothing.
     """
-    outcome = Outcome(backup=datetime.now().strftime("%Y%m%d-%H%M%S"))
+    outcome = Outcome(backup=timestamp())
     asked = [pair for pair in pairs if recipe.wants_description(pair)]
     others = [pair for pair in pairs if not recipe.wants_description(pair)]
     for pair in others:

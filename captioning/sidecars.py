@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 
 from ..dataset.pair import DatasetError, Pair, PairedDataset
@@ -13,6 +14,11 @@ from ..dataset.pair import DatasetError, Pair, PairedDataset
 BACKUPS = "caption_backup"
 LATEST = "latest"
 _NONE_BEFORE = ".none"
+
+
+def timestamp() -> str:
+    """A new backup's name; later ones sort behind earlier ones."""
+    return datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
 def caption_file(target: Path) -> Path:

@@ -2,9 +2,31 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import captioners, captions, compare, demo_model, load_pairs, pick, save, score, train
+from . import (
+    captioners,
+    captions,
+    compare,
+    demo_model,
+    edit_captions,
+    load_pairs,
+    pick,
+    save,
+    score,
+    train,
+)
 
-STAGES = (demo_model, load_pairs, captioners, captions, train, save, compare, score, pick)
+STAGES = (
+    demo_model,
+    load_pairs,
+    captioners,
+    captions,
+    edit_captions,
+    train,
+    save,
+    compare,
+    score,
+    pick,
+)
 
 
 class KontextExtension(ComfyExtension):

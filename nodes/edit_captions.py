@@ -1,0 +1,199 @@
+"""Correcting captions, and looking at what they have in common."""
+
+import numpy as np
+import torch
+from comfy_api.latest import io, ui
+
+from ..captioning.edit import Case, Edits, Order, Where, applies, changes, edit_caption
+from ..captioning.sidecars import LATEST, restore_captions, timestamp, write_caption
+from ..captioning.stats import caption_stats, chart, table
+from ..dataset.pair import PairedDataset
+from .sockets import Pairs
+
+
+class EditCaptions(io.ComfyNode):
+    """Edits all captions of a dataset, or those that a filter selects."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextEditCaptions",
+            display_name="Edit Captions",
+            category="training/kontext",
+            description="Corrects captions in bulk, from top to bottom of this node: find and "
+            "replace, remove, keep only, without doubles, sort or shuffle, limit, case, prefix "
+            "and suffix. A tag is what stands between commas. Chain several for several edits.",
+            search_aliases=["tag editor", "find replace", "prefix", "remove tags", "shuffle tags"],
+            inputs=[
+                Pairs.Input("pairs", tooltip="The captioned dataset."),
+                io.String.Input("find", default="", tooltip="Letters to replace. Empty: nothing."),
+                io.String.Input(
+                    "replace",
+                    default="",
+                    tooltip="What takes their place; \\1 is the first group of a regex.",
+                ),
+                io.Boolean.Input(
+                    "regex", default=False, tooltip="Read 'find' as a regular expression."
+                ),
+                io.String.Input(
+                    "remove_tags",
+                    default="",
+                    multiline=True,
+                    tooltip="Whole tags to remove, divided by commas: what the LoRA shall bind. "
+                    "* stands for any letters: * hair.",
+                ),
+                io.String.Input(
+                    "remove_phrases",
+                    default="",
+                    tooltip="Words to remove wherever they stand, divided by commas.",
+                ),
+                io.String.Input(
+                    "keep_only",
+                    default="",
+                    multiline=True,
+                    tooltip="If not empty: all other tags are removed.",
+                ),
+                io.Boolean.Input(
+                    "deduplicate", default=False, tooltip="Keep only the first of equal tags."
+                ),
+                io.Combo.Input(
+                    "order",
+                    options=[order.value for order in Order],
+                    default=Order.AS_IS.value,
+                    tooltip="Order of the tags. Shuffled: the same way each time for one seed.",
+                ),
+                io.Int.Input(
+                    "max_tags", default=0, min=0, max=500, tooltip="Most tags per caption. 0: all."
+                ),
+                io.Int.Input(
+                    "keep_first",
+                    default=0,
+                    min=0,
+                    max=20,
+                    tooltip="So many tags in front (trigger, instruction) stay as they are.",
+                ),
+                io.Combo.Input(
+                    "case",
+                    options=[case.value for case in Case],
+                    default=Case.AS_IS.value,
+                    tooltip="Small or capital letters.",
+                ),
+                io.String.Input(
+                    "prefix", default="", tooltip="Text to put in front, divided by a comma."
+                ),
+                io.String.Input(
+                    "suffix", default="", tooltip="Text to put at the end, divided by a comma."
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**32 - 1, tooltip="For the shuffled order."
+                ),
+                io.Combo.Input(
+                    "edit_where",
+                    options=[where.value for where in Where],
+                    default=Where.ALL.value,
+                    tooltip="Which captions to edit.",
+                ),
+                io.String.Input(
+                    "filter_text",
+                    default="",
+                    tooltip="The phrase, or the file name with * for any letters.",
+                ),
+                io.Boolean.Input(
+                    "save_txt",
+                    default=False,
+                    tooltip="Write changed captions beside their targets. What they replace is "
+                    "kept in the folder caption_backup.",
+                ),
+                io.String.Input(
+                    "undo",
+                    default="",
+                    advanced=True,
+                    tooltip=f"Put back a backup instead of editing: its name (date-time), or "
+                    f"'{LATEST}'. Empty: edit.",
+                ),
+            ],
+            outputs=[
+                Pairs.Output(display_name="pairs"),
+                io.String.Output(display_name="before and after"),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        pairs: PairedDataset,
+        order: str,
+        case: str,
+        edit_where: str,
+        filter_text: str,
+        save_txt: bool,
+        undo: str,
+        **edits: str | int | bool,
+    ) -> io.NodeOutput:
+        before = {pair.stem: pair.caption for pair in pairs}
+        if undo.strip():
+            after = before | restore_captions(pairs, undo.strip())
+        else:
+            wanted = Edits(order=Order(order), case=Case(case), **edits)
+            after = {
+                pair.stem: edit_caption(pair.caption, pair.stem, wanted)
+                for pair in pairs
+                if applies(pair, Where(edit_where), filter_text)
+            }
+            after = before | after
+            if save_txt:
+                backup = timestamp()
+                for pair in pairs:
+                    if after[pair.stem] != pair.caption:
+                        write_caption(pair.target, after[pair.stem], backup)
+        shown = changes(before, after)
+        return io.NodeOutput(pairs.with_captions(after), shown, ui=ui.PreviewText(shown))
+
+
+class CaptionStats(io.ComfyNode):
+    """Counts tags and words over all captions."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextCaptionStats",
+            display_name="Caption Statistics",
+            category="training/kontext",
+            description="Which tags and words the captions share: what is in all of them binds to "
+            "the LoRA, what is in some stays promptable. Also missing captions and lengths.",
+            search_aliases=["tag frequency", "word cloud", "caption statistics", "tag count"],
+            inputs=[
+                Pairs.Input("pairs", tooltip="The captioned dataset."),
+                io.String.Input(
+                    "trigger",
+                    default="",
+                    tooltip="Trigger word; captions that lack it are listed.",
+                ),
+                io.Combo.Input(
+                    "count",
+                    options=["tags", "words"],
+                    default="tags",
+                    tooltip="Tags stand between commas; words suit captions in sentences.",
+                ),
+                io.Int.Input(
+                    "top", default=30, min=1, max=200, tooltip="How many of the commonest to show."
+                ),
+            ],
+            outputs=[
+                io.String.Output(display_name="table"),
+                io.Image.Output(display_name="chart"),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, pairs: PairedDataset, trigger: str, count: str, top: int) -> io.NodeOutput:
+        stats = caption_stats(pairs, trigger)
+        entries = stats.tags if count == "tags" else stats.words
+        picture = np.asarray(chart(stats, entries, top), np.float32) / 255
+        image = torch.from_numpy(picture)[None]
+        text = table(stats, entries, top)
+        shown = ui.PreviewImage(image, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
+        return io.NodeOutput(text, image, ui=shown)
+
+
+NODES = [EditCaptions, CaptionStats]
