@@ -33,7 +33,8 @@ class Learner:
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         if hasattr(self.optimizer, "train"):
             self.optimizer.train()
-        self.average = [weight.detach().clone() for weight in lora.parameters()]
+        averaged = lora.parameters() if config.ema else []
+        self.average = [weight.detach().clone() for weight in averaged]
 
     def groups(self) -> list[dict[str, Any]]:
         """LoRA+ (Hayou et al. 2024) trains `up` faster than `down`."""
@@ -42,8 +43,12 @@ class Learner:
         return [{"params": down, "faster": 1.0}, {"params": up, "faster": self.config.lora_plus}]
 
     def backward(self, loss: Tensor) -> None:
-        """Add the gradients of a part of the step's loss."""
-        self.scaler.scale(loss).backward()
+        """Add the gradients of a part of the step's loss.
+
+        On this thread: ComfyUI streams weights, and interrupts, on the thread it runs nodes on.
+        """
+        with torch.autograd.set_multithreading_enabled(False):
+            self.scaler.scale(loss).backward()
 
     def update(self, step: int) -> float:
         """Take step 0, 1, … with the gradients gathered; returns their norm before clipping."""

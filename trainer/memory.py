@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .lora import Lora
+
 # Values autograd keeps per token and hidden unit in one FLUX.1 block whose linears keep their
 # input only: normalised and modulated x (2), q, k, v before and after norm and rotation (7),
 # attention (1), the MLP before and after GELU and joined with attention (13)
@@ -20,3 +22,8 @@ def activation_bytes(
     if checkpointing:
         return unit * (blocks + 2 * KEPT_PER_BLOCK)
     return unit * KEPT_PER_BLOCK * (blocks + 1)
+
+
+def trained_bytes(lora: Lora) -> int:
+    """Memory for the LoRA's float32 weights, their gradients and AdamW's two moments."""
+    return 4 * sum(weight.nbytes for weight in lora.parameters())

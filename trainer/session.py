@@ -17,7 +17,7 @@ from .export import read_lora
 from .holdout import MOST_PAIRS, held_out_losses
 from .learner import Learner
 from .lora import Lora, targeted
-from .memory import activation_bytes
+from .memory import activation_bytes, trained_bytes
 from .preview import Preview
 from .run import Identity, Run
 
@@ -43,7 +43,7 @@ class Session:
         self.model = host.for_training(base.model)
         self.flux, self.device = base.flux, self.model.load_device
         self.dtype = host.training_dtype(self.model, self.config.dtype)
-        self.checkpointed, self.reserve = memory_plan(
+        self.checkpointed, activations = memory_plan(
             self.flux, tokens, self.config, self.dtype, self.device
         )
         self.held_out = held_out[:MOST_PAIRS]
@@ -59,6 +59,7 @@ class Session:
                 tensors, alpha = read_lora(start)
                 lora.start_from(tensors, alpha / self.config.rank)
             self.lora = lora.to(self.device)
+            self.reserve = activations + trained_bytes(self.lora)
             self.learner = Learner(self.lora, self.config, self.device, self.dtype)
             if not run.has_state():
                 run.write_state(0, *self.learner.state_dict())
