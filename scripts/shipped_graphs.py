@@ -83,7 +83,7 @@ TRAIN = (
             Node(
                 "train",
                 "KontextTrainLora",
-                {"name": RUN, "save_every": 600, "learning_rate": 5e-4},
+                {"name": RUN, "save_every": 500},
                 {
                     "model": "model.MODEL",
                     "clip": "model.CLIP",
@@ -133,7 +133,7 @@ TRAIN = (
     Group(
         "5 · Choose 选择",
         PURPLE,
-        (Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (1100, 900)),),
+        (Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (1100, 720)),),
     ),
 )
 
