@@ -12,8 +12,11 @@ import torch
 from kontext.dataset.pair import Pair, PairedDataset
 from kontext.nodes.demo_model import T5, load_text_encoder
 from kontext.trainer import host
+from kontext.trainer.attach import attached
 from kontext.trainer.batches import Batch, Text
+from kontext.trainer.config import TrainConfig
 from kontext.trainer.lora import Lora, targeted
+from kontext.trainer.objective import sample_losses
 from PIL import Image
 
 SHAPE = dict(
@@ -137,3 +140,66 @@ def make_flux():
 @pytest.fixture
 def make_pairs():
     return write_pairs
+
+
+def gradients_in_training(
+    model, lora, batch, noise, sigma, checkpointing=False, dtype=torch.float32
+):
+    flux = model.model.diffusion_model
+    checkpointed = host.blocks(flux) if checkpointing else ()
+    for parameter in lora.parameters():
+        parameter.grad = None
+    with (
+        host.differentiable(),
+        attached(flux, lora, host.FrozenLinear, host.is_linear, checkpointed),
+    ):
+        sample_losses(flux, batch, sigma, noise, TrainConfig(), dtype).mean().backward()
+    return [parameter.grad.clone() for parameter in lora.parameters()]
+
+
+def gradients_of_dense_weights(make_flux, weights, lora, batch, noise, sigma):
+    """Plain autograd: base and LoRA merged into dense weights by hand, gradients of those."""
+    model = make_flux(weights=weights)
+    flux = model.model.diffusion_model
+    merged = {}
+    with torch.inference_mode(False), torch.enable_grad():
+        pairs = {n: (p.down, p.up, p.scale) for n, p in lora.layers.items()}
+        for name, tensor in weights.items():
+            layer = pairs.get(name.removesuffix(".weight"))
+            merged[name] = tensor.clone()
+            if layer and name.endswith(".weight"):
+                down, up, scale = layer
+                merged[name] = merged[name] + scale * up @ down
+
+        def out_of_place(module, inputs):
+            return (inputs[0].clone(),)
+
+        for module in flux.modules():
+            if isinstance(module, torch.nn.LayerNorm):
+                module.register_forward_pre_hook(out_of_place)
+        with host.differentiable():
+            noised = torch.lerp(batch.target, noise, sigma.view(-1, 1, 1, 1))
+            velocity = torch.func.functional_call(
+                flux,
+                merged,
+                (noised, sigma),
+                dict(
+                    context=batch.text.cond,
+                    y=batch.text.pooled,
+                    guidance=torch.ones(len(sigma)),
+                    ref_latents=list(batch.references),
+                    transformer_options={"optimized_attention_override": host.plain_attention},
+                ),
+            )
+            loss = (velocity - (noise - batch.target)).square().mean()
+            return torch.autograd.grad(loss, lora.parameters())
+
+
+@pytest.fixture
+def lora_gradients():
+    return gradients_in_training
+
+
+@pytest.fixture
+def dense_gradients():
+    return gradients_of_dense_weights

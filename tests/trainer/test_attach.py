@@ -5,12 +5,8 @@ import hashlib
 import pytest
 import torch
 from kontext.trainer import host
-from kontext.trainer.attach import attached
-from kontext.trainer.config import TrainConfig
-from kontext.trainer.objective import sample_losses
 
 SIGMA = torch.tensor([0.2, 0.8])
-CONFIG = TrainConfig()
 
 
 def digest(module):
@@ -24,63 +20,14 @@ def own_forwards(module):
     return [name for name, part in module.named_modules() if "forward" in part.__dict__]
 
 
-def lora_gradients(model, lora, batch, noise, sigma, checkpointing=False, dtype=torch.float32):
-    flux = model.model.diffusion_model
-    checkpointed = host.blocks(flux) if checkpointing else ()
-    for parameter in lora.parameters():
-        parameter.grad = None
-    with (
-        host.differentiable(),
-        attached(flux, lora, host.FrozenLinear, host.is_linear, checkpointed),
-    ):
-        sample_losses(flux, batch, sigma, noise, CONFIG, dtype).mean().backward()
-    return [parameter.grad.clone() for parameter in lora.parameters()]
-
-
-def dense_gradients(make_flux, weights, lora, batch, noise, sigma):
-    """Plain autograd: base and LoRA merged into dense weights by hand, gradients of those."""
-    model = make_flux(weights=weights)
-    flux = model.model.diffusion_model
-    merged = {}
-    with torch.inference_mode(False), torch.enable_grad():
-        pairs = {n: (p.down, p.up, p.scale) for n, p in lora.layers.items()}
-        for name, tensor in weights.items():
-            layer = pairs.get(name.removesuffix(".weight"))
-            merged[name] = tensor.clone()
-            if layer and name.endswith(".weight"):
-                down, up, scale = layer
-                merged[name] = merged[name] + scale * up @ down
-
-        def out_of_place(module, inputs):
-            return (inputs[0].clone(),)
-
-        for module in flux.modules():
-            if isinstance(module, torch.nn.LayerNorm):
-                module.register_forward_pre_hook(out_of_place)
-        with host.differentiable():
-            noised = torch.lerp(batch.target, noise, sigma.view(-1, 1, 1, 1))
-            velocity = torch.func.functional_call(
-                flux,
-                merged,
-                (noised, sigma),
-                dict(
-                    context=batch.text.cond,
-                    y=batch.text.pooled,
-                    guidance=torch.ones(len(sigma)),
-                    ref_latents=list(batch.references),
-                    transformer_options={"optimized_attention_override": host.plain_attention},
-                ),
-            )
-            loss = (velocity - (noise - batch.target)).square().mean()
-            return torch.autograd.grad(loss, lora.parameters())
-
-
 def relative_error(ours, theirs):
     ours, theirs = (torch.cat([each.flatten() for each in side]) for side in (ours, theirs))
     return ((ours - theirs).norm() / theirs.norm()).item()
 
 
-def test_gradients_match_dense_autograd(base, weights, make_flux, make_batch, make_lora):
+def test_gradients_match_dense_autograd(
+    base, weights, make_flux, make_batch, make_lora, lora_gradients, dense_gradients
+):
     """Reference: plain autograd over dense weights with the LoRA merged in."""
     batch, lora = make_batch(2), make_lora(base.flux)
     noise = torch.randn(batch.target.shape)
@@ -89,7 +36,7 @@ def test_gradients_match_dense_autograd(base, weights, make_flux, make_batch, ma
     assert relative_error(ours, dense) < 1e-5
 
 
-def test_checkpointing_changes_no_gradient(base, make_batch, make_lora):
+def test_checkpointing_changes_no_gradient(base, make_batch, make_lora, lora_gradients):
     batch, lora = make_batch(2), make_lora(base.flux)
     noise = torch.randn(batch.target.shape)
     kept = lora_gradients(base.model, lora, batch, noise, SIGMA, checkpointing=False)
@@ -98,7 +45,7 @@ def test_checkpointing_changes_no_gradient(base, make_batch, make_lora):
         assert torch.equal(one, other)
 
 
-def test_a_batch_is_the_mean_of_its_pairs(base, make_batch, make_lora):
+def test_a_batch_is_the_mean_of_its_pairs(base, make_batch, make_lora, lora_gradients):
     lora = make_lora(base.flux)
     whole = make_batch(3)
     noise, sigma = torch.randn(whole.target.shape), torch.tensor([0.1, 0.5, 0.9])
@@ -115,7 +62,9 @@ def test_a_batch_is_the_mean_of_its_pairs(base, make_batch, make_lora):
 
 
 @pytest.mark.parametrize("dtype, bound", [("bf16", 0.05), ("fp16", 0.01)])
-def test_half_precision_gradients_stay_close(base, make_batch, make_lora, dtype, bound):
+def test_half_precision_gradients_stay_close(
+    base, make_batch, make_lora, dtype, bound, lora_gradients
+):
     """Reference: float32. Bounds: a few units of the format's rounding, 2⁻⁸ and 2⁻¹¹."""
     batch, lora = make_batch(2), make_lora(base.flux)
     noise = torch.randn(batch.target.shape)
@@ -133,7 +82,9 @@ def test_half_precision_gradients_stay_close(base, make_batch, make_lora, dtype,
         ({"dtype": torch.float8_e4m3fn, "fp8_optimizations": True}, 1e-5),
     ],
 )
-def test_weights_stored_in_fewer_bits(weights, make_flux, make_batch, make_lora, options, bound):
+def test_weights_stored_in_fewer_bits(
+    weights, make_flux, make_batch, make_lora, options, bound, lora_gradients, dense_gradients
+):
     """Reference: dense autograd over the weights as they read after storage."""
     model = make_flux(weights=weights, options=options)
     stored = {
@@ -154,7 +105,7 @@ class Broken(RuntimeError):
 
 
 @pytest.mark.parametrize("moment", ["finished", "in forward", "in backward"])
-def test_the_model_is_as_it_was(base, make_batch, make_lora, moment):
+def test_the_model_is_as_it_was(base, make_batch, make_lora, moment, lora_gradients):
     batch, lora = make_batch(2), make_lora(base.flux)
     noise = torch.randn(batch.target.shape)
     before = digest(base.model.model)
@@ -177,7 +128,7 @@ def test_the_model_is_as_it_was(base, make_batch, make_lora, moment):
     assert not host.memory.in_training
 
 
-def test_nothing_saved_for_backward_is_a_base_weight(base, make_batch, make_lora):
+def test_nothing_saved_for_backward_is_a_base_weight(base, make_batch, make_lora, lora_gradients):
     """Every tensor that autograd keeps is looked at: none shares memory with the base."""
     batch, lora = make_batch(2), make_lora(base.flux)
     noise = torch.randn(batch.target.shape)
