@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .score import BANDS, Scores
+from .score import BANDS, Scores, bands
 from .verdict import Label
 
 COLOURS = {
@@ -44,7 +44,7 @@ def rows(scores: Scores) -> list[dict[str, Any]]:
                 "training_gain": verdict.training_gain,
                 **{
                     f"gain_{band.replace(' ', '_')}": value
-                    for band, value in zip(BANDS, scores.bands[place], strict=True)
+                    for band, value in zip(BANDS, bands(scores.series, place), strict=True)
                 },
                 "reason": verdict.reason,
             }
@@ -68,8 +68,8 @@ def as_json(scores: Scores) -> str:
         "best_step": best.step if best else None,
         "best_strength": scores.best_strength,
         "note": scores.judgement.note,
-        "holdout_pairs": scores.holdout_pairs,
-        "training_pairs": scores.training_pairs,
+        "holdout_pairs": len(scores.series.base.holdout),
+        "training_pairs": len(scores.series.base.training),
         "checkpoints": [
             {name: _number(value) for name, value in record.items()} for record in rows(scores)
         ],

@@ -32,15 +32,12 @@ class StrengthScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """All that was found out. `bands[place]` are the held-out gains by noise level, as in BANDS:
-    low noise is texture, high noise composition."""
+    """All that was found out about the LoRAs."""
 
     loras: tuple[LoraFile, ...]
+    series: Series
     judgement: Judgement
-    bands: tuple[tuple[float, float, float], ...]
     strengths: tuple[StrengthScore, ...]
-    holdout_pairs: int
-    training_pairs: int
 
     @property
     def best(self) -> LoraFile | None:
@@ -59,6 +56,21 @@ class Scores:
         return min(tied, key=lambda score: abs(score.strength - 1)).strength
 
 
+def bands(series: Series, place: int) -> tuple[float, float, float]:
+    """A checkpoint's held-out gain by noise level, as in BANDS, in shares of the base loss there.
+
+    Low noise decides texture, high noise composition.
+    """
+    before, after = series.base.holdout, series.checkpoints[place].holdout
+    if place in series.fresh:
+        before, after = series.fresh[BASE], series.fresh[place]
+    low, middle, high = (
+        1 - float(after[:, levels].mean() / before[:, levels].mean())
+        for levels in np.array_split(np.arange(before.shape[1]), len(BANDS))
+    )
+    return low, middle, high
+
+
 def score(
     base: Base,
     loras: Sequence[LoraFile],
@@ -69,13 +81,12 @@ def score(
     file: LossFile,
     node_id: str | None = None,
 ) -> Scores:
-    """Screen all LoRAs at strength 1, score the finalists again, then the best one's strengths.
+    """Judge all LoRAs at strength 1, then measure the recommended one at every strength.
 
     `config` gives the geometry and the noise the run was trained with. Raises DatasetError where
     no pair is held out.
     """
     holdout, training = _encode(Cache(cache_folder, base, config), pairs)
-    settings = [Setting(), *(Setting(lora) for lora in loras)]
 
     def losses(
         chosen: Sequence[Setting], some: Sequence[EncodedPair], draws: Draws
@@ -84,22 +95,26 @@ def score(
         found = score_losses(base, jobs, config, file, node_id)
         return [np.stack([found[Job(setting, pair, draws)] for pair in some]) for setting in chosen]
 
+    # screen: every checkpoint, on held-out and training pairs
+    settings = [Setting(), *(Setting(lora) for lora in loras)]
     both = losses(settings, [*holdout, *training], SCREENING)
     first, *rest = (Losses(each[: len(holdout)], each[len(holdout) :]) for each in both)
+
+    # finalists: again, on other noise
     finalists = (BASE, *shortlist(Series(first, rest)))
     again = losses([settings[place + 1] for place in finalists], holdout, FINAL)
     series = Series(first, rest, dict(zip(finalists, again, strict=True)))
     judgement = judge(series)
-    bands = tuple(_bands(series, place) for place in range(len(loras)))
+
+    # strengths: of the recommended one
     scored: list[StrengthScore] = []
     if judgement.recommended is not None:
         lora = loras[judgement.recommended]
         several = [Setting(lora, strength) for strength in sorted({1.0, *strengths})]
         for setting, found in zip(several, losses(several, holdout, FINAL), strict=True):
-            gain = (again[0] - found).mean(axis=(1, 2))
-            scale = 1 / float(again[0].mean())
-            scored.append(StrengthScore(setting.strength, paired_interval(gain).scaled(scale)))
-    return Scores(tuple(loras), judgement, bands, tuple(scored), len(holdout), len(training))
+            gain = paired_interval((again[0] - found).mean(axis=(1, 2)))
+            scored.append(StrengthScore(setting.strength, gain.scaled(1 / float(again[0].mean()))))
+    return Scores(tuple(loras), series, judgement, tuple(scored))
 
 
 def cost(loras: int, pairs: PairedDataset, strengths: int) -> tuple[int, int]:
@@ -135,15 +150,3 @@ def _encode(cache: Cache, pairs: PairedDataset) -> tuple[list[EncodedPair], list
 def _encode_one(cache: Cache, pair: Pair) -> EncodedPair:
     throw_if_interrupted()
     return cache.encode(pair)
-
-
-def _bands(series: Series, place: int) -> tuple[float, float, float]:
-    """Held-out gain by thirds of the training density, each as a share of the base loss there."""
-    before, after = series.base.holdout, series.checkpoints[place].holdout
-    if place in series.fresh:
-        before, after = series.fresh[BASE], series.fresh[place]
-    low, middle, high = (
-        1 - float(after[:, levels].mean() / before[:, levels].mean())
-        for levels in np.array_split(np.arange(before.shape[1]), len(BANDS))
-    )
-    return low, middle, high

@@ -1,0 +1,369 @@
+"""Prove the verdicts: train runs whose outcome is known, score them, compare with fresh pictures.
+
+    python scripts/prove_verdicts.py --comfyui PATH [--out FOLDER] [--runs N] [--tune]
+
+The truth about a checkpoint is how near its pictures come to the true result on photographs that
+neither the training nor the scorer has seen. Every finished run is kept in the output folder, so
+the script can be stopped and started again. `--tune` looks for the thresholds on the runs of even
+number; the table is always made of the runs of odd number, and written into docs/choosing.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from demo_host import ROOT, boot
+
+SIZE = 128
+SEEDS = range(4)
+TRAINING_PHOTOGRAPHS = ("chelsea", "rocket", "grace_hopper", "flower")
+HELD_OUT_PHOTOGRAPHS = ("motorcycle", "china")  # what the scorer sees
+FRESH_PHOTOGRAPHS = ("astronaut", "coffee")  # what the truth is taken from
+CLEAR = 0.5  # decibel: a smaller difference is not a clear case
+CLOSE = 0.3  # decibel: the recommended checkpoint may be that far from the best
+
+
+@dataclass(frozen=True)
+class Regime:
+    """A way to train: `each` crops of every training photograph."""
+
+    steps: int
+    save_every: int
+    each: int = 4
+    photographs: int = 4
+    learning_rate: float = 1e-3
+    swapped: bool = False
+    noise: bool = False
+
+
+REGIMES = {
+    "too few steps": Regime(steps=40, save_every=8),
+    "right": Regime(steps=400, save_every=50),
+    "far too many on 3 pairs": Regime(steps=800, save_every=100, each=1, photographs=3),
+    "far too many on 6 pairs": Regime(steps=800, save_every=100, each=2, photographs=3),
+    "learning rate x 30": Regime(steps=160, save_every=20, learning_rate=3e-2),
+    "swapped folders": Regime(steps=200, save_every=25, swapped=True),
+    "noise targets": Regime(steps=200, save_every=25, noise=True),
+}
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One run: what was measured of the base model (first) and of every checkpoint."""
+
+    name: str
+    regime: str
+    edit: str
+    number: int
+    seconds: float
+    holdout: list  # [checkpoint, pair, level, noise]
+    training: list
+    fresh: dict[str, list]  # finalists' held-out losses on other noise, by place; -1 is the base
+    decibel: list  # [checkpoint, fresh picture]
+
+
+def edits() -> list[Any]:
+    """Six kinds of edit that the demo model was never taught."""
+    import torch
+    from demo_edits import HELD_OUT, Edit, changes, luminance
+
+    bands = torch.tensor([0.15, 0.05, 0.0])[:, None, None]
+    return [
+        *HELD_OUT,
+        Edit("poster", ("print it as a poster",), changes(lambda x: (x * 3).round() / 3)),
+        Edit("ember", ("light it from below",), changes(lambda x: luminance(x) ** 2 + bands)),
+    ]
+
+
+class Laboratory:
+    """The demo model, and the pairs of an edit on disk."""
+
+    def __init__(self, out: Path) -> None:
+        from kontext.nodes.demo_model import load_demo_model
+        from kontext.trainer import host
+
+        self.out, self.base = out, host.Base(*load_demo_model())
+
+    def dataset(self, edit: Any, regime: Regime, number: int, folder: Path) -> Any:
+        """Training pairs as the regime spoils them, and true held-out pairs."""
+        from kontext.dataset.pair import PairedDataset
+
+        training = TRAINING_PHOTOGRAPHS[: regime.photographs]
+        sides = (
+            write_pairs(edit, training, regime.each, number, folder, "train", regime),
+            write_pairs(edit, HELD_OUT_PHOTOGRAPHS, 4, number, folder, "holdout"),
+        )
+        return PairedDataset(tuple(itertools.chain(*sides)))
+
+    def run(self, name: str, regime: Regime, edit: Any, number: int) -> Proof:
+        """Train, score, and take the truth."""
+        from kontext.evaluation.heldout import LossFile
+        from kontext.evaluation.score import score
+        from kontext.evaluation.subjects import loras_of_run
+        from kontext.trainer.config import TrainConfig
+        from kontext.trainer.loop import train
+
+        folder, started = self.out / "work" / name.replace(" ", "_"), time.perf_counter()
+        shutil.rmtree(folder, ignore_errors=True)
+        pairs = self.dataset(edit, regime, number, folder / "pairs")
+        config = TrainConfig(
+            steps=regime.steps,
+            save_every=regime.save_every,
+            learning_rate=regime.learning_rate,
+            keep=0,
+            seed=number,
+            resolution=SIZE,
+            preview_steps=0,
+        )
+        run = train(self.base, pairs, config, "proof", folder, folder / "cache")
+        loras = loras_of_run(run)
+        file = LossFile(folder / "losses.jsonl")
+        cache = folder / "cache"
+        series = score(self.base, loras, pairs, (1.0,), run.config, cache, file).series
+        decibel = self.decibel(edit, loras, number)
+        shutil.rmtree(folder)
+        return Proof(
+            name=name,
+            regime=next(key for key, value in REGIMES.items() if value == regime),
+            edit=edit.name,
+            number=number,
+            seconds=round(time.perf_counter() - started, 1),
+            holdout=[each.holdout.tolist() for each in (series.base, *series.checkpoints)],
+            training=[each.training.tolist() for each in (series.base, *series.checkpoints)],
+            fresh={str(place): losses.tolist() for place, losses in series.fresh.items()},
+            decibel=decibel,
+        )
+
+    def decibel(self, edit: Any, loras: Sequence[Any], number: int) -> list[list[float]]:
+        """PSNR to the true result on fresh photographs, for the base model and every LoRA."""
+        import torch
+        from kontext.trainer import host
+
+        controls, targets = edited(edit, FRESH_PHOTOGRAPHS, 4, number + 1000)
+        text = host.encode_text(self.base.clip, edit.instructions[0])
+        encoded = [host.encode_image(self.base.vae, c[None].movedim(1, -1)) for c in controls]
+        table = []
+        for lora in (None, *loras):
+            model = self.base.model
+            if lora:
+                model = host.with_lora(model, host.load_lora_file(lora.path), 1.0)
+            row = []
+            for reference, target in zip(encoded, targets, strict=True):
+                latent = host.sample(model, text, [reference], SIZE, SIZE, seed=7, steps=8)
+                picture = host.decode_latent(self.base.vae, latent)[0].movedim(-1, 0)
+                error = (torch.nan_to_num(picture) - target).square().mean().clamp_min(1e-8)
+                row.append(round(-10 * error.log10().item(), 3))
+            table.append(row)
+        return table
+
+
+def edited(edit: Any, photographs: Sequence[str], each: int, number: int) -> tuple[Any, Any]:
+    import torch
+    from demo_data import heldout_crops
+
+    crops = heldout_crops(SIZE, each, only=photographs)
+    rng = np.random.RandomState(number)
+    controls, targets = zip(*(edit.make(crop, rng) for crop in crops), strict=True)
+    return torch.stack(controls), torch.stack(targets)
+
+
+def write_pairs(
+    edit: Any,
+    photographs: Sequence[str],
+    each: int,
+    number: int,
+    folder: Path,
+    split: str,
+    regime: Regime | None = None,
+) -> list[Any]:
+    import torch
+    from kontext.dataset.pair import Pair
+    from kontext.trainer.pixels import image_of
+
+    folder.mkdir(parents=True, exist_ok=True)
+    controls, targets = edited(edit, photographs, each, number)
+    if regime and regime.swapped:
+        controls, targets = targets, controls
+    if regime and regime.noise:
+        targets = torch.rand(targets.shape, generator=torch.Generator().manual_seed(number))
+    pairs = []
+    for place, sides in enumerate(zip(controls, targets, strict=True)):
+        paths = [folder / f"{split}{place:02}_{side}.png" for side in ("control", "target")]
+        for image, path in zip(sides, paths, strict=True):
+            image_of(image.movedim(0, -1)[None]).save(path)
+        stem = f"{split}{place:02}"
+        pairs.append(Pair(stem, (paths[0],), paths[1], edit.instructions[0], split))
+    return pairs
+
+
+# ---- truth and verdict ---------------------------------------------------------------------
+
+
+def truths(proof: Proof) -> list[str | None]:
+    """What each checkpoint is by its fresh pictures; None where that is not a clear case."""
+    gains = np.array(proof.decibel)[1:].mean(1) - np.mean(proof.decibel[0])
+    training = np.array(proof.training)[1:].mean((1, 2, 3))
+    peak = int(gains.argmax())
+    found: list[str | None] = []
+    for place, gain in enumerate(gains):
+        short = gains[peak] - gain
+        if gains[peak] < CLEAR / 2:
+            found.append("worse" if gain < -CLEAR else "no effect" if abs(gain) < 0.2 else None)
+        elif short < CLOSE / 2:
+            found.append("good")
+        elif short < CLEAR:
+            found.append(None)
+        elif place < peak:
+            found.append("under-fitted")
+        else:
+            found.append("over-fitted" if training[place] < training[peak] else "diverged")
+    return found
+
+
+AGREES = {
+    "no effect": {"no effect"},
+    "worse": {"diverged", "over-fitted"},
+    "good": {"good", "still improving"},
+    "under-fitted": {"under-fitted", "still improving", "no effect"},
+    "over-fitted": {"over-fitted"},
+    "diverged": {"diverged"},
+}
+
+
+def judged(proof: Proof, rules: Any) -> Any:
+    from kontext.evaluation.verdict import Losses, Series, judge
+
+    base, *rest = (
+        Losses(np.array(h), np.array(t))
+        for h, t in zip(proof.holdout, proof.training, strict=True)
+    )
+    fresh = {int(place): np.array(losses) for place, losses in proof.fresh.items()}
+    return judge(Series(base, rest, fresh), rules)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How often verdicts and recommendations were right."""
+
+    runs: int
+    clear: int
+    agreement: float
+    close: float
+    false_over_fitted: float
+    confusion: Counter
+
+    @property
+    def score(self) -> float:
+        return self.agreement + self.close - 2 * max(0.0, self.false_over_fitted - 0.03)
+
+
+def figures(proofs: Iterable[Proof], rules: Any) -> Figures:
+    proofs, confusion, close, recommended = list(proofs), Counter(), 0, 0
+    for proof in proofs:
+        judgement, gains = judged(proof, rules), np.array(proof.decibel).mean(1)
+        gains = gains[1:] - gains[0]
+        for truth, verdict in zip(truths(proof), judgement.verdicts, strict=True):
+            if truth:
+                confusion[truth, verdict.label.value] += 1
+        chosen = 0.0 if judgement.recommended is None else gains[judgement.recommended]
+        recommended += 1
+        close += chosen >= max(gains.max(), 0.0) - CLOSE
+    clear = sum(confusion.values())
+    right = sum(count for (truth, found), count in confusion.items() if found in AGREES[truth])
+    not_over = {pair: n for pair, n in confusion.items() if pair[0] not in ("over-fitted", "worse")}
+    false = sum(count for (_, found), count in not_over.items() if found == "over-fitted")
+    return Figures(
+        runs=len(proofs),
+        clear=clear,
+        agreement=right / max(1, clear),
+        close=close / max(1, recommended),
+        false_over_fitted=false / max(1, sum(not_over.values())),
+        confusion=confusion,
+    )
+
+
+def tuned(proofs: Sequence[Proof]) -> Any:
+    """The thresholds that do best on these runs."""
+    from kontext.evaluation.verdict import Rules
+
+    grid = itertools.product(
+        (0.001, 0.002, 0.005, 0.01), (0.01, 0.02, 0.04, 0.07), (0.02, 0.05, 0.1, 0.2), (0.3, 0.5)
+    )
+    names = ("least_gain", "tie", "worse", "lost")
+    tried = [Rules(**dict(zip(names, values, strict=True))) for values in grid]
+    return max(tried, key=lambda rules: figures(proofs, rules).score)
+
+
+def table(found: Figures) -> str:
+    """The confusion table and the three demands, in Markdown."""
+    verdicts = sorted({verdict for _, verdict in found.confusion})
+    lines = [
+        f"{found.runs} runs, {found.clear} clear checkpoints. Verdict agrees with the truth: "
+        f"{found.agreement:.1%}. Recommended checkpoint within {CLOSE} dB of the best: "
+        f"{found.close:.1%} of runs. False over-fitted: {found.false_over_fitted:.1%}.",
+        "",
+        "| truth \\ verdict | " + " | ".join(verdicts) + " |",
+        "| --- |" + " ---: |" * len(verdicts),
+    ]
+    for truth in AGREES:
+        counts = [found.confusion[truth, verdict] for verdict in verdicts]
+        lines.append(f"| {truth} | " + " | ".join(map(str, counts)) + " |")
+    return "\n".join(lines)
+
+
+def write_table(text: str) -> None:
+    page = ROOT / "docs" / "choosing.md"
+    before, rest = page.read_text(encoding="utf-8").split("<!-- proof -->\n")
+    after = rest.split("<!-- end of proof -->\n")[1]
+    filled = f"{before}<!-- proof -->\n{text}\n<!-- end of proof -->\n{after}"
+    page.write_text(filled, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--comfyui", type=Path, default=os.environ.get("COMFYUI_PATH"),
+                        required="COMFYUI_PATH" not in os.environ)
+    parser.add_argument("--out", type=Path, default=ROOT / ".demo-training" / "verdicts")
+    parser.add_argument("--runs", type=int, default=10_000, help="train at most so many new runs")
+    parser.add_argument("--tune", action="store_true", help="look for thresholds on half the runs")
+    options = parser.parse_args()
+    (options.out / "runs").mkdir(parents=True, exist_ok=True)
+    boot(options.comfyui, options.out / "host")
+    from kontext.evaluation.verdict import Rules
+
+    laboratory, new = Laboratory(options.out), 0
+    for number, edit, (name, regime) in itertools.product(SEEDS, edits(), REGIMES.items()):
+        path = options.out / "runs" / f"{name} {edit.name} {number}.json"
+        if path.exists() or new >= options.runs:
+            continue
+        new += 1
+        proof = laboratory.run(path.stem, regime, edit, number)
+        path.write_text(json.dumps(asdict(proof)), encoding="utf-8")
+        gains = np.array(proof.decibel).mean(1)
+        verdicts = [each.label.value for each in judged(proof, Rules()).verdicts]
+        print(f"{path.stem}: {proof.seconds} s", np.round(gains - gains[0], 2)[1:], verdicts,
+              flush=True)
+
+    paths = sorted((options.out / "runs").glob("*.json"))
+    proofs = [Proof(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    fixing, judging = ([proof for proof in proofs if proof.number % 2 == k] for k in (0, 1))
+    rules = tuned(fixing) if options.tune else Rules()
+    print(rules)
+    for half in (fixing, judging):
+        print(table(figures(half, rules)), "\n")
+    write_table(table(figures(judging, Rules())))
+
+
+if __name__ == "__main__":
+    main()
