@@ -119,6 +119,11 @@ class TrainingSettings(io.ComfyNode):
                     "validate_every",
                     "Steps between two measurements of the held-out pairs; 0 = at checkpoints.",
                 ),
+                io.Boolean.Input(
+                    "tensorboard",
+                    default=DEFAULTS.tensorboard,
+                    tooltip="Also log for TensorBoard, into the run's folder tensorboard.",
+                ),
                 choice("optimizer", f"What takes the steps. {explained(OPTIMIZERS)}"),
                 number("beta1", "Momentum of the optimiser.", step=0.01),
                 number("beta2", "Memory of the optimiser for the size of gradients.", step=0.001),

@@ -13,7 +13,7 @@ FEWEST_STEPS = 1500
 # What a run may be continued with, although it was begun with something else
 MAY_CHANGE = {
     "steps", "learning_rate", "schedule", "save_every", "keep", "validate_every", "preview_steps",
-    "checkpointing",
+    "checkpointing", "tensorboard",
 }  # fmt: skip
 CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": ("auto", "bf16", "fp16", "fp32"),
@@ -105,6 +105,7 @@ class TrainConfig:
     checkpointing: str = "auto"
     preview_steps: int = 20
     validate_every: int = 0
+    tensorboard: bool = False
     optimizer: str = "adamw"
     beta1: float = 0.9
     beta2: float = 0.999

@@ -93,7 +93,7 @@ def fit(
     preview: Preview | None,
 ) -> None:
     """The training loop, from where the session stands to its last step."""
-    config, device, run = session.config, session.device, session.run
+    config, device = session.config, session.device
     pace = Pace(session.done, config.steps)
     while session.done < config.steps:
         # draw: which pairs, how noisy, which noise. All from (seed, step) alone, so that a
@@ -138,7 +138,7 @@ def fit(
             "memory": host.peak_bytes(device),
             **(session.validate() if testing else {}),
         }
-        run.log(**entry)
+        session.log(entry)
         progress.update(done, f"step {done}/{config.steps} · loss {loss:.3f} · {pace.left()}")
         if saving:
             session.save()

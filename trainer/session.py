@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from PIL import Image
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from . import host
 from .attach import attached
 from .batches import EncodedPair
+from .board import Board
 from .config import TrainConfig
 from .export import read_lora
 from .holdout import MOST_PAIRS, held_out_losses
@@ -64,6 +66,8 @@ class Session:
             if not run.has_state():
                 run.write_state(0, *self.learner.state_dict())
             self.done = self.saved = self.restore()
+        board = self.config.tensorboard
+        self.board = Board(run.folder / "tensorboard", self.done) if board else None
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -111,6 +115,11 @@ class Session:
             )
         self.done = self.restore()
         self.learner.rate = 0.5
+
+    def log(self, entry: dict[str, Any]) -> None:
+        self.run.log(**entry)
+        if self.board:
+            self.board.add(entry)
 
     def validate(self) -> dict[str, list[float]]:
         """Losses of the held-out pairs, now and with the base alone, one for each pair."""

@@ -221,6 +221,16 @@ def test_a_run_starts_from_another_lora(run_training):
         run_training(SHORT.replace(rank=8), name="third", start=first)
 
 
+def test_tensorboard_reads_the_log(run_training):
+    """Reference: TensorBoard's own reader."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = run_training(SHORT.replace(tensorboard=True))
+    events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    read = [(scalar.step, scalar.value) for scalar in events.Scalars("train/loss")]
+    assert read == [(entry["step"], pytest.approx(entry["loss"])) for entry in run.logged()]
+
+
 def test_every_optimizer_learns(run_training):
     """The mean loss of the last steps is below that of the first, on two pairs seen often."""
     rates = {"prodigy": 1.0, "prodigyplus": 1.0, "lion": 1e-3}

@@ -1,0 +1,34 @@
+"""The log as TensorBoard reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .config import ConfigError
+
+
+class Board:
+    """Writes log entries as scalars into `folder`; continued runs append."""
+
+    def __init__(self, folder: Path, done: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                "Logging for TensorBoard needs the package tensorboard. Install it into ComfyUI's "
+                "Python (pip install tensorboard), or turn the setting off."
+            ) from error
+        # purge_step hides what a killed run had logged beyond its last save
+        self.writer = SummaryWriter(str(folder), purge_step=done + 1)
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        step = entry["step"]
+        for name in ("loss", "learning_rate", "grad_norm", "memory"):
+            self.writer.add_scalar(f"train/{name}", entry[name], step)
+        if "holdout" in entry:
+            held_out, base = (sum(entry[k]) / len(entry[k]) for k in ("holdout", "holdout_base"))
+            self.writer.add_scalar("holdout/loss", held_out, step)
+            self.writer.add_scalar("holdout/change_from_base", held_out / base - 1, step)
+        self.writer.flush()
