@@ -126,7 +126,9 @@ def to_tensor(images: Sequence[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
 
 
-def heldout_crops(size: int, per_photograph: int = 3, everything: bool = True) -> torch.Tensor:
+def heldout_crops(
+    size: int, per_photograph: int = 3, everything: bool = True, only: Sequence[str] = ()
+) -> torch.Tensor:
     """Fixed square crops of the held-out photographs, [N, 3, size, size] in 0..1.
 
     The first crop of each photograph is its largest centred square, the rest are placed by a
@@ -134,6 +136,8 @@ def heldout_crops(size: int, per_photograph: int = 3, everything: bool = True) -
     """
     crops = []
     for name, photograph in heldout_photographs(everything).items():
+        if only and name not in only:
+            continue
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
         rng = np.random.RandomState(seed)
         height, width = photograph.shape[:2]

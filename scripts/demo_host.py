@@ -1,4 +1,4 @@
-"""ComfyUI and the pack, imported into a script's own process on the CPU."""
+"""ComfyUI and the pack, imported into a script's own process."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def boot(comfyui: Path, base: Path) -> None:
+def boot(comfyui: Path, base: Path, device: str = "cpu") -> None:
     """Make ComfyUI importable, its folders below `base`, and the pack as `kontext`."""
     sys.path.insert(0, str(comfyui))
     for folder in ("models", "input", "output", "temp", "user", "custom_nodes"):
         (base / folder).mkdir(parents=True, exist_ok=True)
-    arguments, sys.argv = sys.argv, ["main.py", "--cpu", "--base-directory", str(base)]
+    arguments, sys.argv = sys.argv, ["main.py", "--base-directory", str(base)]
+    if device == "cpu":
+        sys.argv.append("--cpu")
     import comfy.options
 
     comfy.options.enable_args_parsing()

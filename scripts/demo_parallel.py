@@ -12,13 +12,16 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 
 
 def join(rank: int, processes: int, rendezvous: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank,
+    if processes > 1:
+        torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=rendezvous.resolve().as_uri(), rank=rank,
                             world_size=processes)
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Replace every gradient by its mean over the processes."""
+    if dist.get_world_size() == 1:
+        return
     gradients = [w.grad for w in parameters if w.grad is not None]
     together = _flatten_dense_tensors(gradients)
     dist.all_reduce(together)
@@ -41,7 +44,3 @@ def share(batch: int) -> int:
 
 def is_first() -> bool:
     return dist.get_rank() == 0
-
-
-def wait() -> None:
-    dist.all_reduce(torch.zeros(1))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from demo_data import augmented_crop, heldout_crops, to_tensor
 from demo_edits import HELD_OUT, PRACTISED, TRAINED, Edit, caption, description
+from demo_parallel import average_gradients, is_first, share, step_seed
 from demo_vae import psnr
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ UNKNOWN = Edit("unknown", (), lambda x, rng: (x, x))  # words that name no edit:
 PICKS = (*TRAINED, *PRACTISED, UNKNOWN)
 WEIGHTS = np.array([3.0] * len(TRAINED) + [1.0] * len(PRACTISED) + [3.0])
 WEIGHTS[0] = WEIGHTS[5] = 5.0  # keep, and mirror, which is learned last
-SMALL_STEPS = 1500  # at 64 pixels, then at the sizes that the demo is used at
+SMALL_STEPS = 500  # at 64 pixels, then at the sizes that the demo is used at
 LATER_SIZES = (((128, 128), 10, 0.6), ((64, 64), 32, 0.2), ((96, 160), 10, 0.1),
                ((160, 96), 10, 0.1))
 
@@ -128,14 +129,15 @@ class LatentPairs:
 def sample(flux: nn.Module, text: tuple[Tensor, Tensor], reference: Tensor, steps: int = 10,
            seed: int = 3) -> Tensor:
     """Euler steps on the schedule that ComfyUI uses for FLUX (shift 1.15)."""
-    batch = reference.shape[0]
-    x = torch.randn(reference.shape, generator=torch.Generator().manual_seed(seed))
+    batch, device = reference.shape[0], reference.device
+    x = torch.randn(reference.shape, generator=torch.Generator().manual_seed(seed)).to(device)
     times = torch.linspace(1, 0, steps + 1)
     shift = float(np.exp(1.15))
-    sigmas = shift * times / (1 + (shift - 1) * times)
+    sigmas = (shift * times / (1 + (shift - 1) * times)).to(device)
     text = tuple(t.expand(batch, *t.shape[1:]) for t in text)
+    guidance = torch.full((batch,), 2.5, device=device)
     for sigma, following in zip(sigmas[:-1], sigmas[1:], strict=True):
-        v = velocity(flux, x, sigma.expand(batch), text, torch.full((batch,), 2.5), reference)
+        v = velocity(flux, x, sigma.expand(batch), text, guidance, reference)
         x = x + (following - sigma) * v
     return x
 
@@ -143,16 +145,21 @@ def sample(flux: nn.Module, text: tuple[Tensor, Tensor], reference: Tensor, step
 class Training:
     """Everything a step needs: networks, captions, pools, optimizer, the averaged weights."""
 
-    def __init__(self, photographs: list[np.ndarray], vae, clip, seed: int):
+    def __init__(self, photographs: list[np.ndarray], vae: nn.Module, clip, seed: int,
+                 device: str):
         import comfy.model_management
 
-        comfy.model_management.in_training = True  # ComfyUI's fused rotary embedding has no backward
+        # ComfyUI's fused rotary embedding has no backward
+        comfy.model_management.in_training = True
         torch.manual_seed(seed)
-        self.seed, self.step = seed, 0
+        self.seed, self.step, self.device = seed, 0, device
+        vae.to(device, torch.float32, memory_format=torch.channels_last)
         self.encoder, self.decoder = vae.taesd_encoder, vae.taesd_decoder
         self.clip = clip
         self.captions = Captions(clip, np.random.RandomState(seed))
-        self.flux, self.average = build_flux(), build_flux().requires_grad_(False)
+        self.flux = build_flux().to(device)
+        self.average = build_flux().to(device).requires_grad_(False)
+        self.average.load_state_dict(self.flux.state_dict())
         self.optimizer = torch.optim.AdamW(self.flux.parameters(), lr=1e-3, betas=(0.9, 0.98),
                                            weight_decay=0.0, fused=True)
         self.pools = {size: LatentPairs(self.encode, photographs, size)
@@ -160,29 +167,34 @@ class Training:
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
-            return self.encoder(images.to(memory_format=torch.channels_last)).float()
+        images = images.to(self.device, memory_format=torch.channels_last)
+        with torch.autocast(self.device, torch.bfloat16):
+            return self.encoder(images).float()
 
     def advance(self, steps: int) -> float:
         """One optimizer step of `steps` in all; returns its loss."""
-        rng = np.random.RandomState((self.seed * 1_000_003 + self.step) % 2**32)
-        torch.manual_seed(self.seed * 1_000_003 + self.step)
+        random_size = np.random.RandomState(self.step)  # the same in every process
+        rng = np.random.RandomState(step_seed(self.seed, self.step))
+        torch.manual_seed(step_seed(self.seed, self.step))
         size, batch = (64, 64), 32
         if self.step >= SMALL_STEPS:
-            size, batch, _ = LATER_SIZES[rng.choice(len(LATER_SIZES),
-                                                    p=[share for _, _, share in LATER_SIZES])]
+            odds = [odds for _, _, odds in LATER_SIZES]
+            size, batch, _ = LATER_SIZES[random_size.choice(len(LATER_SIZES), p=odds)]
+        batch = share(batch)
         pool = self.pools[size]
-        pool.add(rng, 8 * batch if pool.written == 0 else batch // 4)
+        pool.add(rng, 8 * batch if pool.written == 0 else max(1, batch // 8))
         reference, target, edits = pool.draw(rng, batch)
-        text = self.captions.draw(rng, edits)
+        reference, target = reference.to(self.device), target.to(self.device)
+        text = [t.to(self.device) for t in self.captions.draw(rng, edits)]
 
         # mostly the middle of the noise range, with every fifth example close to pure noise
         sigma = torch.sigmoid(0.4 + 1.1 * torch.randn(batch))
         sigma = torch.where(torch.rand(batch) < 0.2, 1 - 0.1 * torch.rand(batch), sigma)
+        sigma = sigma.to(self.device)
         noise = torch.randn_like(target)
         noised = torch.lerp(target, noise, sigma[:, None, None, None])
-        guidance = 1 + 3 * torch.rand(batch)  # drawn, so that its value comes to mean nothing
-        with torch.autocast("cpu", torch.bfloat16):
+        guidance = 1 + 3 * torch.rand(batch, device=self.device)  # its value comes to mean nothing
+        with torch.autocast(self.device, torch.bfloat16):
             predicted = velocity(self.flux, noised, sigma, text, guidance, reference)
         loss = (predicted.float() - (noise - target)).square().mean()
 
@@ -192,6 +204,7 @@ class Training:
             group["lr"] = rate
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        average_gradients(self.flux.parameters())
         nn.utils.clip_grad_norm_(self.flux.parameters(), 1.0)
         self.optimizer.step()
         self.step += 1
@@ -211,11 +224,11 @@ class Training:
             controls, targets = (torch.stack(side) for side in zip(*pairs, strict=True))
             (cond, extra), = self.clip.encode_from_tokens_scheduled(
                 self.clip.tokenize(edit.instructions[0]))
-            text = cond, extra["pooled_output"]
-            with torch.autocast("cpu", torch.bfloat16):
-                latent = sample(self.average, text, self.encoder(controls).float(), steps=8)
-            figures[edit.name] = round(float(psnr(self.decoder(latent).float().clamp(0, 1),
-                                                  targets).mean()), 2)
+            text = cond.to(self.device), extra["pooled_output"].to(self.device)
+            with torch.autocast(self.device, torch.bfloat16):
+                latent = sample(self.average, text, self.encode(controls), steps=8)
+                edited = self.decoder(latent).float().clamp(0, 1).cpu()
+            figures[edit.name] = round(float(psnr(edited, targets).mean()), 2)
         return figures
 
     def state(self) -> dict:
@@ -230,7 +243,7 @@ class Training:
 
 
 def train_transformer(photographs: list[np.ndarray], work: Path, output: Path, steps: int,
-                      seed: int, log: Callable[..., None]) -> None:
+                      seed: int, device: str, log: Callable[..., None]) -> None:
     """Flow matching with the reference's tokens appended, as at inference; resumes from `work`.
 
     A resumed run draws the same batches, but from pools filled anew.
@@ -238,23 +251,25 @@ def train_transformer(photographs: list[np.ndarray], work: Path, output: Path, s
     from kontext.nodes.demo_model import load_text_encoder, load_vae
     from safetensors.torch import save_file
 
-    vae = load_vae().first_stage_model.to(memory_format=torch.channels_last)
-    training = Training(photographs, vae, load_text_encoder(), seed)
+    training = Training(photographs, load_vae().first_stage_model, load_text_encoder(), seed,
+                        device)
     checkpoint = work / "transformer.pt"
     if checkpoint.exists():
-        training.restore(torch.load(checkpoint, weights_only=True))
+        training.restore(torch.load(checkpoint, map_location=device,
+                                    weights_only=True))
 
     average = None
     while training.step < steps:
         loss = training.advance(steps)
         average = loss if average is None else 0.99 * average + 0.01 * loss
         last = training.step == steps
-        if training.step % 50 == 0:
+        if is_first() and training.step % 50 == 0:
             log(step=training.step, loss=round(average, 4))
-        if training.step % 500 == 0 or last:
-            size = 64 if training.step <= SMALL_STEPS else 128
-            log(step=training.step, size=size, **training.heldout_figures(size))
+        if is_first() and (training.step % 100 == 0 or last):
             torch.save(training.state(), checkpoint)
-            save_file({k: v.bfloat16().contiguous()
+            save_file({k: v.bfloat16().cpu().contiguous()
                        for k, v in training.average.state_dict().items()},
                       output / "demo_kontext.safetensors")
+        if is_first() and (training.step % 400 == 0 or last):
+            size = 64 if training.step <= SMALL_STEPS else 128
+            log(step=training.step, size=size, **training.heldout_figures(size))

@@ -13,6 +13,10 @@ from demo_parallel import average_gradients, is_first, share, step_seed
 from torch import Tensor, nn
 
 FLUX_SCALE, FLUX_SHIFT = 0.3611, 0.1159  # comfy.latent_formats.Flux
+# The latent's mean and deviation follow the batch for so many steps, then stay: with few pictures
+# in a batch, its statistics carry away their common brightness.
+ROUGH_STEPS = 1600
+ENCODER_STEPS = 1750  # then only the decoder learns on, and the transformer can be trained meanwhile
 FINEST_ENCODER, FINEST_DECODER = 1, 18  # the residual blocks at full resolution: half of the cost
 
 
@@ -67,12 +71,18 @@ class Autoencoder(nn.Module):
         last = f"{len(self.encoder) - 1}"
         deviation = (self.normalise.running_var + self.normalise.eps).sqrt()
         encoder[f"{last}.weight"] /= deviation[:, None, None, None]
-        encoder[f"{last}.bias"] = (encoder[f"{last}.bias"] - self.normalise.running_mean) / deviation
+        encoder[f"{last}.bias"] -= self.normalise.running_mean
+        encoder[f"{last}.bias"] /= deviation
         tensors = {f"taesd_encoder.{k}": v for k, v in encoder.items()}
         tensors |= {f"taesd_decoder.{k}": v for k, v in self.decoder.state_dict().items()}
         tensors["vae_scale"] = torch.tensor(FLUX_SCALE)
         tensors["vae_shift"] = torch.tensor(FLUX_SHIFT)
-        return {k: v.half().contiguous() for k, v in tensors.items()}
+        return {k: v.half().cpu().contiguous() for k, v in tensors.items()}
+
+
+def falling(progress: float) -> float:
+    """Half a cosine, from 1 to 0."""
+    return 0.5 + 0.5 * math.cos(math.pi * progress)
 
 
 def psnr(a: Tensor, b: Tensor) -> Tensor:
@@ -83,23 +93,23 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 @torch.no_grad()
 def heldout_psnr(model: Autoencoder, size: int) -> float:
     model.eval()
-    images = heldout_crops(size, per_photograph=1)
+    images = heldout_crops(size, per_photograph=1).to(model.normalise.running_mean)
     values = [psnr(model(image[None]).clamp(0, 1), image[None]) for image in images]
     model.train()
     return float(torch.cat(values).mean())
 
 
 def train_vae(photographs: list[np.ndarray], work: Path, output: Path, steps: int, seed: int,
-              log: Callable[..., None]) -> None:
+              device: str, log: Callable[..., None]) -> None:
     """Minimise absolute plus squared error, decoding from slightly noisy latents; resumes."""
     from safetensors.torch import save_file
 
     torch.manual_seed(seed)  # the same first weights in every process
-    model = Autoencoder().to(memory_format=torch.channels_last)
+    model = Autoencoder().to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.99), weight_decay=0)
     checkpoint, step = work / "vae.pt", 0
     if checkpoint.exists():
-        saved = torch.load(checkpoint, weights_only=True)
+        saved = torch.load(checkpoint, map_location=device, weights_only=True)
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         step = saved["step"]
@@ -108,16 +118,22 @@ def train_vae(photographs: list[np.ndarray], work: Path, output: Path, steps: in
     while step < steps:
         rng = np.random.RandomState(step_seed(seed, step))
         torch.manual_seed(step_seed(seed, step))
-        model.coarse = step < 0.75 * steps
-        size, batch = (64, 12) if step < 0.7 * steps else (128, 4)
-        images = to_tensor([augmented_crop(rng, photographs, size, size) for _ in range(share(batch))])
-        images = images.to(memory_format=torch.channels_last)
+        rough = step < ROUGH_STEPS
+        model.coarse = step < 0.75 * ROUGH_STEPS
+        model.normalise.train(rough)
+        model.encoder.requires_grad_(step < ENCODER_STEPS)
+        size, batch = (128, 4) if 0.7 * ROUGH_STEPS <= step < ROUGH_STEPS else (64, 12)
+        crops = [augmented_crop(rng, photographs, size, size) for _ in range(share(batch))]
+        images = to_tensor(crops).to(device, memory_format=torch.channels_last)
 
-        rate = min(1.0, (step + 1) / 50) * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        if rough:
+            rate = 1e-3 * min(1.0, (step + 1) / 50) * falling(step / ROUGH_STEPS)
+        else:
+            rate = 8e-4 * falling((step - ROUGH_STEPS) / (steps - ROUGH_STEPS))
         for group in optimizer.param_groups:
-            group["lr"] = 1e-3 * rate
+            group["lr"] = rate
 
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16):
             rebuilt = model(images, noise=0.04)
         error = (rebuilt - images).square().flatten(1).mean(1)
         loss = (rebuilt - images).abs().mean() + error.mean()

@@ -33,9 +33,11 @@ def main() -> None:
                         help="photographs, checkpoints and curves")
     parser.add_argument("--steps", type=int, help="default: what made the weights in models/demo")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=os.cpu_count(),
-                        help="single-threaded processes that share each batch")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--processes", type=int,
+                        help="processes that share each batch (default: 1 on a GPU, else 2)")
     options = parser.parse_args()
+    options.processes = options.processes or (1 if options.device == "cuda" else 2)
 
     import demo_data
 
@@ -47,7 +49,7 @@ def main() -> None:
 
 def train(rank: int, options: argparse.Namespace, rendezvous: Path) -> None:
     """What each of the processes runs."""
-    boot(options.comfyui, options.work / "comfyui")
+    boot(options.comfyui, options.work / "comfyui", options.device)
     demo_parallel.join(rank, options.processes, rendezvous)
 
     import demo_data
@@ -65,12 +67,12 @@ def train(rank: int, options: argparse.Namespace, rendezvous: Path) -> None:
         from demo_vae import train_vae
 
         train_vae(photographs, options.work, WEIGHTS / "demo_vae.safetensors",
-                  options.steps or 1600, options.seed, log)
+                  options.steps or 2150, options.seed, options.device, log)
     else:
         from demo_transformer import train_transformer
 
-        train_transformer(photographs, options.work, WEIGHTS, options.steps or 6000,
-                          options.seed, log)
+        train_transformer(photographs, options.work, WEIGHTS, options.steps or 2800,
+                          options.seed, options.device, log)
 
 
 if __name__ == "__main__":
