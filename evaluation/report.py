@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from .finalists import PictureSummary
 from .score import BANDS, Scores, bands
-from .verdict import Label
+from .verdict import BASE, Label
 
 COLOURS = {
     Label.NO_EFFECT: "#9aa0a6",
@@ -46,10 +48,24 @@ def rows(scores: Scores) -> list[dict[str, Any]]:
                     f"gain_{band.replace(' ', '_')}": value
                     for band, value in zip(BANDS, bands(scores.series, place), strict=True)
                 },
-                "reason": verdict.reason,
+                **_pictures(scores, place),
+                "reason": " ".join([verdict.reason, *_remarks(scores, place)]),
             }
         )
     return records
+
+
+def _pictures(scores: Scores, place: int) -> dict[str, float | None]:
+    """The measures of a finalist's pictures; None for those that no pictures were made of."""
+    if not scores.pictures:
+        return {}
+    names = [each.name for each in fields(PictureSummary)]
+    summary = scores.pictures.get(place)
+    return {f"picture_{name}": getattr(summary, name) if summary else None for name in names}
+
+
+def _remarks(scores: Scores, place: int) -> list[str]:
+    return scores.pictures[place].remarks() if place in scores.pictures else []
 
 
 def as_csv(scores: Scores) -> str:
@@ -84,8 +100,9 @@ def as_json(scores: Scores) -> str:
 def as_table(scores: Scores) -> str:
     """Aligned columns; `>` marks the checkpoint to keep, `=` those that are just as good."""
     head = ("", "checkpoint", "held-out gain", "95 % between", "training gain", "verdict")
-    table: list[tuple[str, ...]] = [head]
-    for record in rows(scores):
+    seen = ("PSNR", "edit done", "preserved") if scores.pictures else ()
+    table: list[tuple[str, ...]] = [(*head, *seen)]
+    for place, record in enumerate(rows(scores)):
         mark = ">" if record["recommended"] else "=" if record["as_good"] else ""
         interval = f"{record['gain_low']:.1%} and {record['gain_high']:.1%}"
         table.append(
@@ -96,20 +113,32 @@ def as_table(scores: Scores) -> str:
                 interval if np.isfinite(record["gain_low"]) else "-",
                 f"{record['training_gain']:.1%}",
                 record["verdict"],
+                *_seen(scores, place),
             )
         )
+    if scores.pictures:
+        table.append(("", "base model", "", "", "", "", *_seen(scores, BASE)))
     if scores.best:
         table.append(("",) * len(table[0]))
         for each in scores.strengths:
             mark = ">" if each.strength == scores.best_strength else ""
             interval = f"{each.gain.low:.1%} and {each.gain.high:.1%}"
             label = f"{scores.best.label} at strength {each.strength:g}"
-            table.append((mark, label, f"{each.gain.mean:.1%}", interval, "", ""))
+            gain = f"{each.gain.mean:.1%}"
+            table.append((mark, label, gain, interval, "", "", *("" for _ in seen)))
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in table
     )
+
+
+def _seen(scores: Scores, place: int) -> tuple[str, ...]:
+    summary = scores.pictures.get(place)
+    if not summary:
+        return ("", "", "") if scores.pictures else ()
+    kept = "-" if np.isnan(summary.preserved) else f"{summary.preserved:.1f} dB"
+    return f"{summary.psnr:.1f} dB", f"{summary.done:.0%}", kept
 
 
 def as_verdicts(scores: Scores) -> str:

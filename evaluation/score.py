@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from ..trainer.batches import EncodedPair
 from ..trainer.cache import Cache
 from ..trainer.config import TrainConfig
 from ..trainer.host import Base, throw_if_interrupted
+from .finalists import PicturePlan, PictureSummary, summarise_pictures
 from .generate import Setting
 from .heldout import FINAL, SCREENING, Array, Draws, Job, LossFile, score_losses
+from .samples import Samples
 from .statistics import Interval, paired_interval
 from .subjects import LoraFile
 from .verdict import BASE, Judgement, Losses, Rules, Series, judge, shortlist
@@ -38,6 +40,7 @@ class Scores:
     series: Series
     judgement: Judgement
     strengths: tuple[StrengthScore, ...]
+    pictures: Mapping[int, PictureSummary]
 
     @property
     def best(self) -> LoraFile | None:
@@ -78,14 +81,16 @@ def score(
     strengths: Sequence[float],
     config: TrainConfig,
     cache_folder: Path,
-    file: LossFile,
+    folder: Path,
+    plan: PicturePlan,
     node_id: str | None = None,
 ) -> Scores:
     """Judge all LoRAs at strength 1, then measure the recommended one at every strength.
 
-    `config` gives the geometry and the noise the run was trained with. Raises DatasetError where
-    no pair is held out.
+    `config` gives the geometry and the noise the run was trained with; losses and pictures are
+    kept in `folder`. Raises DatasetError where no pair is held out.
     """
+    file = LossFile(folder / "scores" / "losses.jsonl")
     holdout, training = _encode(Cache(cache_folder, base, config), pairs)
 
     def losses(
@@ -111,19 +116,37 @@ def score(
     if judgement.recommended is not None:
         lora = loras[judgement.recommended]
         several = [Setting(lora, strength) for strength in sorted({1.0, *strengths})]
-        for setting, found in zip(several, losses(several, holdout, FINAL), strict=True):
-            gain = paired_interval((again[0] - found).mean(axis=(1, 2)))
+        for setting, lost in zip(several, losses(several, holdout, FINAL), strict=True):
+            gain = paired_interval((again[0] - lost).mean(axis=(1, 2)))
             scored.append(StrengthScore(setting.strength, gain.scaled(1 / float(again[0].mean()))))
-    return Scores(tuple(loras), series, judgement, tuple(scored))
+
+    # pictures: of the finalists
+    pictures: dict[int, PictureSummary] = {}
+    if plan.pairs:
+        found = summarise_pictures(
+            base,
+            [settings[place + 1] for place in finalists],
+            pairs.holdout,
+            pairs.train,
+            plan,
+            config,
+            Samples(folder / "samples"),
+            node_id,
+        )
+        pictures = dict(zip(finalists, found.values(), strict=True))
+    return Scores(tuple(loras), series, judgement, tuple(scored), pictures)
 
 
-def cost(loras: int, pairs: PairedDataset, strengths: int) -> tuple[int, int]:
-    """Forward passes to screen all, and at most to score finalists and strengths."""
-    holdout = len(pairs.holdout)
-    finalists = min(loras, Rules().shortlist) + 1
+def cost(
+    loras: int, pairs: PairedDataset, strengths: int, plan: PicturePlan
+) -> tuple[int, int, int]:
+    """Forward passes to screen all, and at most for finalists with strengths, and for pictures."""
+    holdout, finalists = len(pairs.holdout), min(loras, Rules().shortlist) + 1
+    pictures = finalists * min(holdout, plan.pairs) * (2 if plan.off_task else 1)
     return (
         (loras + 1) * (holdout + min(holdout, len(pairs.train))) * SCREENING.forwards,
         (finalists + strengths) * holdout * FINAL.forwards,
+        pictures * plan.sampling_steps,
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 from comfy_api.latest import io, ui
 from comfy_execution.graph import ExecutionBlocker
+from torch import Tensor
 
 from ..evaluation.axes import parse_numbers
-from ..evaluation.heldout import LossFile
+from ..evaluation.finalists import PicturePlan
+from ..evaluation.pictures import Embed, thumbnail
 from ..evaluation.report import (
     advice,
     as_csv,
@@ -80,6 +83,37 @@ class ScoreCheckpoints(io.ComfyNode):
                     tooltip="LoRAs of any trainer instead, a name, a folder or a pattern such as "
                     "my_run/* on each line. The number at the end of a name gives their order.",
                 ),
+                io.Int.Input(
+                    "pictures",
+                    default=4,
+                    min=0,
+                    max=64,
+                    optional=True,
+                    tooltip="Held-out pairs to make pictures of with the best few checkpoints; "
+                    "0 = none. They are kept, and Compare Checkpoints uses them again.",
+                ),
+                io.Int.Input(
+                    "sampling_steps",
+                    default=20,
+                    min=1,
+                    max=100,
+                    optional=True,
+                    tooltip="Sampling steps of these pictures.",
+                ),
+                io.String.Input(
+                    "off_task",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="An instruction the LoRA was not trained for, such as: make the sky "
+                    "green. Measures how far the LoRA leaks into it. Empty: not measured.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="CLIP, SigLIP or DINO, to measure the direction of the edit as an eye "
+                    "would. Without it, small pictures are compared.",
+                ),
             ],
             outputs=[
                 io.String.Output("table", tooltip="A line for each checkpoint."),
@@ -100,18 +134,24 @@ class ScoreCheckpoints(io.ComfyNode):
         vae,
         pairs,
         run=None,
-        strengths="1.0",
+        strengths="0.6, 0.8, 1.0, 1.2",
         checkpoints="",
         loras="",
+        pictures=4,
+        sampling_steps=20,
+        off_task="",
+        clip_vision=None,
     ) -> io.NodeOutput:
         base = Base(model, clip, vae)
         check_base(base)
         tried = loras_to_try(run, checkpoints, loras)
         several = parse_numbers(strengths, "strengths")
-        first, more = cost(len(tried), pairs, len(several))
+        embed = vision(clip_vision) if clip_vision else thumbnail
+        plan = PicturePlan(pictures, sampling_steps, off_task=off_task.strip(), embed=embed)
+        first, more, sampling = cost(len(tried), pairs, len(several), plan)
         Progress(1, cls.hidden.unique_id).say(
             f"Screening {len(tried)} LoRAs takes {first} forward passes of the model, finalists "
-            f"and strengths at most {more} more"
+            f"and strengths at most {more} more, pictures {sampling}"
         )
         folder = folder_of(run) / "scores"
         scores = score(
@@ -121,7 +161,8 @@ class ScoreCheckpoints(io.ComfyNode):
             several,
             run.config if run else TrainConfig(),
             Path(folder_paths.get_temp_directory()) / "kontext_cache",
-            LossFile(folder / "losses.jsonl"),
+            folder_of(run),
+            plan,
             cls.hidden.unique_id,
         )
         chart = draw_chart(scores)
@@ -141,6 +182,17 @@ class ScoreCheckpoints(io.ComfyNode):
             full,
             ui=ui.PreviewImage(image, cls=cls),
         )
+
+
+def vision(model: Any) -> Embed:
+    """A CLIP_VISION model as an embedding: its image vector, or the mean of its tokens (DINO)."""
+
+    def embed(picture: Tensor) -> Tensor:
+        output = model.encode_image(picture.movedim(0, -1)[None])
+        vector = output["image_embeds"]
+        return (output["last_hidden_state"].mean(1) if vector is None else vector)[0].float().cpu()
+
+    return embed
 
 
 def lora_name(path: Path) -> str:

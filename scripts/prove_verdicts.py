@@ -108,7 +108,7 @@ class Laboratory:
 
     def run(self, name: str, regime: Regime, edit: Any, number: int) -> Proof:
         """Train, score, and take the truth."""
-        from kontext.evaluation.heldout import LossFile
+        from kontext.evaluation.finalists import PicturePlan
         from kontext.evaluation.score import score
         from kontext.evaluation.subjects import loras_of_run
         from kontext.trainer.config import TrainConfig
@@ -128,9 +128,11 @@ class Laboratory:
         )
         run = train(self.base, pairs, config, "proof", folder, folder / "cache")
         loras = loras_of_run(run)
-        file = LossFile(folder / "losses.jsonl")
-        cache = folder / "cache"
-        series = score(self.base, loras, pairs, (1.0,), run.config, cache, file).series
+        plan = PicturePlan(pairs=0)
+        scores = score(
+            self.base, loras, pairs, (1.0,), run.config, folder / "cache", folder, plan
+        )
+        series = scores.series
         decibel = self.decibel(edit, loras, number)
         shutil.rmtree(folder)
         return Proof(

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 from kontext.dataset.pair import Pair, PairedDataset
+from kontext.evaluation.finalists import PicturePlan
 from kontext.evaluation.generate import Setting
 from kontext.evaluation.heldout import Draws, Job, LossFile, score_losses
 from kontext.evaluation.score import cost, evenly, score
 from kontext.evaluation.subjects import LoraFile
+from kontext.evaluation.verdict import BASE
 from kontext.trainer import host
 from kontext.trainer.batches import load_batch, seeded
 from kontext.trainer.cache import Cache
@@ -106,12 +108,15 @@ def test_scoring_leaves_the_random_state_and_the_weights_alone(base, pairs, lora
 
 
 def test_the_cost_said_first_is_what_is_spent(base, pairs, lora, tmp_path):
-    first, more = cost(1, pairs, 1)
-    file = LossFile(tmp_path / "losses.jsonl")
-    score(base, [lora], pairs, (1.0,), CONFIG, tmp_path / "cache", file)
+    plan = PicturePlan(pairs=2, sampling_steps=1, off_task="make it green")
+    first, more, sampling = cost(1, pairs, 1, plan)
+    found = score(base, [lora], pairs, (1.0,), CONFIG, tmp_path / "cache", tmp_path, plan)
+    file = LossFile(tmp_path / "scores" / "losses.jsonl")
     spent = sum(len(np.ravel(losses)) for losses in file.known.values())
     assert first == 2 * 8 * 4
     assert first < spent <= first + more
+    assert len(list((tmp_path / "samples").glob("*.png"))) == sampling == 2 * 2 * 2
+    assert found.pictures[BASE].drift == 0 < found.pictures[0].drift
 
 
 def test_training_pairs_are_spread_over_the_dataset(pairs):

@@ -148,6 +148,8 @@ def test_the_scored_checkpoint_is_kept_and_the_stock_loader_takes_it(server, run
             run=["train", 0],
             pairs=["pairs", 0],
             strengths="0.5, 1",
+            pictures=2,
+            sampling_steps=2,
         ),
         "table": node("PreviewAny", source=["score", 0]),
     }
