@@ -42,6 +42,25 @@ def picture_size(path: Path) -> tuple[int, int]:
         return image.size[::-1] if turned else image.size
 
 
+def oddities(path: Path) -> tuple[str, ...]:
+    """What `open_rgb` will have to change: rotation, colour profile, transparency, colour mode."""
+    with _opened(path) as image:
+        exif = Image.Image.getexif(image) if image.format == "PNG" else image.getexif()
+        profile = image.info.get("icc_profile")
+        found = {
+            "rotated by EXIF": exif.get(ExifTags.Base.Orientation, 1) != 1,
+            "colour profile other than sRGB": b"sRGB" not in _plain(profile or b"sRGB"),
+            "transparency": image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info,
+            f"colour mode {image.mode}": image.mode not in ("RGB", "RGBA", "L", "LA", "P", "PA"),
+        }
+        return tuple(name for name, present in found.items() if present)
+
+
+def _plain(profile: bytes) -> bytes:
+    """A profile without its zero bytes, so that UTF-16 names can be searched like plain ones."""
+    return profile.replace(b"\0", b"")
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
     """A decoded picture of any mode as upright 8-bit sRGB, transparency over white."""
     upright = _eight_bits(ImageOps.exif_transpose(image))

@@ -5,6 +5,7 @@ from comfy_api.latest import ComfyExtension, io
 from . import (
     captioners,
     captions,
+    check_pairs,
     compare,
     demo_model,
     edit_captions,
@@ -18,6 +19,7 @@ from . import (
 STAGES = (
     demo_model,
     load_pairs,
+    check_pairs,
     captioners,
     captions,
     edit_captions,

@@ -1,0 +1,220 @@
+"""Check a whole dataset before any model is loaded. Thresholds: docs/checks.md."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from .alike import NEAR, distances
+from .check_pair import Look, look_at
+from .files import folded, list_folder
+from .finding import ERROR, NOTE, WARNING, Finding
+from .measure import offset
+from .names import side_of
+from .pair import Pair, PairedDataset
+
+FEWEST_PAIRS = 15
+"""Guides: 15–20 pictures at least, 20–60 pairs for an edit."""
+
+LONG_CAPTION = 512
+"""T5 tokens that FLUX was trained with."""
+
+VERSION = 25
+"""Correlation peak at 128 x 128 that confirms equal hashes: versions 68–127, others up to 11."""
+
+UNIFORM = 18
+"""Median hash distance of all targets; different photographs have 32."""
+
+CountTokens = Callable[[str], int]
+
+
+def check(
+    dataset: PairedDataset,
+    count_tokens: CountTokens | None = None,
+    tick: Callable[[], object] = lambda: None,
+) -> list[Finding]:
+    """All findings on a dataset. Decodes every picture once; `tick` is called after each pair."""
+    looks = {}
+    for pair in dataset:
+        looks[pair.stem] = look_at(pair)
+        tick()
+    return [
+        *swapped(dataset.pairs, [look.worse for look in looks.values()]),
+        *(finding for look in looks.values() for finding in look.findings),
+        *duplicates(dataset.pairs, looks),
+        *leftovers(dataset.pairs),
+        *captions(dataset.pairs, count_tokens),
+        *amount(dataset.pairs, looks),
+    ]
+
+
+def swapped(pairs: Sequence[Pair], worse_sides: Sequence[str]) -> list[Finding]:
+    """Whether control and target have changed places: by folder names, captions and looks."""
+    paired = [pair for pair in pairs if pair.controls]
+    if not paired:
+        return []
+    controls = {pair.controls[0].parent for pair in paired}
+    targets = {pair.target.parent for pair in paired}
+    evidence: list[tuple[int, str]] = []
+    for folders, side, wrong in ((controls, "control", "target"), (targets, "target", "control")):
+        for folder in folders if controls != targets else ():
+            if found := side_of(folder.name):
+                weight = 2 if found == wrong else -2
+                evidence.append((weight, f"the {side} folder is called “{folder.name}”"))
+    if controls.isdisjoint(targets):
+        texts = [sum(bool(list_folder(f).texts) for f in side) for side in (controls, targets)]
+        if texts[0] and not texts[1]:
+            evidence.append((2, "the captions lie beside the controls"))
+        elif texts[1] and not texts[0]:
+            evidence.append((-1, "the captions lie beside the targets"))
+    votes = Counter(worse_sides)
+    if votes["target"] >= max(3, 0.6 * len(paired)) and votes["target"] > 4 * votes["control"]:
+        evidence.append(
+            (1, f"{votes['target']} of {len(paired)} targets look like their control made worse")
+        )
+    if sum(weight for weight, _ in evidence) <= 0:
+        return []
+    told = "; ".join(what for weight, what in evidence if weight > 0)
+    return [
+        Finding("swapped", ERROR if len(evidence) > 1 else WARNING,
+                f"Control and target seem to have changed places: {told}.",
+                "Control is the picture before the edit. Exchange the two folders if this is so.")
+    ]  # fmt: skip
+
+
+def duplicates(pairs: Sequence[Pair], looks: dict[str, Look]) -> list[Finding]:
+    """Pairs that show the same picture; an error where one is held out and the other trained on."""
+    seen = [pair for pair in pairs if looks[pair.stem].hashes]
+    if len(seen) < 2:
+        return []
+    findings = []
+    targets = distances([looks[pair.stem].hashes[-1] for pair in seen])
+    controls = distances([looks[pair.stem].hashes[0] for pair in seen])
+    for i, j in np.argwhere(np.triu(np.minimum(targets, controls) <= NEAR, 1)):
+        one, other = seen[i], seen[j]
+        if one.target == other.target or not _agree(looks[one.stem], looks[other.stem]):
+            continue
+        leak = one.split != other.split
+        findings.append(
+            Finding("duplicate", ERROR if leak else WARNING,
+                    f"{one.stem} and {other.stem} show the same picture"
+                    + (", and only one of them is held out." if leak else "."),
+                    "Remove one, or hold out both." if leak else "Remove one of them.",
+                    (one.stem, other.stem))
+        )  # fmt: skip
+    return findings
+
+
+def leftovers(pairs: Sequence[Pair]) -> list[Finding]:
+    """Pictures beside the pairs' files that belong to no pair, and files that share a name."""
+    used = {path for pair in pairs for path in (*pair.controls, pair.target)}
+    findings = []
+    for folder in sorted({path.parent for path in used}):
+        names = {folded(path.stem) for path in used if path.parent == folder}
+        spare = [p.path for p in list_folder(folder).pictures if p.path not in used]
+        spare = [path for path in spare if path.parent == folder]
+        alone = [path.name for path in spare if folded(path.stem) not in names]
+        double = [path.name for path in spare if folded(path.stem) in names]
+        if alone:
+            findings.append(
+                Finding("orphan", WARNING, f"No pair uses {', '.join(alone)} in {folder}.",
+                        "Add the picture of the same name on the other side, or remove these.")
+            )  # fmt: skip
+        if double:
+            findings.append(
+                Finding("double name", WARNING,
+                        f"{', '.join(double)} in {folder} share a name with a used picture.",
+                        "Keep one file of each name.")
+            )  # fmt: skip
+    return findings
+
+
+def captions(pairs: Sequence[Pair], count_tokens: CountTokens | None) -> list[Finding]:
+    """Missing, garbled or overlong captions, and an instruction that some pairs lack."""
+    findings = []
+    empty = tuple(pair.stem for pair in pairs if not pair.caption.strip())
+    if empty:
+        findings.append(
+            Finding("no caption", WARNING, f"{len(empty)} pairs have none: {', '.join(empty)}.",
+                    "Set a default caption or use Caption Pairs.", empty)
+        )  # fmt: skip
+    garbled = tuple(pair.stem for pair in pairs if _garbled(pair.caption))
+    if garbled:
+        findings.append(
+            Finding("garbled caption", ERROR,
+                    f"The captions of {', '.join(garbled)} were read in the wrong encoding.",
+                    "Save the texts as UTF-8.", garbled)
+        )  # fmt: skip
+    for pair in pairs:
+        tokens = count_tokens(pair.caption) if count_tokens else 0
+        if tokens > LONG_CAPTION:
+            findings.append(
+                Finding("long caption", WARNING,
+                        f"The caption of {pair.stem} has {tokens} tokens.",
+                        f"Keep it under {LONG_CAPTION}; too many words disturb.", (pair.stem,))
+            )  # fmt: skip
+    return findings + _missing_instruction([pair for pair in pairs if pair.caption.strip()])
+
+
+def amount(pairs: Sequence[Pair], looks: dict[str, Look]) -> list[Finding]:
+    """Too few pairs, or all of them much alike."""
+    findings = []
+    if len(pairs) < FEWEST_PAIRS:
+        findings.append(
+            Finding("few pairs", WARNING, f"There are {len(pairs)} pairs.",
+                    f"At least {FEWEST_PAIRS}, better 20 to 60, cover what an edit must do.")
+        )  # fmt: skip
+    hashes = [looks[pair.stem].hashes[-1] for pair in pairs if looks[pair.stem].hashes]
+    if len(hashes) >= 4:
+        apart = distances(hashes)[np.triu_indices(len(hashes), 1)]
+        if np.median(apart) < UNIFORM:
+            findings.append(
+                Finding("uniform", NOTE, "The targets are all composed much alike.",
+                        "Vary angle, light and subject, unless sameness is wanted.")
+            )  # fmt: skip
+    return findings
+
+
+def _agree(one: Look, other: Look) -> bool:
+    """Whether a side of one pair is a version of the same side of another; targets come first."""
+    return any(
+        (first ^ second).bit_count() <= NEAR and offset(small, tiny).peak > VERSION
+        for first, second, small, tiny in zip(
+            one.hashes[::-1], other.hashes[::-1], one.small[::-1], other.small[::-1], strict=False
+        )
+    )
+
+
+def _garbled(caption: str) -> bool:
+    """UTF-8 that a program took for Windows' Western or Chinese encoding, or gave up on."""
+    if "\ufffd" in caption:
+        return True
+    for encoding in ("cp1252", "gb18030"):
+        try:
+            meant = caption.encode(encoding).decode("utf-8")
+        except UnicodeError:
+            continue
+        if len(caption) - len(meant) >= 1 and sum(not letter.isascii() for letter in caption) >= 2:
+            return True
+    return False
+
+
+def _missing_instruction(pairs: Sequence[Pair]) -> list[Finding]:
+    """A clause that most captions share and some lack."""
+    clauses = [
+        {clause.strip().casefold() for clause in re.split(r"[,.;，。；、\n]", pair.caption)} - {""}
+        for pair in pairs
+    ]
+    counts = Counter(clause for found in clauses for clause in found)
+    if not counts:
+        return []
+    clause, count = max(counts.items(), key=lambda entry: (entry[1], len(entry[0])))
+    lacking = tuple(p.stem for p, found in zip(pairs, clauses, strict=True) if clause not in found)
+    if not lacking or count < max(3, 0.6 * len(pairs)):
+        return []
+    return [
+        Finding("instruction missing", WARNING,
+                f"{count} captions say “{clause}”, these do not: {', '.join(lacking)}.",
+                "Give all pairs the same instruction (Caption Pairs).", lacking)
+    ]  # fmt: skip

@@ -1,0 +1,88 @@
+"""Check Pairs: what is wrong with a dataset, before any model loads."""
+
+from comfy_api.latest import io, ui
+from PIL import Image
+
+from ..dataset.check import CountTokens, check
+from ..dataset.finding import ERROR, report
+from ..dataset.finding_sheet import finding_pages
+from ..dataset.pair import DatasetError, PairedDataset
+from ..trainer.host import Progress
+from .load_pairs import image_batch
+from .sockets import Pairs
+
+T5_PADDING = 0
+
+
+class CheckPairs(io.ComfyNode):
+    """Look at every pair and tell what would spoil the LoRA."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextCheckPairs",
+            display_name="Check Pairs",
+            category="training/kontext",
+            description=(
+                "Finds swapped sides, shifted or identical pictures, duplicates, blur, noise, JPEG "
+                "blocks, missing captions and more. Each finding names the file and the remedy."
+            ),
+            search_aliases=["dataset lint", "validate dataset", "misaligned", "duplicates"],
+            inputs=[
+                Pairs.Input("pairs", tooltip="The dataset to look at. It is passed on unchanged."),
+                io.Clip.Input(
+                    "clip",
+                    optional=True,
+                    tooltip="Counts caption tokens with the model's own tokenizer. Leave empty to "
+                    "check everything else before a model is loaded.",
+                ),
+                io.Combo.Input(
+                    "on_errors",
+                    options=["report", "stop"],
+                    default="report",
+                    tooltip="stop: do not go on to training while there is a finding of severity "
+                    "error. Warnings and notes never stop.",
+                ),
+                io.Int.Input(
+                    "most_shown",
+                    default=48,
+                    min=1,
+                    max=1000,
+                    advanced=True,
+                    tooltip="Pairs on the picture of findings, the worst first.",
+                ),
+            ],
+            outputs=[
+                Pairs.Output(display_name="pairs"),
+                io.String.Output(display_name="report"),
+                io.Image.Output(display_name="findings"),
+            ],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls, pairs: PairedDataset, on_errors: str, most_shown: int, clip=None
+    ) -> io.NodeOutput:
+        progress, done = Progress(len(pairs)), iter(range(1, len(pairs) + 1))
+        findings = check(pairs, token_counter(clip), lambda: progress.update(next(done)))
+        text = report(findings, len(pairs))
+        if on_errors == "stop" and any(finding.severity == ERROR for finding in findings):
+            raise DatasetError(text)
+        sheet = finding_pages(pairs, findings, most_shown) or [Image.new("RGB", (64, 64), "white")]
+        return io.NodeOutput(pairs, text, image_batch(sheet), ui=ui.PreviewText(text))
+
+
+def token_counter(clip) -> CountTokens | None:
+    """Counts T5 tokens the way the connected CLIP's own tokenizer makes them."""
+    if clip is None:
+        return None
+
+    def count(text: str) -> int:
+        batches = clip.tokenize(text)["t5xxl"]
+        return sum(token != T5_PADDING for batch in batches for token, *_ in batch)
+
+    return count
+
+
+NODES = [CheckPairs]
