@@ -16,7 +16,9 @@ async def schemas() -> dict:
     return {schema.node_id: schema for schema in found}
 
 
-@pytest.mark.parametrize("path", LOCALES.glob("*/nodeDefs.json"), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted(LOCALES.glob("*/nodeDefs.json")), ids=lambda path: path.parent.name
+)
 def test_every_translation_has_its_input(path):
     nodes = asyncio.run(schemas())
     for node_id, words in json.loads(path.read_text(encoding="utf-8")).items():
