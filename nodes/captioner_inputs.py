@@ -96,6 +96,7 @@ def asking_inputs() -> list[io.Input]:
             default=0,
             min=0,
             max=2**32 - 1,
+            control_after_generate=False,
             tooltip="Another seed gives other words, where the temperature is above 0.",
         ),
     ]

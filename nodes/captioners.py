@@ -217,6 +217,7 @@ class JoyCaptioner(io.ComfyNode):
                     default=0,
                     min=0,
                     max=2**32 - 1,
+                    control_after_generate=False,
                     tooltip="Another seed gives other words.",
                 ),
                 *running_inputs(),

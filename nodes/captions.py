@@ -30,6 +30,7 @@ class CaptionPairs(io.ComfyNode):
             "a short description of the picture, and a constant ending.",
             search_aliases=["caption", "prompt", "trigger word", "打标", "florence", "joycaption"],
             is_input_list=True,
+            is_output_node=True,
             inputs=[
                 Pairs.Input("pairs", tooltip="The paired dataset to caption."),
                 io.String.Input(
@@ -164,14 +165,16 @@ class CaptionPairs(io.ComfyNode):
             save=value["save_txt"],
             tables=value["save_tables"],
         )
+        progress = Progress(len(pairs), cls.hidden.unique_id)
         captioned, report = caption_pairs(
             pairs,
             recipe,
             captioner[0] if captioner else source,
             options,
             journal=Journal(journal_file()),
-            progress=Progress(len(pairs), cls.hidden.unique_id).update,
+            progress=progress.update,
         )
+        progress.say(report)
         preview = "\n".join(f"{pair.stem}: {pair.caption}" for pair in captioned)
         return io.NodeOutput(
             captioned, preview, report, ui=ui.PreviewText(f"{report}\n\n{preview}")

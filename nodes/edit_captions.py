@@ -8,6 +8,7 @@ from ..captioning.edit import Case, Edits, Order, Where, applies, changes, edit_
 from ..captioning.sidecars import LATEST, restore_captions, timestamp, write_caption
 from ..captioning.stats import caption_stats, chart, table
 from ..dataset.pair import PairedDataset
+from ..trainer.host import Progress
 from .sockets import Pairs
 
 
@@ -24,6 +25,7 @@ class EditCaptions(io.ComfyNode):
             "replace, remove, keep only, without doubles, sort or shuffle, limit, case, prefix "
             "and suffix. A tag is what stands between commas. Chain several for several edits.",
             search_aliases=["tag editor", "find replace", "prefix", "remove tags", "shuffle tags"],
+            is_output_node=True,
             inputs=[
                 Pairs.Input("pairs", tooltip="The captioned dataset."),
                 io.String.Input("find", default="", tooltip="Letters to replace. Empty: nothing."),
@@ -85,7 +87,12 @@ class EditCaptions(io.ComfyNode):
                     "suffix", default="", tooltip="Text to put at the end, divided by a comma."
                 ),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=2**32 - 1, tooltip="For the shuffled order."
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**32 - 1,
+                    control_after_generate=False,
+                    tooltip="For the shuffled order.",
                 ),
                 io.Combo.Input(
                     "edit_where",
@@ -116,6 +123,7 @@ class EditCaptions(io.ComfyNode):
                 Pairs.Output(display_name="pairs"),
                 io.String.Output(display_name="before and after"),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -147,6 +155,7 @@ class EditCaptions(io.ComfyNode):
                     if after[pair.stem] != pair.caption:
                         write_caption(pair.target, after[pair.stem], backup)
         shown = changes(before, after)
+        Progress(len(pairs), cls.hidden.unique_id).say(shown)
         return io.NodeOutput(pairs.with_captions(after), shown, ui=ui.PreviewText(shown))
 
 
@@ -162,6 +171,7 @@ class CaptionStats(io.ComfyNode):
             description="Which tags and words the captions share: what is in all of them binds to "
             "the LoRA, what is in some stays promptable. Also missing captions and lengths.",
             search_aliases=["tag frequency", "word cloud", "caption statistics", "tag count"],
+            is_output_node=True,
             inputs=[
                 Pairs.Input("pairs", tooltip="The captioned dataset."),
                 io.String.Input(
@@ -183,6 +193,7 @@ class CaptionStats(io.ComfyNode):
                 io.String.Output(display_name="table"),
                 io.Image.Output(display_name="chart"),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -192,6 +203,7 @@ class CaptionStats(io.ComfyNode):
         picture = np.asarray(chart(stats, entries, top), np.float32) / 255
         image = torch.from_numpy(picture)[None]
         text = table(stats, entries, top)
+        Progress(len(pairs), cls.hidden.unique_id).say(text)
         shown = ui.PreviewImage(image, cls=cls).as_dict() | ui.PreviewText(text).as_dict()
         return io.NodeOutput(text, image, ui=shown)
 

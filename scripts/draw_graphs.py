@@ -20,6 +20,7 @@ from typing import Any
 
 import host as hosts
 from browser import Page, front_end
+from caption_graphs import CAPTION_GRAPHS
 from driver import Server
 from shipped_graphs import GRAPHS, SHOWN, Group
 
@@ -63,10 +64,11 @@ def main() -> None:
         shutil.copytree(
             hosts.ROOT / "examples/test/before", server.base / "input", dirs_exist_ok=True
         )
-        for name in sys.argv[1:] or GRAPHS:
+        graphs = GRAPHS | CAPTION_GRAPHS
+        for name in sys.argv[1:] or graphs:
             with front_end(server.url, 3000, 1600) as page:
                 page.page.add_script_tag(path=PAGE_SIDE)
-                workflow = draw(page, GRAPHS[name])
+                workflow = draw(page, graphs[name])
                 text = json.dumps(workflow, indent=1, ensure_ascii=False)
                 (WORKFLOWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
                 page.page.evaluate("values => fill(values)", SHOWN.get(name, {}))

@@ -1,40 +1,22 @@
-"""The WD14 tagger on a 404-byte ONNX graph with the real one's inputs and outputs."""
-
-import base64
-import zlib
+"""The WD14 tagger on a tiny ONNX graph with the real one's inputs and outputs."""
 
 import pytest
 from kontext.captioning.captioner import CaptionError
 from kontext.captioning.tagger import TagChoice, Tagger, chosen_tags, find_taggers
 
 from . import tiny_models as tiny
-
-# input [batch, 448, 448, 3] -> mean over the picture -> 3 x 10 matrix -> sigmoid. The tags answer
-# to the third channel (red_theme, rin_(ring)) and the first (blue_theme), in BGR order.
-_GRAPH = (
-    "eNrj4LTqZObS5WLNzCsoLeFiSaxILRZizFXiCkpNKU1O9U1NzNPi5+LITk0tSMnMLZZgWMDIxCXIxZjLxRguxFil"
-    "xOabWOJbmsPFx8VYxcXoJMSYo8TsmJLCJcLFmCPEll9aAjRViT04Mz03PzNFiLFEq5mRg5mDS4DRiTHcq4IBD+g/"
-    "VGrLQCWAbNbZMz62WoYQJzh5aQBFHBgYGvYzMBw4AMEN9hCa4SAU24NoLRkOJgF2J3AAeQkwQg1jgtJRatAQFJLl"
-    "kuZgFBLnYhdiTUosSc7gYuY4wAwhmDiYk2S5oIEiJMwlCFTIi1DIxMHlxMLFICAEABVrPr0="
-)
-_NAMES = "general sensitive questionable explicit 1girl solo red_theme blue_theme ^_^ rin_(ring)"
-_CATEGORIES = "9999000004"
+from . import tiny_tagger
 
 
 @pytest.fixture(params=["folder", "pair of files"])
 def model(request, tmp_path):
     folder = tmp_path / "wd-vit-tagger-v3" if request.param == "folder" else tmp_path
-    folder.mkdir(exist_ok=True)
     names = {
         "folder": ("model.onnx", "selected_tags.csv"),
         "pair of files": ("wd-v1-4-moat-tagger-v2.onnx", "wd-v1-4-moat-tagger-v2.csv"),
     }
     onnx, tags = names[request.param]
-    (folder / onnx).write_bytes(zlib.decompress(base64.b64decode(_GRAPH)))
-    rows = [
-        f"{i},{n},{c},1" for i, (n, c) in enumerate(zip(_NAMES.split(), _CATEGORIES, strict=True))
-    ]
-    (folder / tags).write_text("\n".join(["tag_id,name,category,count", *rows]), encoding="utf-8")
+    tiny_tagger.build(folder / onnx, folder / tags)
     return folder / onnx
 
 

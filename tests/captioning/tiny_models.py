@@ -182,7 +182,7 @@ def florence() -> tuple[Any, Any]:
             "decoder_attention_heads": 2,
             "encoder_ffn_dim": 64,
             "decoder_ffn_dim": 64,
-            "max_position_embeddings": 64,
+            "max_position_embeddings": 1024,
             "pad_token_id": 1,
             "bos_token_id": 0,
             "eos_token_id": 2,
@@ -409,17 +409,20 @@ BUILDERS: dict[str, Callable[[], tuple[Any, Any]]] = {
 # ---- over-fitting ------------------------------------------------------------------------------
 
 
-def build(name: str, folder: Path) -> Path:
+Lesson = tuple[list[Image.Image], str]
+
+
+def build(name: str, folder: Path, more: tuple[Lesson, ...] = ()) -> Path:
     """Build, teach and save one family; returns the model's folder."""
     torch.manual_seed(0)
     model, processor = BUILDERS[name]()
-    teach(model, [example(name, processor, *lesson) for lesson in lessons(name)])
+    teach(model, [example(name, processor, *lesson) for lesson in (*lessons(name), *more)])
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 
 
-def lessons(name: str) -> list[tuple[list[Image.Image], str]]:
+def lessons(name: str) -> list[Lesson]:
     taught = [([picture(RED)], RED_TEXT), ([picture(BLUE)], BLUE_TEXT)]
     if name.startswith("qwen"):
         taught.append(([picture(RED), picture(BLUE)], PAIR_TEXT))

@@ -39,8 +39,13 @@ def pairs(tmp_path):
     return PairedDataset(tuple(made))
 
 
+def clone(node):
+    """The node class as the executor prepares it."""
+    return node.PREPARE_CLASS_CLONE({"hidden_inputs": {}})
+
+
 def edit(pairs, **widgets):
-    captioned, shown = EditCaptions.execute(pairs=pairs, **(WIDGETS | widgets)).result
+    captioned, shown = clone(EditCaptions).execute(pairs=pairs, **(WIDGETS | widgets)).result
     return captioned, {pair.stem: pair.caption for pair in captioned}, shown
 
 
@@ -75,7 +80,8 @@ def test_undo_without_a_backup(pairs):
 
 
 def test_statistics(pairs):
-    node = CaptionStats.PREPARE_CLASS_CLONE({"hidden_inputs": {}})
-    table, chart = node.execute(pairs=pairs, trigger="gold", count="tags", top=10).result
+    table, chart = (
+        clone(CaptionStats).execute(pairs=pairs, trigger="gold", count="tags", top=10).result
+    )
     assert "⚠ Without: new" in table and "⚠ Without the trigger: brooch" in table
     assert chart.shape[0] == 1 and chart.shape[3] == 3 and chart.dtype == torch.float32
