@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 sys.argv, arguments = sys.argv[:1], sys.argv[1:]
 
-import tests.conftest  imports ComfyUI and the pack as `kontext`
+import tests.conftest  # imports ComfyUI and the pack as `kontext`
 import torch
 from kontext.captioning.describe import Side
 from kontext.captioning.image_text import ImageText
