@@ -72,7 +72,9 @@ def asking_inputs() -> list[io.Input]:
             "question",
             options=[*PROMPTS, OWN],
             default="short description",
-            tooltip="What the model is asked. 'propose the instruction' needs control and target.",
+            extra_dict={"fills": "own_question", "texts": PROMPTS},
+            tooltip="What the model is asked; choosing writes it into the field below, to be "
+            "changed there. 'propose the instruction' needs control and target.",
         ),
         io.String.Input(
             "own_question",

@@ -83,8 +83,9 @@ class CaptionPairs(io.ComfyNode):
                     "instruction_preset",
                     options=[OWN, *INSTRUCTIONS],
                     default=OWN,
-                    tooltip="A ready instruction, used while the instruction above is empty. The "
-                    "preview shows its text; copy it above to change it.",
+                    extra_dict={"fills": "instruction", "texts": INSTRUCTIONS},
+                    tooltip="Writes a ready instruction into the field above, to be changed there. "
+                    "Used as it is while that field is empty.",
                 ),
                 io.Combo.Input(
                     "describe",
