@@ -52,10 +52,10 @@ class PictureSummary:
         """What the numbers show that a loss cannot, in sentences."""
         found = []
         if self.done < LITTLE_DONE:
-            found.append(f"Its pictures make {max(0.0, self.done):.0%} of the edit: too little.")
+            found.append(f"Its pictures make only {max(0.0, self.done):.0%} of the edit.")
         if self.memorised >= COPIED:
             found.append(
-                f"{self.memorised:.0%} of its pictures are nearer to a training target than to "
+                f"{self.memorised:.0%} of its pictures look like a training target, not like "
                 "their own: it copies."
             )
         return found

@@ -26,7 +26,7 @@ class PictureScore:
     `psnr` and `ssim` against the true target; `direction` is cos(E(out) - E(control),
     E(target) - E(control)); `done` is how much of the edit was made, 0 for the control returned
     and 1 for the target; `preserved` is the PSNR against the control where the target leaves it
-    alone; `memorised` is 1 where a training target is nearer than the true one.
+    alone; `memorised` is 1 where a training target is far nearer than the true one.
     """
 
     psnr: float
@@ -87,10 +87,13 @@ def preserved(out: Tensor, control: Tensor, target: Tensor) -> float:
 
 
 def memorised(out: Tensor, target: Tensor, training_targets: Sequence[Tensor]) -> float:
-    """1 if one of the training targets is nearer than the true target, on thumbnails."""
+    """1 if a training target is at most half as far away as the true target, on thumbnails.
+
+    Half, because a picture that resembles nothing yet is a little nearer to one of many.
+    """
     small = thumbnail(out)
     own = (small - thumbnail(target)).norm()
-    return float(any((small - thumbnail(other)).norm() < own for other in training_targets))
+    return float(any((small - thumbnail(other)).norm() < own / 2 for other in training_targets))
 
 
 def drift(out: Tensor, base: Tensor) -> float:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from dataclasses import fields
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,9 @@ def _pictures(scores: Scores, place: int) -> dict[str, float | None]:
     return {f"picture_{name}": getattr(summary, name) if summary else None for name in names}
 
 
-def _remarks(scores: Scores, place: int) -> list[str]:
-    return scores.pictures[place].remarks() if place in scores.pictures else []
+def _remarks(scores: Scores, place: int | None) -> list[str]:
+    summary = None if place is None else scores.pictures.get(place)
+    return summary.remarks() if summary else []
 
 
 def as_csv(scores: Scores) -> str:
@@ -156,7 +158,7 @@ def advice(scores: Scores) -> str:
     text = f"Keep {best.label} at strength {scores.best_strength:g}."
     if len(good) > 1:
         text += f" Just as good: {good[0]} to {good[-1]}."
-    return f"{text} {judgement.note}".strip()
+    return " ".join(filter(None, [text, judgement.note, *_remarks(scores, judgement.recommended)]))
 
 
 def draw_chart(scores: Scores) -> Image.Image:
@@ -192,7 +194,7 @@ def draw_chart(scores: Scores) -> Image.Image:
     axes.set_xticks(x, [lora.label for lora in scores.loras], rotation=30 if len(x) > 8 else 0)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylabel("loss below the base model (higher is better)")
-    axes.set_title(advice(scores), fontsize=13, loc="left")
+    axes.set_title("\n".join(wrap(advice(scores), 95)), fontsize=13, loc="left")
     present = dict.fromkeys(verdict.label for verdict in verdicts)
     handles, _ = axes.get_legend_handles_labels()
     handles += [Patch(color=COLOURS[label], alpha=0.4, label=label.value) for label in present]
