@@ -1,0 +1,135 @@
+"""The shipped graphs that help to choose a checkpoint, as `draw_graphs.py` builds them."""
+
+from __future__ import annotations
+
+from shipped_graphs import AMBER, BLUE, GREEN, INSTRUCTION, PURPLE, RUN, Group, Node
+
+MODEL = {"model": "model.MODEL", "clip": "model.CLIP", "vae": "model.VAE"}
+
+COMPARE = (
+    Group(
+        "1 · Model and run 模型与训练",
+        BLUE,
+        (
+            Node("model", "KontextDemoModel"),
+            Node("run", "KontextOpenRun", {"name": RUN}),
+            Node(
+                "note",
+                "MarkdownNote",
+                {
+                    "text": "Choose a run you have trained. Every checkpoint is shown at every "
+                    "strength, from the same seed. **Look down a column:** the same LoRA on every "
+                    "picture. **Look along a row:** too little on the left, too much on the right."
+                    "\n\n选择一次训练。每个检查点、每个强度都用同一个种子出图。"
+                    "**竖着看：** 同一个 LoRA 在不同图片上的效果。"
+                    "**横着看：** 左边不足，右边过头。"
+                },
+                {},
+                (400, 260),
+            ),
+        ),
+    ),
+    Group(
+        "2 · Test pictures 测试图",
+        GREEN,
+        (
+            Node(
+                "pairs",
+                "KontextLoadPairs",
+                {"control_folder": "examples/test", "target_folder": "", "holdout": 0},
+            ),
+        ),
+    ),
+    Group(
+        "3 · Compare 对比",
+        AMBER,
+        (
+            Node(
+                "compare",
+                "KontextCompareCheckpoints",
+                {"prompt": INSTRUCTION, "strengths": "0.6, 0.8, 1.0"},
+                {**MODEL, "run": "run.run", "pairs": "pairs.pairs"},
+                (360, 660),
+            ),
+        ),
+    ),
+    Group(
+        "4 · Grid 对比图",
+        PURPLE,
+        (Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (1500, 900)),),
+    ),
+)
+
+CHOOSE = (
+    Group(
+        "1 · Model and run 模型与训练",
+        BLUE,
+        (
+            Node("model", "KontextDemoModel"),
+            Node("run", "KontextOpenRun", {"name": RUN}),
+            Node(
+                "note",
+                "MarkdownNote",
+                {
+                    "text": "Load the pairs **exactly as for the training**, with the same "
+                    "`holdout`: the checkpoints are measured on pairs they have never seen.\n\n"
+                    "数据集和 `holdout` 要与训练时**完全相同**：用训练中没见过的图像对来评估。"
+                },
+                {},
+                (400, 180),
+            ),
+        ),
+    ),
+    Group(
+        "2 · The training's pairs 训练数据",
+        GREEN,
+        (
+            Node(
+                "pairs",
+                "KontextLoadPairs",
+                {
+                    "control_folder": "examples/before",
+                    "target_folder": "examples/after",
+                    "holdout": 4,
+                },
+            ),
+            Node(
+                "captions",
+                "KontextCaptionPairs",
+                {"instruction": INSTRUCTION},
+                {"pairs": "pairs.pairs"},
+            ),
+        ),
+    ),
+    Group(
+        "3 · Score and keep 评估并保存",
+        AMBER,
+        (
+            Node(
+                "score",
+                "KontextScoreCheckpoints",
+                {},
+                {**MODEL, "run": "run.run", "pairs": "captions.pairs"},
+                (360, 560),
+            ),
+            Node(
+                "keep",
+                "KontextPickCheckpoint",
+                {"name": f"{RUN}_best", "instruction": INSTRUCTION, "overwrite": True},
+                {"run": "run.run", "choice": "score.best"},
+                (360, 260),
+            ),
+        ),
+    ),
+    Group(
+        "4 · Verdict 结论",
+        PURPLE,
+        (
+            Node("chart", "PreviewImage", {}, {"images": "score.chart"}, (900, 560)),
+            Node("verdicts", "PreviewAny", {}, {"source": "score.verdicts"}, (900, 260)),
+            Node("kept", "PreviewAny", {}, {"source": "keep.path"}, (900, 100)),
+        ),
+    ),
+)
+
+CHOOSING_GRAPHS = {"compare_checkpoints": COMPARE, "choose_checkpoint": CHOOSE}
