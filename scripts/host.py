@@ -28,7 +28,7 @@ TORCH = ("torch==2.11.0", "torchvision==0.26.0", "torchaudio==2.11.0")
 
 # GB to download, GB on disk (Linux measured; elsewhere torch comes without the CUDA libraries).
 CUDA_WHEELS = sys.platform == "linux" and platform.machine() == "x86_64"
-DOWNLOAD_GB, DISK_GB = (3.4, 7.0) if CUDA_WHEELS else (0.9, 2.8)
+DOWNLOAD_GB, DISK_GB = (2.5, 7.0) if CUDA_WHEELS else (0.8, 2.8)
 
 NETWORK_SIGNS = (
     "ConnectionError", "NewConnectionError", "name resolution", "getaddrinfo", "timed out",
