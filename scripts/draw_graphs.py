@@ -21,6 +21,7 @@ from typing import Any
 import host as hosts
 from browser import Page, front_end
 from caption_graphs import CAPTION_GRAPHS
+from choosing_graphs import CHOOSING_GRAPHS
 from driver import Server
 from shipped_graphs import GRAPHS, SHOWN, Group
 
@@ -64,7 +65,7 @@ def main() -> None:
         shutil.copytree(
             hosts.ROOT / "examples/test/before", server.base / "input", dirs_exist_ok=True
         )
-        graphs = GRAPHS | CAPTION_GRAPHS
+        graphs = GRAPHS | CAPTION_GRAPHS | CHOOSING_GRAPHS
         for name in sys.argv[1:] or graphs:
             with front_end(server.url, 3000, 1600) as page:
                 page.page.add_script_tag(path=PAGE_SIDE)
