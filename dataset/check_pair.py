@@ -23,7 +23,7 @@ NEARBY, FAR = 0.02, 0.15
 photograph); no peak that far off is believed."""
 
 ZOOMED = 0.004
-BLURRED, NOISY, BLOCKY = 60.0, 5.0, 1.4
+BLURRED, NOISY, BLOCKY = 60.0, 6.5, 1.4
 FEW_PIXELS, TRAINED_PIXELS = 512**2, 1024**2
 
 
@@ -175,7 +175,8 @@ def _misplaced(pair: Pair, offset: measure.Offset) -> list[Finding]:
         )  # fmt: skip
     if offset.distance >= SHIFTED:
         findings.append(
-            Finding("shifted", WARNING, f"{pair.target.name} lies {_ways(offset)} of its control.",
+            Finding("shifted", WARNING,
+                    f"{pair.target.name} is moved {_ways(offset)} against its control.",
                     "The LoRA would learn to move pictures. Crop & Resize Pairs can undo it.",
                     (pair.stem,))
         )  # fmt: skip
@@ -210,7 +211,7 @@ def _ways(offset: measure.Offset) -> str:
     ways = [
         f"{abs(pixels):.1f} px {positive if pixels > 0 else negative}"
         for pixels, positive, negative in (
-            (offset.down, "below", "above"),
+            (offset.down, "down", "up"),
             (offset.right, "right", "left"),
         )
         if abs(pixels) >= 0.5

@@ -19,14 +19,16 @@ class Finding:
 
 
 def report(findings: Sequence[Finding], pairs: int) -> str:
-    """Errors first, then warnings, then notes, each with its file and its remedy."""
+    """Errors first, then warnings, then notes; findings of one kind share their remedy's line."""
     if not findings:
         return f"{pairs} pairs checked: nothing found."
     counts = [f"{sum(f.severity == s for f in findings)} {s}s" for s in (ERROR, WARNING, NOTE)]
     lines = [f"{pairs} pairs checked: {', '.join(counts)}."]
-    for severity in (ERROR, WARNING, NOTE):
-        for finding in findings:
-            if finding.severity == severity:
-                lines.append(f"[{severity}] {finding.kind}: {finding.message}")
-                lines.append(f"    {finding.remedy}")
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for finding in sorted(findings, key=lambda f: (ERROR, WARNING, NOTE).index(f.severity)):
+        key = finding.severity, finding.kind, finding.remedy
+        groups.setdefault(key, []).append(finding.message)
+    for (severity, kind, remedy), messages in groups.items():
+        lines += [f"[{severity}] {kind}: {messages[0]}", *(f"    {more}" for more in messages[1:])]
+        lines.append(f"    → {remedy}")
     return "\n".join(lines)

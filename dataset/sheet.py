@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
@@ -39,7 +41,7 @@ class Card:
 
 
 def label_font(text: str, size: int) -> Font:
-    """A font of `size` pixels that has the letters of `text`, Chinese ones if the system can."""
+    """A font of `size` pixels for `text`: DejaVu, or for Chinese one that the system has."""
     return _font(any(letter >= "⺀" for letter in text), size)
 
 
@@ -89,8 +91,8 @@ def contact_sheet(cards: Sequence[Card], side: int = 224, columns: int = 2) -> l
             left = gap + place % columns * (width + gap)
             top = gap + place // columns * (height + gap)
             if card.edge:
-                frame = (left - 8, top - 8, left + width + 7, top + height + 3)
-                pen.rectangle(frame, outline=card.edge, width=4)
+                frame = (left - 7, top - 7, left + width + 6, top + height + 6)
+                pen.rectangle(frame, outline=card.edge, width=3)
             for i, picture in enumerate(card.pictures):
                 shown = ImageOps.contain(picture, (side, side), Image.Resampling.LANCZOS)
                 x = left + i * (side + 4) + (side - shown.width) // 2
@@ -117,4 +119,7 @@ def _font(chinese: bool, size: int) -> Font:
             return ImageFont.truetype(name, size)
         except OSError:
             continue
-    return ImageFont.load_default(size)
+    matplotlib = find_spec("matplotlib")
+    assert matplotlib and matplotlib.origin
+    fonts = Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf"
+    return ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), size)

@@ -1,10 +1,10 @@
 """Writing pairs to disk, whole or not at all."""
 
 import hashlib
+import io
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 from uuid import uuid4
 
 import numpy as np
@@ -20,14 +20,52 @@ def to_image(values: np.ndarray) -> Image.Image:
     return to_rgb(Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels))
 
 
-def save_png(image: Image.Image, path: Path) -> None:
-    """Write a PNG under its final name only once it is complete."""
-    _replace_with(path, lambda file: image.save(file, "PNG", compress_level=4))
+def write_pair(
+    folder: Path,
+    stem: str,
+    controls: Sequence[Image.Image],
+    target: Image.Image,
+    caption: str,
+    overwrite: bool = False,
+) -> Pair:
+    """Write control/<stem>.png, target/<stem>.png and, unless empty, target/<stem>.txt.
+
+    Further controls go to control_2, … A file that is there already with this content is left
+    alone; one with other content is replaced only with `overwrite`, else DatasetError is raised
+    before anything is written.
+    """
+    require_stem(stem)
+    names = ["control", *(f"control_{i}" for i in range(2, len(controls) + 1))][: len(controls)]
+    paths = [folder / name / f"{stem}.png" for name in (*names, "target")]
+    contents = {path: _png(im) for path, im in zip(paths, (*controls, target), strict=True)}
+    text = paths[-1].with_name(f"{stem}.txt")
+    if caption or text.exists():
+        contents[text] = caption.encode("utf-8")
+    changed = {p: c for p, c in contents.items() if not p.exists() or p.read_bytes() != c}
+    taken = [path for path in changed if path.exists()]
+    if taken and not overwrite:
+        raise DatasetError(
+            f"{', '.join(map(str, taken))} exists already with other content. Choose another "
+            "folder or name, or turn overwrite on."
+        )
+    for path, content in changed.items():
+        _write(path, content)
+    return Pair(stem, tuple(paths[:-1]), paths[-1], caption)
 
 
-def save_text(text: str, path: Path) -> None:
-    """Write UTF-8 text under its final name only once it is complete."""
-    _replace_with(path, lambda file: file.write(text.encode("utf-8")))
+def require_stem(stem: str) -> None:
+    """Raise DatasetError for a name that is no file name on every system."""
+    reserved = {"con", "prn", "aux", "nul"} | {f"{d}{i}" for d in ("com", "lpt") for i in range(10)}
+    bad = sorted({letter for letter in stem if letter in '<>:"/\\|?*' or ord(letter) < 32})
+    if bad or not stem or stem[0] == "." or stem[-1] in ". " or stem.lower() in reserved:
+        why = f"it holds {' '.join(map(repr, bad))}" if bad else "Windows cannot store it"
+        raise DatasetError(f"“{stem}” is not a usable file name: {why}. Choose another stem.")
+
+
+def _png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
 
 
 def write_set(
@@ -60,18 +98,18 @@ def write_set(
         paths = own / "control" / f"{name}.png", own / "target" / f"{name}.png"
         for image, path in zip((control, target), paths, strict=True):
             if not path.exists():
-                save_png(image, path)
+                _write(path, _png(image))
                 os.utime(path, (0, 0))  # named by content: when it was written means nothing
         pairs.append(Pair(name, paths[:1], paths[1], text.strip()))
     return tuple(pairs)
 
 
-def _replace_with(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _write(path: Path, content: bytes) -> None:
+    """Put a file under its final name only once it is complete."""
     partial = path.parent / f".partial_{uuid4().hex}"  # short: the name itself may be 250 letters
     try:
-        with partial.open("wb") as file:
-            write(file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(content)
         os.replace(partial, path)
     except OSError as error:
         raise DatasetError(f"{path} cannot be written: {error.strerror or error}.") from error

@@ -165,4 +165,4 @@ def test_the_report_puts_errors_first():
     findings = [Finding("a", WARNING, "one.", "do."), Finding("b", ERROR, "two.", "mend.")]
     text = report(findings, 7)
     assert text.index("[error] b: two.") < text.index("[warning] a: one.")
-    assert "7 pairs checked: 1 errors, 1 warnings, 0 notes." in text and "    mend." in text
+    assert "7 pairs checked: 1 errors, 1 warnings, 0 notes." in text and "    → mend." in text

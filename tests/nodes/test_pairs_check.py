@@ -29,7 +29,7 @@ def test_pairs_report_and_picture(dataset: PairedDataset):
     assert "[error] identical: 1_in.png and 1_out.png" in text
     # The card of the error comes first and is edged in red.
     page = (picture[0].numpy() * 255).round().astype(np.uint8)
-    assert tuple(page[8, 100]) == (0xC6, 0x28, 0x28)
+    assert tuple(page[10, 100]) == (0xC6, 0x28, 0x28)
 
 
 def test_stop_on_errors(dataset: PairedDataset):
