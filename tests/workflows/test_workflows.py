@@ -63,6 +63,21 @@ def test_opens_in_the_front_end(path, server, bare_errors):
         assert api_form.api_form(saved(path), server.get("/object_info")) == theirs
 
 
+@needs_browser
+def test_a_finished_node_shows_its_result_and_not_the_last_preview(server):
+    workflow = saved(WORKFLOWS / f"{FIRST}.json")
+    with browser.front_end(server.url) as page:
+        page.open_graph(workflow)
+        page.set_widgets({"name": "shown", "steps": 4, "save_every": 2, "sampling_steps": "2"})
+        page.run()
+        while any(server.get("/queue").values()):
+            page.page.wait_for_timeout(300)
+        page.page.wait_for_timeout(2000)
+        shown = page.pictures("KontextTrainLora") + page.pictures("KontextCompareCheckpoints")
+    assert len(shown) == 2
+    assert all("/api/view?" in source for source in shown), shown
+
+
 @each_graph
 def test_has_a_picture_for_the_template_browser(path):
     from PIL import Image
