@@ -44,7 +44,7 @@ class Florence(TransformersCaptioner):
         folder = self.weights.folder
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if is_legacy(config):
-            return read_legacy(folder, config, options["dtype"])
+            return read_legacy(folder, config, options)
         return super().read(options)
 
     def inputs(self, processor: Any, samples: Sequence[Sample]) -> Any:

@@ -55,8 +55,11 @@ def is_legacy(config: dict[str, Any]) -> bool:
     return "dim_embed" in config.get("vision_config", {})
 
 
-def read_legacy(folder: Path, config: dict[str, Any], dtype: torch.dtype) -> tuple[Any, Any]:
-    """Native model and processor. Raises RuntimeError if a weight has no place or is missing."""
+def read_legacy(folder: Path, config: dict[str, Any], options: dict[str, Any]) -> tuple[Any, Any]:
+    """Native model and processor; `options` are for `from_pretrained`.
+
+    Raises RuntimeError if a weight has no place or is missing.
+    """
     from transformers import Florence2ForConditionalGeneration, Florence2Processor
 
     vocabulary = config["text_config"]["vocab_size"]
@@ -64,7 +67,7 @@ def read_legacy(folder: Path, config: dict[str, Any], dtype: torch.dtype) -> tup
         None,
         config=_native_config(config),
         state_dict=rename_weights(_weights(folder)),
-        dtype=dtype,
+        **options,
         output_loading_info=True,
     )
     homeless = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]

@@ -18,6 +18,12 @@ from .residence import Pinned, Resident, best_dtype, throw_if_interrupted
 PRECISIONS = ("auto", "bf16", "fp16", "fp32", "8-bit", "4-bit")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _QUANTISED = ("8-bit", "4-bit")
+# what is seen depends on the small vision part; output layers may share the embedding's weights
+_LEFT_WHOLE = ["lm_head", "predictions.decoder"] + [
+    f"{parent}{part}"
+    for parent in ("", "model.")
+    for part in ("vision_tower", "vision_model", "visual", "multi_modal_projector")
+]
 
 
 @dataclass(frozen=True)
@@ -171,8 +177,7 @@ def _loading_options(weights: Weights) -> tuple[dict[str, Any], bool]:
             load_in_4bit=weights.precision == "4-bit",
             bnb_4bit_quant_type="nf4",
             bnb_4bit_compute_dtype=dtype,
-            # the small vision part decides what is seen; JoyCaption's author leaves it whole too
-            llm_int8_skip_modules=["vision_tower", "multi_modal_projector", "visual", "lm_head"],
+            llm_int8_skip_modules=_LEFT_WHOLE,
         )
     return options, False
 

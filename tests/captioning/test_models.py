@@ -105,3 +105,12 @@ def test_joycaption_is_asked_in_its_own_words(kind, length, asked):
     from kontext.captioning.joycaption import joycaption_prompt
 
     assert joycaption_prompt(kind, length, "Be brief.\n") == asked
+
+
+@pytest.mark.parametrize("name", ["joycaption", "qwen3_vl", "florence", "blip"])
+def test_8_bit_weights(tiny_captioner, name):
+    pytest.importorskip("bitsandbytes")
+    model = captioner(name, tiny_captioner(name), precision="8-bit")
+    assert model.describe([RED, BLUE]) == [tiny.RED_TEXT, tiny.BLUE_TEXT]
+    kinds = {type(module).__name__ for module in model._loaded.model.modules()}
+    assert "Linear8bitLt" in kinds
