@@ -1,6 +1,6 @@
 """Prove the verdicts: train runs whose outcome is known, score them, compare with fresh pictures.
 
-    python scripts/prove_verdicts.py --comfyui PATH [--out FOLDER] [--runs N] [--tune]
+    python scripts/prove_verdicts.py --comfyui PATH [--out FOLDER] [--only TEXT] [--runs N] [--tune]
 
 The truth about a checkpoint is how near its pictures come to the true result on photographs that
 neither the training nor the scorer has seen. Every finished run is kept in the output folder, so
@@ -338,6 +338,7 @@ def main() -> None:
                         required="COMFYUI_PATH" not in os.environ)
     parser.add_argument("--out", type=Path, default=ROOT / ".demo-training" / "verdicts")
     parser.add_argument("--runs", type=int, default=10_000, help="train at most so many new runs")
+    parser.add_argument("--only", default="", help="only runs with this in their name")
     parser.add_argument("--tune", action="store_true", help="look for thresholds on half the runs")
     options = parser.parse_args()
     (options.out / "runs").mkdir(parents=True, exist_ok=True)
@@ -347,7 +348,7 @@ def main() -> None:
     laboratory, new = Laboratory(options.out), 0
     for number, edit, (name, regime) in itertools.product(SEEDS, edits(), REGIMES.items()):
         path = options.out / "runs" / f"{name} {edit.name} {number}.json"
-        if path.exists() or new >= options.runs:
+        if path.exists() or new >= options.runs or options.only not in path.stem:
             continue
         new += 1
         proof = laboratory.run(path.stem, regime, edit, number)

@@ -18,6 +18,8 @@ FAST = {
         "KontextTrainLora": {"steps": 8, "save_every": 4},
         "KontextCompareCheckpoints": {"sampling_steps": 2},
     },
+    "compare_checkpoints": {"KontextCompareCheckpoints": {"sampling_steps": 2, "strengths": "1"}},
+    "choose_checkpoint": {"KontextScoreCheckpoints": {"pictures": 0, "strengths": "1"}},
 }
 
 needs_browser = pytest.mark.skipif(
