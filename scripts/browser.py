@@ -49,6 +49,31 @@ class Page:
         self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
         self.page.wait_for_timeout(1500)
 
+    def set_widgets(self, values: dict[str, Any]) -> None:
+        """Set widgets by name, in whichever node has them."""
+        self.page.evaluate(
+            """values => {
+                for (const node of app.graph.nodes) for (const widget of node.widgets ?? [])
+                    if (widget.name in values) {
+                        widget.value = values[widget.name];
+                        widget.callback?.(widget.value);
+                    }
+            }""",
+            values,
+        )
+
+    def run(self) -> None:
+        """Press Run."""
+        self.page.evaluate("() => app.queuePrompt(0)")
+
+    def pictures(self, node_type: str) -> list[str]:
+        """Where the pictures come from that nodes of this type show."""
+        return self.page.evaluate(
+            """type => app.graph.nodes.filter(n => n.type === type)
+                .flatMap(n => (n.imgs ?? []).map(image => image.src))""",
+            node_type,
+        )
+
     def red_nodes(self) -> list[str]:
         """Nodes of an unknown type, and those the page marks as faulty."""
         return self.page.evaluate(

@@ -45,16 +45,6 @@ async function build(groups) {
     }
 }
 
-// Set widgets by name, in whichever node has them.
-function fill(values) {
-  for (const [name, value] of Object.entries(values)) for (const node of app.graph.nodes) {
-    const widget = node.widgets?.find((w) => w.name === name);
-    if (!widget) continue;
-    widget.value = value;
-    widget.callback?.(value);
-  }
-}
-
 // Zoom so that everything is seen, clear of the page's own bars; the rectangle to photograph.
 function frame() {
   const boxes = app.graph.groups.map((g) => [...g.pos, ...g.size]);

@@ -22,6 +22,7 @@ import host as hosts
 from browser import Page, front_end
 from caption_graphs import CAPTION_GRAPHS
 from choosing_graphs import CHOOSING_GRAPHS
+from dataset_graphs import DATASET_GRAPHS
 from driver import Server
 from shipped_graphs import GRAPHS, SHOWN, Group
 
@@ -40,7 +41,7 @@ def draw(page: Page, groups: tuple[Group, ...]) -> dict[str, Any]:
 
 def photograph(page: Page, server: Server, path: Path) -> None:
     """Run the open graph and save its picture, results included."""
-    page.page.evaluate("() => app.queuePrompt(0)")
+    page.run()
     while any(server.get("/queue").values()):
         page.page.wait_for_timeout(500)
     page.page.wait_for_timeout(3000)
@@ -65,14 +66,14 @@ def main() -> None:
         shutil.copytree(
             hosts.ROOT / "examples/test/before", server.base / "input", dirs_exist_ok=True
         )
-        graphs = GRAPHS | CAPTION_GRAPHS | CHOOSING_GRAPHS
+        graphs = GRAPHS | CAPTION_GRAPHS | CHOOSING_GRAPHS | DATASET_GRAPHS
         for name in sys.argv[1:] or graphs:
             with front_end(server.url, 3000, 1600) as page:
                 page.page.add_script_tag(path=PAGE_SIDE)
                 workflow = draw(page, graphs[name])
                 text = json.dumps(workflow, indent=1, ensure_ascii=False)
                 (WORKFLOWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-                page.page.evaluate("values => fill(values)", SHOWN.get(name, {}))
+                page.set_widgets(SHOWN.get(name, {}))
                 photograph(page, server, WORKFLOWS / f"{name}.jpg")
                 print(name, *(e for e in page.errors), sep="\n  ", flush=True)
 

@@ -29,6 +29,7 @@ def main() -> int:
     host = hosts.find_or_set_up(options.comfyui, options.python, tests=True)
     os.environ["COMFYUI_PATH"] = str(host.comfyui)
     os.environ.setdefault("PYTHONUTF8", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads leave a busy machine alone
 
     python = [str(host.python), "-m"]
     results = {
