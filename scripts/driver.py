@@ -20,7 +20,6 @@ import aiohttp
 import host as hosts
 
 START_SECONDS = 300
-EXAMPLE = "example.png"  # in every ComfyUI's input folder
 FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 
 
@@ -50,7 +49,9 @@ class Server:
     def __enter__(self) -> Server:
         for folder in FOLDERS:
             (self.base / folder).mkdir(parents=True, exist_ok=True)
-        shutil.copy2(self.host.comfyui / "input" / EXAMPLE, self.base / "input")
+        example = self.host.comfyui / "input" / "example.png"  # what Load Image shows at first
+        if example.exists():
+            shutil.copy2(example, self.base / "input")
         hosts.copy_pack(self.base / "custom_nodes")
         if not is_free(self.port):
             raise hosts.SetupError(
