@@ -41,6 +41,10 @@ TAGS = "sks, 1girl, long hair, red hair, smile, 1girl, ^_^, white background"
             "sks, 1girl, long hair, red hair, smile, ^_^, white background",
         ),
         (
+            {"deduplicate": True, "keep_first": 2},
+            "sks, 1girl, long hair, red hair, smile, ^_^, white background",
+        ),
+        (
             {"order": Order.SORTED, "keep_first": 1},
             "sks, 1girl, 1girl, ^_^, long hair, red hair, smile, white background",
         ),

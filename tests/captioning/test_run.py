@@ -149,10 +149,10 @@ def test_cancel_keeps_what_is_done_and_a_second_run_goes_on(pairs, journal, tmp_
             raise Cancelled
 
     first = Namer()
-    with pytest.raises(Cancelled):
+    with pytest.raises(Cancelled) as caught:
         run(pairs, journal, first, progress=cancel_after_two, save=True)
+    assert first.released == 1 and caught  # while the exception is still on its way
     assert texts(pairs) == {"blue": ALL["blue"], "green": ALL["green"], "red": "a red ring"}
-    assert first.released == 1
     second = Namer()
     captions, report = run(pairs, Journal(journal.file), second)  # as after a restart
     assert captions == ALL
