@@ -16,6 +16,7 @@ from . import (
     save,
     score,
     train,
+    unpaired,
 )
 
 STAGES = (
@@ -23,6 +24,7 @@ STAGES = (
     load_pairs,
     check_pairs,
     prepare_pairs,
+    unpaired,
     degrade,
     captioners,
     captions,

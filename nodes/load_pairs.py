@@ -194,8 +194,8 @@ def _source(
 ) -> Source:
     base = Path(folder_paths.get_input_directory())
     return Source(
-        control=_found(control_folder, base),
-        target=_found(target_folder, base),
+        control=or_shipped(control_folder, base),
+        target=or_shipped(target_folder, base),
         base=base,
         scratch=Path(folder_paths.get_temp_directory()) / "kontext_unpacked",
         pattern=pattern,
@@ -204,7 +204,7 @@ def _source(
     )
 
 
-def _found(folder: str, base: Path) -> str:
+def or_shipped(folder: str, base: Path) -> str:
     """`examples/…` is in the pack, so that the shipped graphs run as they are."""
     own = folder.startswith("examples/") and not (base / "examples").exists()
     return str(PACK / folder) if own else folder
