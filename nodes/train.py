@@ -223,7 +223,8 @@ class TrainLora(io.ComfyNode):
                     min=0,
                     max=2**53 - 1,
                     control_after_generate=False,
-                    tooltip="Same seed, same pairs, same machine: the same LoRA.",
+                    tooltip="Same seed, same pairs, same machine: the same LoRA; on a GPU up to "
+                    "rounding.",
                 ),
                 Settings.Input(
                     "settings", optional=True, tooltip="From Kontext Training Settings."
@@ -285,7 +286,7 @@ class TrainLora(io.ComfyNode):
         steps = [checkpoint.step for checkpoint in run.checkpoints()]
         plot = draw_loss(log, steps, f"{run.name}: {run.config.steps} steps")
         plot.save(run.folder / "loss.png")
-        lora = host.load_lora_file(run.checkpoints()[-1].path)
+        lora = host.load_lora_file(run.checkpoint_at(run.config.steps).path)
         losses = {"loss": [entry["loss"] for entry in log]}
         image = tensor_of(plot)
         return io.NodeOutput(run, lora, losses, image, ui=ui.PreviewImage(image, cls=cls))

@@ -26,6 +26,8 @@ class Board:
     def add(self, entry: Mapping[str, Any]) -> None:
         step = entry["step"]
         for name in ("loss", "learning_rate", "grad_norm", "memory"):
+            if entry[name] is None:  # a float16 overflow has no norm
+                continue
             self.writer.add_scalar(f"train/{name}", entry[name], step)
         if "holdout" in entry:
             held_out, base = (sum(entry[k]) / len(entry[k]) for k in ("holdout", "holdout_base"))

@@ -17,10 +17,8 @@ from ..dataset.pair import Pair
 from . import host
 from .batches import EncodedPair
 from .config import TrainConfig
-from .files import save_tensors
+from .files import save_tensors, storing
 from .pixels import tensor_of
-
-MULTIPLE = 16  # FLUX.1 packs 2 × 2 latents of 8 × 8 pixels
 
 
 class Cache:
@@ -34,20 +32,25 @@ class Cache:
 
     def encode(self, pair: Pair, flip: bool = False) -> EncodedPair:
         """Encode a pair's target, references and caption; with `flip`, its mirror image."""
+        latents = self.encode_images(pair, flip)
+        text = self.encode_text(pair.caption)
+        shape = (*(tensor_shape(key, "latent") for key in latents), tensor_shape(text, "cond"))
+        return EncodedPair(pair.stem, latents[0], tuple(latents[1:]), text, shape)
+
+    def encode_images(self, pair: Pair, flip: bool = False) -> list[Path]:
+        """Encode target and references, which lie in the result in this order."""
         paths = [pair.target, *pair.controls]
         sizes = self.sizes(pair)
+        frame = f"{full_size(pair.target)} {sizes[0]} {flip}"
         keys = [
-            self.image_key(path, sizes[0], size, flip)
+            self.key(self.vae_hash, content_hash(path), frame, str(size))
             for path, size in zip(paths, sizes, strict=True)
         ]
         if not all(key.exists() for key in keys):
             images = crop_alike([open_rgb(path) for path in paths], sizes)
             for key, image in zip(keys, images, strict=True):
                 self.keep(key, partial(self.latent, ImageOps.mirror(image) if flip else image))
-        text = self.encode_text(pair.caption)
-        target, *references = keys
-        shape = (*(tensor_shape(key, "latent") for key in keys), tensor_shape(text, "cond"))
-        return EncodedPair(pair.stem, target, tuple(references), text, shape)
+        return keys
 
     def encode_text(self, caption: str) -> Path:
         """Encode a caption, in the dtype the transformer will read it in."""
@@ -61,26 +64,19 @@ class Cache:
 
     def sizes(self, pair: Pair) -> list[tuple[int, int]]:
         """Pixel sizes of target and references: within the budgets, never enlarged."""
-        with Image.open(pair.target) as image:
-            width, height = upright_size(image)
+        width, height = full_size(pair.target)
         if self.config.aspect == "square":
             width = height = min(width, height)
-        area = min(self.config.resolution**2, width * height)
-        target = bucket_size(width, height, area, MULTIPLE)
+        target = bucket_size(width, height, min(self.config.resolution**2, width * height))
         reference = target
         if self.config.reference_resolution:
-            reference = bucket_size(*target, self.config.reference_resolution**2, MULTIPLE)
+            area = min(self.config.reference_resolution**2, width * height)
+            reference = bucket_size(*target, area)
         return [target, *(reference for _ in pair.controls)]
 
     def latent(self, image: Image.Image) -> dict[str, Tensor]:
         raw = host.encode_image(self.base.vae, tensor_of(image))
         return {"latent": host.normalised(self.base.model, raw)}
-
-    def image_key(
-        self, path: Path, frame: tuple[int, int], size: tuple[int, int], flip: bool
-    ) -> Path:
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        return self.key(self.vae_hash, content, f"{frame} {size} {flip}")
 
     def key(self, *parts: str) -> Path:
         digest = hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()[:40]
@@ -88,7 +84,8 @@ class Cache:
 
     def keep(self, path: Path, encoded: Callable[[], dict[str, Tensor]]) -> Path:
         if not path.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
+            with storing(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
             save_tensors(encoded(), path)
         return path
 
@@ -98,7 +95,12 @@ def tensor_shape(path: Path, name: str) -> tuple[int, ...]:
         return tuple(file.get_slice(name).get_shape())
 
 
-def upright_size(image: Image.Image) -> tuple[int, int]:
+def content_hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def full_size(path: Path) -> tuple[int, int]:
     """Width and height once EXIF orientations 5 to 8, a quarter turn, have been applied."""
-    width, height = image.size
-    return (height, width) if image.getexif().get(0x0112, 1) >= 5 else (width, height)
+    with Image.open(path) as image:
+        width, height = image.size
+        return (height, width) if image.getexif().get(0x0112, 1) >= 5 else (width, height)

@@ -10,10 +10,10 @@ from typing import Any
 
 STEPS_PER_PAIR = 100
 FEWEST_STEPS = 1500
-# What a run may be continued with, although it was begun with something else
-MAY_CHANGE = {
-    "steps", "learning_rate", "schedule", "save_every", "keep", "validate_every", "preview_steps",
-    "checkpointing", "tensorboard",
+# What may be another when a run is continued, and what does not even matter to its result
+MAY_CHANGE = {"steps", "learning_rate", "schedule"}
+DOES_NOT_MATTER = {
+    "save_every", "keep", "validate_every", "preview_steps", "checkpointing", "tensorboard",
 }  # fmt: skip
 CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": ("auto", "bf16", "fp16", "fp32"),
@@ -140,6 +140,8 @@ class TrainConfig:
                 f"pattern {self.pattern!r} is no regular expression: {error}."
             ) from error
 
+        if self.lora_plus > 1 and self.optimizer in ("prodigy", "prodigyplus"):
+            raise ConfigError("lora_plus needs an optimiser that takes a learning rate as given.")
         if self.edit_weight and self.reference_resolution:
             raise ConfigError(
                 "edit_weight compares target and control: it needs reference_resolution 0."

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import Tensor
 
-from .files import serialised, write_atomically
+from .files import save_tensors, storing, write_atomically
 
 FORMATS = ("comfyui", "diffusers", "peft")
 
@@ -129,28 +130,36 @@ def export_lora(
     tensors, alpha = read_lora(named)
     dtype = next(iter(tensors.values())).dtype
     if format == "comfyui":
-        content = serialised(comfyui_tensors(tensors, alpha, dtype), metadata)
-        return write_lora(path, content, overwrite)
+        return write_lora(path, comfyui_tensors(tensors, alpha, dtype), metadata, overwrite)
     if format == "diffusers":
-        content = serialised(diffusers_tensors(tensors, alpha, dtype), metadata)
-        return write_lora(path, content, overwrite)
+        return write_lora(path, diffusers_tensors(tensors, alpha, dtype), metadata, overwrite)
     folder = path.with_suffix("")
     renamed = diffusers_tensors(tensors, alpha, dtype, prefix="base_model.model")
-    content = serialised(renamed, {"format": "pt"})
-    write_lora(folder / "adapter_model.safetensors", content, overwrite)
+    write_lora(folder / "adapter_model.safetensors", renamed, {"format": "pt"}, overwrite)
     config = json.dumps(peft_config(renamed), indent=2, default=sorted)
     write_atomically(folder / "adapter_config.json", config.encode("utf-8"))
     return folder
 
 
-def write_lora(path: Path, content: bytes, overwrite: bool) -> Path:
-    if path.exists() and not overwrite and path.read_bytes() != content:
+def write_lora(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], overwrite: bool
+) -> Path:
+    if path.exists() and not overwrite and not holds(path, tensors):
         raise FileExistsError(
             f"{path} exists and is another LoRA. Choose another name, or turn on `overwrite`."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content)
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    save_tensors(tensors, path, metadata)
     return path
+
+
+def holds(path: Path, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a safetensors file has just these tensors."""
+    saved = safetensors.torch.load(path.read_bytes())
+    return saved.keys() == tensors.keys() and all(
+        torch.equal(saved[name], tensors[name]) for name in tensors
+    )
 
 
 def peft_config(named: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from .batches import Text
 
 Interrupted = memory.InterruptProcessingException
+OutOfMemory = memory.OOM_EXCEPTION
 throw_if_interrupted = memory.throw_exception_if_processing_interrupted
 
 LATENT_CHANNELS = 16
@@ -60,7 +61,10 @@ def check_base(base: Base) -> None:
     """Raise BaseModelError unless the three fit FLUX.1-Kontext. Loads nothing."""
     model, flux = base.model.model, base.flux
     if type(flux) is not Flux or type(model) is not comfy.model_base.Flux:
-        raise BaseModelError(f"The model is {type(model).__name__}, not FLUX.1. Load {EDIT_MODEL}.")
+        kind = f"{type(model).__name__} ({type(flux).__module__})"
+        raise BaseModelError(
+            f"The model is {kind}, not FLUX.1 as ComfyUI has it. Load {EDIT_MODEL}."
+        )
     if not flux.params.guidance_embed:
         raise BaseModelError(
             f"This is FLUX.1-schnell (no guidance embedding). Kontext LoRAs need {EDIT_MODEL}."
@@ -102,33 +106,71 @@ def is_full_model(base: Base) -> bool:
 # ---- identity ------------------------------------------------------------------------------
 
 
+def without_object_patches(model: Model) -> None:
+    """Undo what other nodes have put in the place of modules (compiled blocks, for one).
+
+    ComfyUI puts it back when the model is sampled with again.
+    """
+    model.unpatch_model(unpatch_weights=False)
+
+
 def base_hash(model: Model) -> str:
     """Hash of the transformer's own weights, whatever LoRA is merged into them at the moment,
     and of the LoRAs the user has put on it."""
     own = {key: saved.weight for key, saved in model.backup.items()}
-    patched = [f"{key} {patch[0]}" for key, patches in model.patches.items() for patch in patches]
-    return fingerprint({**model.model.state_dict(), **own}, *sorted(patched))
+    patches = {f"patch {key}": patch for key, patch in model.patches.items()}
+    return fingerprint({**stored_tensors(model.model), **own, **dict(leaves(patches, ""))})
+
+
+def leaves(tree: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """All tensors and numbers in nested containers and weight adapters, with their places."""
+    if isinstance(tree, Tensor):
+        yield name, tree
+    elif isinstance(tree, (int, float)):
+        yield name, torch.tensor(tree)
+    elif isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from leaves(value, f"{name} {key}")
+    elif isinstance(tree, (list, tuple)):
+        for index, value in enumerate(tree):
+            yield from leaves(value, f"{name} {index}")
+    elif hasattr(tree, "weights"):
+        yield from leaves(tree.weights, name)
+
+
+def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A model's state as it is stored. ComfyUI-GGUF answers with placeholders: look behind them."""
+    parameters = dict(module.named_parameters())
+    return {
+        name: parameters[name].as_subclass(Tensor)
+        if tensor.is_meta and name in parameters
+        else tensor
+        for name, tensor in module.state_dict().items()
+    }
 
 
 def vae_hash(vae: comfy.sd.VAE) -> str:
-    return fingerprint(vae.first_stage_model.state_dict())
+    return fingerprint(stored_tensors(vae.first_stage_model))
 
 
 def clip_hash(clip: comfy.sd.CLIP) -> str:
     """Hash of a text encoder with all that changes what it says: options, layer, LoRAs."""
     patches = clip.patcher.patches_uuid if clip.patcher.patches else None
     options = f"{clip.tokenizer_options} {clip.layer_idx} {patches}"
-    return fingerprint(clip.cond_stage_model.state_dict(), options)
+    return fingerprint(stored_tensors(clip.cond_stage_model), options)
 
 
 def fingerprint(tensors: Mapping[str, Tensor], *more: str) -> str:
     """Hash of every tensor's name, shape and 64 of its values: enough to tell models apart."""
     digest = hashlib.sha256(" ".join(more).encode("utf-8"))
     for name, tensor in sorted(tensors.items()):
-        flat = tensor.detach().reshape(-1)
-        picks = torch.linspace(0, max(0, flat.numel() - 1), min(64, flat.numel())).long()
-        values = flat[picks.to(flat.device)].cpu().view(torch.uint8).numpy().tobytes()
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + values)
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        count = min(64, tensor.numel())
+        if count and not tensor.is_meta:
+            # whole numbers: float32 cannot tell the last indices of a large weight apart
+            picks = torch.arange(count) * (tensor.numel() - 1) // max(1, count - 1)
+            values = tensor.detach().reshape(-1)[picks.to(tensor.device)]
+            digest.update(values.cpu().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -197,8 +239,12 @@ def sample(
 
 
 def load_lora_file(path: Path) -> dict[str, Tensor]:
-    """The tensors of a LoRA file, read as ComfyUI's loaders read it."""
-    return comfy.utils.load_torch_file(str(path), safe_load=True)
+    """The tensors of a LoRA file, read as ComfyUI's loaders read it.
+
+    Copies: Windows cannot replace or delete a file that tensors are still mapped to.
+    """
+    tensors = comfy.utils.load_torch_file(str(path), safe_load=True)
+    return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def with_lora(model: Model, tensors: dict[str, Tensor], strength: float) -> Model:
@@ -230,9 +276,9 @@ def cast_weight(module: Any, like: Tensor) -> Iterator[tuple[Tensor, Tensor | No
 
     Streams, pages in or dequantises as ComfyUI would; the tensors are valid inside the block only.
     """
-    if getattr(module, "is_ggml_quantized", bool)():  # ComfyUI-GGUF keeps its own cast
-        weight, bias = module.cast_bias_weight(like)
-        yield weight, bias
+    if hasattr(module, "is_ggml_quantized") and module.is_ggml_quantized():
+        weight, bias = module.cast_bias_weight(like)  # ComfyUI-GGUF's own
+        yield weight.as_subclass(Tensor), bias
         return
     weight, bias, stream = comfy.ops.cast_bias_weight(
         module, dtype=like.dtype, device=like.device, bias_dtype=like.dtype, offloadable=True
@@ -268,7 +314,9 @@ class FrozenLinear:
     def backward(self, gradient: Tensor) -> Tensor:
         """Gradient with respect to the input, from the weight as it is stored."""
         with cast_weight(self.module, gradient) as (weight, _):
-            return gradient @ weight
+            before = gradient @ weight
+        scale = getattr(self.module, "pre_quant_scale", None)  # AWQ scales the layer's input
+        return before if scale is None else before * scale.to(before)
 
 
 # ---- training on the loaded weights --------------------------------------------------------
@@ -297,6 +345,8 @@ def load_alone(model: Model, activation_bytes: int) -> None:
     ours = [loaded for loaded in memory.current_loaded_models if loaded.model is model]
     memory.free_memory(1e30, model.load_device, keep_loaded=ours)
     memory.soft_empty_cache()
+    # buffers for streamed weights, made by an earlier node, are inference tensors
+    memory.reset_cast_buffers()
 
 
 @contextmanager
@@ -351,14 +401,22 @@ def predict_velocity(
     )
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory that ComfyUI could give to activations on this device."""
-    return int(memory.get_free_memory(device))
+def room_beside(model: Model) -> int:
+    """Bytes that its device could give to activations with this model alone on it."""
+    device = model.load_device
+    ours = [loaded for loaded in memory.current_loaded_models if loaded.model.is_clone(model)]
+    memory.free_memory(1e30, device, keep_loaded=ours)
+    return int(memory.get_free_memory(device)) - (model.model_size() - model.loaded_size())
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Most memory that tensors on this device have taken so far; 0 where torch doesn't count."""
+    """Most memory that tensors on this device have taken since `forget_peak`; 0 if not counted."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+
+
+def forget_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 # ---- progress ------------------------------------------------------------------------------

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +16,9 @@ from torch.nn.utils import clip_grad_norm_
 from .config import TrainConfig
 from .lora import Lora
 from .optimizers import create_optimizer
+
+# The loss of a prediction of nothing is about 2, the variance of noise minus latent
+EXPLODED = 20.0
 
 
 class Learner:
@@ -30,7 +35,8 @@ class Learner:
         self.optimizer: Any = create_optimizer(self.groups(), config)
         self.rate = 1.0  # halved once if the loss explodes
         # float16 gradients underflow unless the loss is scaled up
-        self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
+        self.new_scaler = partial(torch.amp.GradScaler, device.type, enabled=dtype == torch.float16)
+        self.scaler = self.new_scaler()
         if hasattr(self.optimizer, "train"):
             self.optimizer.train()
         averaged = lora.parameters() if config.ema else []
@@ -50,19 +56,29 @@ class Learner:
         with torch.autograd.set_multithreading_enabled(False):
             self.scaler.scale(loss).backward()
 
-    def update(self, step: int) -> float:
-        """Take step 0, 1, … with the gradients gathered; returns their norm before clipping."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step) * group["faster"]
+    def forget_gradients(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def gradient_norm(self) -> float:
+        """Norm of the gradients gathered, which are clipped to the limit."""
         self.scaler.unscale_(self.optimizer)
         limit = self.config.max_grad_norm or float("inf")
-        norm = clip_grad_norm_(self.lora.parameters(), limit)
+        return clip_grad_norm_(self.lora.parameters(), limit).item()
+
+    def exploded(self, loss: float, norm: float) -> bool:
+        """Whether this step must not be taken. An overflow of float16 is skipped by the scaler."""
+        overflow = self.scaler.is_enabled() and not math.isfinite(norm)
+        return not loss < EXPLODED or not (math.isfinite(norm) or overflow)
+
+    def update(self, step: int) -> None:
+        """Take step 0, 1, … with the gradients gathered."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step) * group["faster"]
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.forget_gradients()
         if self.config.ema:
             self.follow(step)
-        return norm.item()
 
     def follow(self, step: int) -> None:
         """Move the average towards the weights; faster at first, when they have hardly moved."""
@@ -111,8 +127,9 @@ class Learner:
         """Take up a state; gradients gathered so far are dropped."""
         state = json.loads(rest)
         self.rate = state["rate"]
+        self.scaler = self.new_scaler()
         self.scaler.load_state_dict(state["scaler"])
-        self.optimizer.zero_grad(set_to_none=True)
+        self.forget_gradients()
         self.optimizer.load_state_dict(put_back(state["optimizer"], tensors))
         self.lora.load_state_dict(
             {name[5:]: tensor for name, tensor in tensors.items() if name.startswith("lora.")}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -18,14 +20,10 @@ from .config import TrainConfig
 from .flow import draw_quantiles, sigma_quantiles
 from .holdout import MOST_PAIRS
 from .objective import sample_losses
+from .optimizers import check_optimizer
 from .preview import Preview
 from .run import Identity, Run
-from .session import Session, TrainingError
-
-__all__ = ["TrainingError", "train"]
-
-# The loss of a prediction of nothing is about 2, the variance of noise minus latent
-EXPLODED = 20.0
+from .session import Session
 
 
 def train(
@@ -47,7 +45,9 @@ def train(
     Interrupted (after saving) when the user cancels. `replace` deletes a run that was made from
     something else; `start` is a LoRA to begin with, in kohya's or ComfyUI's names.
     """
+    host.without_object_patches(base.model)
     host.check_base(base)
+    check_optimizer(config)
     if not pairs.train:
         raise DatasetError("There is no pair to train on: all are held out. Lower `holdout`.")
     config = config.settled(len(pairs.train), host.is_full_model(base))
@@ -58,30 +58,42 @@ def train(
         return run
 
     progress = host.Progress(config.steps, node_id)
-    progress.say(f"{config.steps} steps on {len(pairs.train)} pairs")
     cache = Cache(cache_folder, base, config)
+    views = [*product(pairs.train, (False, True) if config.flip else (False,))]
     with torch.inference_mode():
-        encoded = encode_all(cache, pairs.train, progress)
-        if config.flip:
-            encoded += [cache.encode(pair, flip=True) for pair in pairs.train]
-        held_out = encode_all(cache, pairs.holdout[:MOST_PAIRS], progress)
+        encoded = encode_all(cache, views, progress)
+        held_out = encode_all(cache, [*product(pairs.holdout[:MOST_PAIRS], (False,))], progress)
         blank = cache.encode_text("")
         shown = (pairs.holdout or pairs.train)[0]
         preview = Preview(base, cache, shown, run) if config.preview_steps else None
-    repeats = [pair.repeats for pair in pairs.train] * (2 if config.flip else 1)
+    repeats = [pair.repeats for pair, _ in views]
     batches = Batches(encoded, repeats, config.batch_size, config.seed)
     longest = config.batch_size * max(batches.tokens())
     session = Session(base, run, identity, longest, held_out, start)
-    with session.running():
-        fit(session, batches, blank, progress, preview)
+    while not run.finished:
+        try:
+            with session.running():
+                fit(session, batches, blank, progress, preview)
+        except host.OutOfMemory:
+            if not session.spare_memory():
+                raise
+            progress.say(f"out of memory at step {session.done + 1}: computing activations twice")
     return run
 
 
-def encode_all(cache: Cache, pairs: Sequence[Pair], progress: host.Progress) -> list[EncodedPair]:
+def encode_all(
+    cache: Cache, views: Sequence[tuple[Pair, bool]], progress: host.Progress
+) -> list[EncodedPair]:
+    """Encode pairs, mirrored where the flag says so: all images first, then all captions, so that
+    the VAE and the text encoders are loaded once."""
+    steps, count = cache.config.steps, len(views)
+    for number, (pair, flip) in enumerate(views, start=1):
+        progress.update(0, f"{steps} steps to come · encoding picture {number} of {count}")
+        cache.encode_images(pair, flip)
     encoded = []
-    for number, pair in enumerate(pairs, start=1):
-        progress.update(0, f"encoding pair {number} of {len(pairs)}")
-        encoded.append(cache.encode(pair))
+    for number, (pair, flip) in enumerate(views, start=1):
+        progress.update(0, f"{steps} steps to come · encoding caption {number} of {count}")
+        encoded.append(cache.encode(pair, flip))
     return encoded
 
 
@@ -118,11 +130,12 @@ def fit(
             group_loss = losses.sum() / sum(sizes)
             session.learner.backward(group_loss)
             loss += group_loss.item()
-        if not loss < EXPLODED:  # nor if it is not a number
+        norm = session.learner.gradient_norm()
+        if session.learner.exploded(loss, norm):
             session.roll_back(loss)
             progress.say(f"loss {loss:.3g}: back to step {session.done}, half the learning rate")
             continue
-        grad_norm = session.learner.update(step)
+        session.learner.update(step)
         session.done = done = step + 1
 
         # report, and every so often test, save and show
@@ -133,7 +146,7 @@ def fit(
             "step": done,
             "loss": loss,
             "learning_rate": session.learner.learning_rate(step),
-            "grad_norm": grad_norm,
+            "grad_norm": norm if math.isfinite(norm) else None,
             "seconds": round(pace.seconds, 3),
             "memory": host.peak_bytes(device),
             **(session.validate() if testing else {}),

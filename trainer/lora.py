@@ -108,7 +108,7 @@ class LoraLinear(torch.autograd.Function):
         down_cast, up_cast = down.to(x.dtype), up.to(x.dtype)
         y = base.forward(x)
         low = nn.functional.linear(x, down_cast)
-        y.flatten(0, -2).addmm_(low.flatten(0, -2), up_cast.T, alpha=scale)
+        y.view(-1, y.shape[-1]).addmm_(low.flatten(0, -2), up_cast.T, alpha=scale)
         ctx.save_for_backward(x, low, down, up)
         ctx.base, ctx.scale = base, scale
         return y

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from .config import TrainConfig
 from .lora import Lora
 
 # Values autograd keeps per token and hidden unit in one FLUX.1 block whose linears keep their
@@ -22,6 +28,25 @@ def activation_bytes(
     if checkpointing:
         return unit * (blocks + 2 * KEPT_PER_BLOCK)
     return unit * KEPT_PER_BLOCK * (blocks + 1)
+
+
+def plan_checkpointing(
+    blocks: Sequence[nn.Module],
+    tokens: int,
+    hidden: int,
+    config: TrainConfig,
+    dtype: torch.dtype,
+    room: int,
+) -> tuple[list[nn.Module], int]:
+    """Which blocks to checkpoint, and how many bytes to keep free for activations.
+
+    Automatic checkpointing is off where everything fits into half of the `room` beside the model.
+    """
+    size = (tokens, hidden, len(blocks), dtype.itemsize)
+    kept = activation_bytes(*size, checkpointing=False)
+    if config.checkpointing == "off" or (config.checkpointing == "auto" and kept < room / 2):
+        return [], kept
+    return [*blocks], activation_bytes(*size, checkpointing=True)
 
 
 def trained_bytes(lora: Lora) -> int:

@@ -32,6 +32,6 @@ def sample_losses(
         config.guidance,
     )
     weight = None
-    if config.edit_weight and [*batch.references][:1]:
+    if config.edit_weight and batch.references:
         weight = edit_weights(batch.target, batch.references[0], config.edit_weight)
     return velocity_loss(velocity, noise, batch.target, config, weight)

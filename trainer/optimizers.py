@@ -34,6 +34,12 @@ def package(name: str, wanted_for: str) -> ModuleType:
         ) from error
 
 
+def check_optimizer(config: TrainConfig) -> None:
+    """Raise ConfigError now, not after hours of preparation, if the package is missing."""
+    weight = torch.zeros(1, requires_grad=True)
+    create_optimizer([{"params": [weight], "faster": 1.0}], config)
+
+
 def create_optimizer(
     groups: Iterable[dict[str, Any]], config: TrainConfig
 ) -> torch.optim.Optimizer:

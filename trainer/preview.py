@@ -9,6 +9,7 @@ from ..dataset.image import open_rgb
 from ..dataset.pair import Pair
 from . import host
 from .cache import Cache
+from .files import storing
 from .pixels import image_of, tensor_of
 from .run import Run
 
@@ -38,9 +39,10 @@ class Preview:
             )
             image = host.decode_latent(self.base.vae, latent)
         strip = side_by_side([*self.controls, image_of(image), self.target])
-        folder = self.run.folder / "samples"
-        folder.mkdir(exist_ok=True)
-        strip.save(folder / f"step_{step:06d}.png")
+        path = self.run.folder / "samples" / f"step_{step:06d}.png"
+        with storing(path):
+            path.parent.mkdir(exist_ok=True)
+            strip.save(path)
         return strip
 
 

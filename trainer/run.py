@@ -10,15 +10,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 import yaml
 from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import Tensor
 
-from .config import MAY_CHANGE, TrainConfig
+from .config import DOES_NOT_MATTER, MAY_CHANGE, TrainConfig
 from .export import comfyui_tensors, model_metadata
-from .files import StorageError, save_tensors, write_atomically
+from .files import save_tensors, storing, write_atomically
 
 LONGEST_NAME = 80  # it occurs twice in a path, and Windows stops at 260 characters
 MOST_BYTES = 200  # of the 255 that Linux allows, less the step and the suffix
@@ -31,7 +31,7 @@ class RunError(ValueError):
     """A run's name is unfit, taken or unknown."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Checkpoint:
     """A saved LoRA and the number of steps it was trained for."""
 
@@ -106,53 +106,51 @@ class Run:
         is in MAY_CHANGE may differ as long as there are steps to be done.
         """
         run = cls(name, output)
-        if run.exists() and not replace:
-            run.accept(identity)
-            for folder in (run.lora_folder, run.folder, run.state_file.parent):
-                for unfinished in folder.glob("*.tmp"):  # of a process that was killed
-                    unfinished.unlink()
-            run.write_identity(identity)
-            return run
-        run.delete()
-        try:
+        if run.exists():
+            changed = run.changes(identity)
+            if changed and run.steps_done() and not replace:
+                raise RunError(
+                    f"A run named {run.name!r} exists and differs: {'; '.join(changed)}. "
+                    "Choose another name, or turn on `replace` to delete that run."
+                )
+            run.clear(everything=bool(changed))
+        with storing(run.folder):
             run.lora_folder.mkdir(parents=True, exist_ok=True)
             run.state_file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                f"Could not create {error.filename}: {error.strerror}. Make the output folder "
-                "writable, or start ComfyUI with another --output-directory."
-            ) from error
         run.write_identity(identity)
         return run
 
-    def accept(self, identity: Identity) -> None:
-        """Raise RunError unless this run can be continued, or used, as one made from `identity`."""
-        changed = self.identity().differences(identity)
-        done = max((checkpoint.step for checkpoint in self.checkpoints()), default=0)
-        if done < identity.config.steps:
-            changed = {name: words for name, words in changed.items() if name not in MAY_CHANGE}
-        if changed:
-            raise RunError(
-                f"A run named {self.name!r} exists and differs: {'; '.join(changed.values())}. "
-                "Choose another name, or turn on `replace` to delete that run."
-            )
+    def changes(self, identity: Identity) -> list[str]:
+        """In words, what keeps this run from being continued, or used, as one of `identity`."""
+        free = DOES_NOT_MATTER
+        if self.steps_done() < identity.config.steps:
+            free = free | MAY_CHANGE
+        differences = self.identity().differences(identity)
+        return [words for name, words in differences.items() if name not in free]
+
+    def steps_done(self) -> int:
+        return max((checkpoint.step for checkpoint in self.checkpoints()), default=0)
+
+    def clear(self, everything: bool) -> None:
+        """Remove what a killed process left unfinished; or all of this run's files, no others."""
+        folders = (self.lora_folder, self.folder, self.state_file.parent)
+        files = [path for folder in folders for path in folder.glob("*.tmp")]
+        if everything:
+            files += [checkpoint.path for checkpoint in self.checkpoints()]
+            files += [self.folder / "run.yaml", self.folder / "log.jsonl", self.state_file]
+        for path in files:
+            with storing(path):
+                path.unlink(missing_ok=True)
 
     def exists(self) -> bool:
         return (self.folder / "run.yaml").is_file()
-
-    def delete(self) -> None:
-        """Remove this run's own files: checkpoints, log, state. Other files are left alone."""
-        for checkpoint in self.checkpoints():
-            checkpoint.path.unlink()
-        for path in (self.folder / "run.yaml", self.folder / "log.jsonl", self.state_file):
-            path.unlink(missing_ok=True)
 
     # ---- what it was made from -------------------------------------------------------------
 
     def write_identity(self, identity: Identity) -> None:
         content = {
             "name": self.name,
-            "created": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "changed": time.strftime("%Y-%m-%d %H:%M:%S"),
             "base_hash": identity.base_hash,
             "dataset_hash": identity.dataset_hash,
             "start_hash": identity.start_hash,
@@ -180,7 +178,7 @@ class Run:
             (pattern.fullmatch(path.name), path)
             for path in (self.lora_folder.iterdir() if self.lora_folder.is_dir() else ())
         )
-        return tuple(sorted((Checkpoint(int(m[1]), path) for m, path in found if m), key=step_of))
+        return tuple(sorted(Checkpoint(int(match[1]), path) for match, path in found if match))
 
     def checkpoint_at(self, step: int) -> Checkpoint:
         """The checkpoint of this step, or the last one for 0."""
@@ -191,9 +189,12 @@ class Run:
             raise RunError(f"Run {self.name!r} has no checkpoint at step {step}. It has: {steps}.")
         return existing[wanted]
 
+    def has_checkpoint(self, step: int) -> bool:
+        return any(checkpoint.step == step for checkpoint in self.checkpoints())
+
     @property
     def finished(self) -> bool:
-        return any(checkpoint.step == self.config.steps for checkpoint in self.checkpoints())
+        return self.has_checkpoint(self.config.steps)
 
     def write_checkpoint(
         self, step: int, tensors: Mapping[str, Tensor], identity: Identity
@@ -212,7 +213,8 @@ class Run:
     def drop_oldest(self, keep: int) -> None:
         """Delete all but the last `keep` checkpoints; 0 keeps all."""
         for checkpoint in self.checkpoints()[:-keep] if keep else ():
-            checkpoint.path.unlink()
+            with storing(checkpoint.path):
+                checkpoint.path.unlink()
 
     # ---- state and log ---------------------------------------------------------------------
 
@@ -227,10 +229,13 @@ class Run:
         """The step that the saved state follows, its tensors, and the rest."""
         with safe_open(self.state_file, "pt") as file:
             metadata = file.metadata()
-        return int(metadata["step"]), load_file(self.state_file), metadata["rest"]
+        # not mapped: Windows could not replace the file while the optimiser holds its tensors
+        tensors = safetensors.torch.load(self.state_file.read_bytes())
+        return int(metadata["step"]), tensors, metadata["rest"]
 
     def log(self, **entry: Any) -> None:
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        path = self.folder / "log.jsonl"
+        with storing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
     def logged(self) -> list[dict[str, Any]]:
@@ -244,10 +249,6 @@ class Run:
         """Forget the steps after `step`: they are about to be done again."""
         kept = [json.dumps(entry) + "\n" for entry in self.logged() if entry["step"] <= step]
         write_atomically(self.folder / "log.jsonl", "".join(kept).encode("utf-8"))
-
-
-def step_of(checkpoint: Checkpoint) -> int:
-    return checkpoint.step
 
 
 def checked_name(name: str) -> str:

@@ -6,20 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import host
 from .attach import attached
 from .batches import EncodedPair
 from .board import Board
-from .config import TrainConfig
 from .export import read_lora
-from .holdout import MOST_PAIRS, held_out_losses
+from .holdout import held_out_losses
 from .learner import Learner
 from .lora import Lora, targeted
-from .memory import activation_bytes, trained_bytes
+from .memory import plan_checkpointing, trained_bytes
 from .preview import Preview
 from .run import Identity, Run
 
@@ -45,10 +43,16 @@ class Session:
         self.model = host.for_training(base.model)
         self.flux, self.device = base.flux, self.model.load_device
         self.dtype = host.training_dtype(self.model, self.config.dtype)
-        self.checkpointed, activations = memory_plan(
-            self.flux, tokens, self.config, self.dtype, self.device
+        self.blocks = host.blocks(self.flux)
+        self.checkpointed, activations = plan_checkpointing(
+            self.blocks,
+            tokens,
+            self.flux.params.hidden_size,
+            self.config,
+            self.dtype,
+            host.room_beside(self.model),
         )
-        self.held_out = held_out[:MOST_PAIRS]
+        self.held_out = held_out
         self.base_losses: list[float] = []
         with host.differentiable():
             linears = {
@@ -65,7 +69,7 @@ class Session:
             self.learner = Learner(self.lora, self.config, self.device, self.dtype)
             if not run.has_state():
                 run.write_state(0, *self.learner.state_dict())
-            self.done = self.saved = self.restore()
+            self.done = self.restore()
         board = self.config.tensorboard
         self.board = Board(run.folder / "tensorboard", self.done) if board else None
 
@@ -73,6 +77,8 @@ class Session:
     def running(self) -> Iterator[None]:
         """The LoRA in force on the loaded weights. However the block ends, steps done are kept."""
         self.load()
+        self.learner.forget_gradients()  # of a step that ran out of memory half-way
+        host.forget_peak(self.device)
         with (
             host.differentiable(),
             attached(self.flux, self.lora, host.FrozenLinear, host.is_linear, self.checkpointed),
@@ -80,8 +86,13 @@ class Session:
             try:
                 yield
             finally:
-                if self.done > self.saved:
+                if self.done and not self.run.has_checkpoint(self.done):
                     self.save()
+
+    def spare_memory(self) -> bool:
+        """Checkpoint all blocks from now on; False if that is already so."""
+        already, self.checkpointed = bool(self.checkpointed), self.blocks
+        return not already
 
     def load(self) -> None:
         """Bring the transformer back, after another model may have pushed it out."""
@@ -89,7 +100,6 @@ class Session:
 
     def save(self) -> None:
         """Write a checkpoint and the state to continue from; drop checkpoints that are too many."""
-        self.saved = self.done
         with self.learner.evaluating():
             checkpoint = self.run.write_checkpoint(self.done, self.lora.state_dict(), self.identity)
         ignored = host.unmapped_keys(self.model, host.load_lora_file(checkpoint.path))
@@ -107,13 +117,14 @@ class Session:
 
     def roll_back(self, loss: float) -> None:
         """Return to the last saved state with half the learning rate; at the second time, stop."""
-        if self.learner.rate < 1:
+        step, halved = self.done + 1, self.learner.rate < 1
+        self.done = self.restore()
+        if halved:
             raise TrainingError(
-                f"The loss at step {self.done + 1} is {loss:.3g}, and was so again with half the "
-                f"learning rate. The checkpoint of step {self.saved} is kept. Train again with a "
+                f"Training diverged at step {step} (loss {loss:.3g}), and again with half the "
+                f"learning rate. The checkpoint of step {self.done} is kept. Train again with a "
                 "tenth of the learning rate, and look for broken pictures among the pairs."
             )
-        self.done = self.restore()
         self.learner.rate = 0.5
 
     def log(self, entry: dict[str, Any]) -> None:
@@ -144,19 +155,3 @@ class Session:
         finally:
             self.lora.strength = 1.0
         return losses.mean(dim=(1, 2)).tolist()
-
-
-def memory_plan(
-    flux: host.Flux, tokens: int, config: TrainConfig, dtype: torch.dtype, device: torch.device
-) -> tuple[list[nn.Module], int]:
-    """Which blocks to checkpoint, and how many bytes to keep free for activations.
-
-    Automatic checkpointing is off where everything fits in half of the free memory.
-    """
-    blocks = host.blocks(flux)
-    size = (tokens, flux.params.hidden_size, len(blocks), dtype.itemsize)
-    kept = activation_bytes(*size, checkpointing=False)
-    too_large = kept > host.free_bytes(device) / 2
-    if config.checkpointing == "off" or (config.checkpointing == "auto" and not too_large):
-        return [], kept
-    return blocks, activation_bytes(*size, checkpointing=True)

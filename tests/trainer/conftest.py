@@ -1,5 +1,6 @@
 """A tiny genuine Flux with random weights, its VAE and CLIP, and pairs of pictures on disk."""
 
+import hashlib
 from pathlib import Path
 
 import comfy.ldm.flux.model
@@ -203,3 +204,15 @@ def lora_gradients():
 @pytest.fixture
 def dense_gradients():
     return gradients_of_dense_weights
+
+
+def sha256_of(module):
+    total = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        total.update(name.encode() + tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return total.hexdigest()
+
+
+@pytest.fixture
+def digest():
+    return sha256_of

@@ -1,19 +1,10 @@
 """Gradients are right, and nothing of the LoRA stays behind."""
 
-import hashlib
-
 import pytest
 import torch
 from kontext.trainer import host
 
 SIGMA = torch.tensor([0.2, 0.8])
-
-
-def digest(module):
-    total = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        total.update(name.encode() + tensor.contiguous().view(torch.uint8).numpy().tobytes())
-    return total.hexdigest()
 
 
 def own_forwards(module):
@@ -83,7 +74,15 @@ def test_half_precision_gradients_stay_close(
     ],
 )
 def test_weights_stored_in_fewer_bits(
-    weights, make_flux, make_batch, make_lora, options, bound, lora_gradients, dense_gradients
+    weights,
+    make_flux,
+    make_batch,
+    make_lora,
+    options,
+    bound,
+    lora_gradients,
+    dense_gradients,
+    digest,
 ):
     """Reference: dense autograd over the weights as they read after storage."""
     model = make_flux(weights=weights, options=options)
@@ -105,7 +104,7 @@ class Broken(RuntimeError):
 
 
 @pytest.mark.parametrize("moment", ["finished", "in forward", "in backward"])
-def test_the_model_is_as_it_was(base, make_batch, make_lora, moment, lora_gradients):
+def test_the_model_is_as_it_was(base, make_batch, make_lora, moment, lora_gradients, digest):
     batch, lora = make_batch(2), make_lora(base.flux)
     noise = torch.randn(batch.target.shape)
     before = digest(base.model.model)

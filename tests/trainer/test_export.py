@@ -183,8 +183,8 @@ def test_another_lora_is_not_overwritten(lora, tmp_path):
     path = tmp_path / "edit.safetensors"
     first = comfyui_tensors(lora.state_dict(), ALPHA, torch.float32)
     second = {name: tensor + 1 for name, tensor in first.items()}
-    export_lora(first, {}, path, "comfyui")
-    export_lora(first, {}, path, "comfyui")  # the same LoRA again is no conflict
+    export_lora(first, {"a": "1", "b": "2", "c": "3"}, path, "comfyui")
+    export_lora(first, {"c": "3"}, path, "comfyui")  # the same LoRA again is no conflict
     with pytest.raises(FileExistsError, match="overwrite"):
         export_lora(second, {}, path, "comfyui")
     export_lora(second, {}, path, "comfyui", overwrite=True)

@@ -99,3 +99,17 @@ def test_base_hash_sees_weights_not_patches_in_force(base, weights, make_flux):
         assert host.base_hash(base.model) == before
         assert host.base_hash(patched) != before
         patched.unpatch_model()
+
+
+def test_fingerprints_work_on_the_largest_weights():
+    """FLUX.1's linear1 and T5's embedding have more elements than float32 can count."""
+    for shape in [(21504, 3072), (32128, 4096)]:
+        large = torch.zeros(1, dtype=torch.bfloat16).expand(shape)  # no memory behind it
+        assert len(host.fingerprint({"weight": large[:, :]})) == 64
+
+
+def test_fingerprints_see_the_last_value():
+    one = torch.zeros(3, 5000)
+    other = one.clone()
+    other[-1, -1] = 1
+    assert host.fingerprint({"weight": one}) != host.fingerprint({"weight": other})

@@ -13,9 +13,13 @@ from kontext.dataset.pair import DatasetError, Pair, PairedDataset
 from kontext.trainer import host, loop
 from kontext.trainer.cache import Cache
 from kontext.trainer.config import ConfigError, TrainConfig
-from kontext.trainer.loop import TrainingError, train
+from kontext.trainer.export import comfyui_tensors
+from kontext.trainer.learner import Learner
+from kontext.trainer.loop import train
+from kontext.trainer.lora import LoraLinear
 from kontext.trainer.optimizers import OPTIMIZERS
 from kontext.trainer.run import Run, RunError
+from kontext.trainer.session import TrainingError
 
 SHORT = TrainConfig(
     steps=6, rank=4, learning_rate=1e-2, save_every=2, keep=0, dtype="fp32", save_dtype="fp32",
@@ -114,14 +118,51 @@ def test_a_cancelled_run_continues_bit_for_bit(run_training, monkeypatch, tmp_pa
     assert losses[0] == losses[1]
 
 
-def test_cancel_leaves_the_model_as_it_was(run_training, base, monkeypatch):
-    before = host.base_hash(base.model)
-    interrupt_after(monkeypatch, 3)
-    with pytest.raises(host.Interrupted):
-        run_training()
-    assert host.base_hash(base.model) == before
+@pytest.mark.parametrize("ending", ["finished", "cancelled", "failed in backward"])
+def test_the_model_is_left_as_it_was(run_training, base, digest, monkeypatch, ending):
+    """Reference: sha256 of every byte of its state, and its own forwards."""
+    before = digest(base.model.model)
+    if ending == "cancelled":
+        interrupt_after(monkeypatch, 3)
+        with pytest.raises(host.Interrupted):
+            run_training()
+    elif ending == "failed in backward":
+        break_backward(monkeypatch, ZeroDivisionError)
+        with pytest.raises(ZeroDivisionError):
+            run_training()
+    else:
+        run_training(SHORT.replace(preview_steps=2))
+    assert digest(base.model.model) == before
     assert all("forward" not in part.__dict__ for part in base.model.model.modules())
     assert not comfy.model_management.in_training
+
+
+def break_backward(monkeypatch, error, calls=1):
+    """Raise in the middle of the first `calls` backward passes."""
+    real, left = LoraLinear.backward, [calls]
+
+    def backward(ctx, gradient):
+        if left[0] and gradient.shape[-1] == 128:
+            left[0] -= 1
+            raise error
+        return real(ctx, gradient)
+
+    monkeypatch.setattr(LoraLinear, "backward", staticmethod(backward))
+
+
+def test_out_of_memory_repeats_the_step_with_checkpointing(run_training, monkeypatch):
+    """The same draw again: the LoRA is that of a run with enough memory."""
+    plain = run_training(name="plain")
+    break_backward(monkeypatch, host.OutOfMemory())
+    spared = run_training(name="spared")
+    assert_same(last_lora(spared), last_lora(plain))
+    assert [entry["step"] for entry in spared.logged()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_out_of_memory_again_is_told(run_training, monkeypatch):
+    break_backward(monkeypatch, host.OutOfMemory(), calls=2)
+    with pytest.raises(host.OutOfMemory):
+        run_training()
 
 
 def test_cancel_inside_a_step_keeps_the_steps_before(run_training, monkeypatch, tmp_path):
@@ -166,11 +207,44 @@ def test_an_exploding_loss_stops_the_run_the_second_time(run_training, monkeypat
     with pytest.raises(TrainingError, match="step 4.*checkpoint of step 2 is kept"):
         run_training()
     run = Run.open("test", tmp_path / "out")
-    assert [checkpoint.step for checkpoint in run.checkpoints()][0] == 2
-    assert not run.finished
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [2]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_gradient_that_is_not_finite_is_never_applied(run_training, monkeypatch, dtype):
+    """The third step has an infinite gradient under a finite loss, and has it again."""
+    real = Learner.gradient_norm
+
+    def norm(self):
+        if self.optimizer.state and next(iter(self.optimizer.state.values()))["step"] == 2:
+            self.lora.parameters()[0].grad[0, 0] = float("inf")
+        return real(self)
+
+    config = SHORT.replace(dtype=dtype)
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "gradient_norm", norm)
+        with pytest.raises(TrainingError, match="step 3"):
+            run_training(config)
+    run = run_training(config)
+    assert run.finished
     for checkpoint in run.checkpoints():
         tensors = host.load_lora_file(checkpoint.path)
         assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_float16_overflow_skips_the_step_and_goes_on(run_training, monkeypatch):
+    """The scaler starts high and finds its level by such overflows."""
+    real, seen = Learner.gradient_norm, []
+
+    def norm(self):
+        seen.append(1)
+        if len(seen) == 3:
+            self.lora.parameters()[0].grad[0, 0] = float("inf")
+        return real(self)
+
+    monkeypatch.setattr(Learner, "gradient_norm", norm)
+    run = run_training(SHORT.replace(dtype="fp16"))
+    assert run.finished and run.logged()[2]["grad_norm"] is None
 
 
 def test_a_run_can_go_on_for_longer(run_training):
@@ -202,6 +276,73 @@ def test_a_taken_name_is_refused_with_the_differences(run_training):
         run_training(SHORT.replace(rank=8))
     run = run_training(SHORT.replace(rank=8, steps=2), replace=True)
     assert [checkpoint.step for checkpoint in run.checkpoints()] == [2]
+
+
+def test_replace_spares_the_same_run(run_training, monkeypatch):
+    """Cancel and press Run again with `replace` on: it continues."""
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        with pytest.raises(host.Interrupted):
+            run_training(replace=True)
+    run = run_training(replace=True)
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [2, 3, 4, 6]
+
+
+def test_a_name_is_free_until_a_step_is_done(run_training, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 0)  # while encoding
+        with pytest.raises(host.Interrupted):
+            run_training()
+    assert run_training(SHORT.replace(rank=8)).config.rank == 8
+
+
+def test_settings_that_do_not_matter_may_change_afterwards(run_training):
+    first = last_lora(run_training())
+    assert_same(last_lora(run_training(SHORT.replace(keep=1, save_every=5))), first)
+
+
+def test_a_checkpoint_that_was_moved_away_is_written_again(run_training):
+    run = run_training()
+    content = last_lora(run)
+    run.checkpoints()[-1].path.unlink()
+    again = run_training()
+    assert again.finished
+    assert_same(last_lora(again), content)
+
+
+def test_modules_replaced_by_other_nodes_are_trained_all_the_same(run_training, base):
+    """As nodes do that compile single blocks."""
+    plain = run_training(name="plain")
+
+    class Compiled(torch.nn.Module):
+        def __init__(self, block):
+            super().__init__()
+            self._orig_mod = block
+
+        def forward(self, *arguments, **options):
+            return self._orig_mod(*arguments, **options)
+
+    patched = base.model.clone()
+    block = base.flux.single_blocks[0]
+    patched.add_object_patch("diffusion_model.single_blocks.0", Compiled(block))
+    with torch.inference_mode():
+        host.memory.load_models_gpu([patched])
+    assert isinstance(base.flux.single_blocks[0], Compiled)
+    compiled = run_training(base=host.Base(patched, base.clip, base.vae), name="compiled")
+    assert_same(last_lora(compiled), last_lora(plain))
+
+
+def test_a_lora_on_the_model_is_trained_upon(run_training, base, make_lora):
+    """It counts as a part of the base: another result, another identity."""
+    plain = run_training(name="plain")
+    tensors = comfyui_tensors(make_lora(base.flux).state_dict(), 8.0, torch.float32)
+    with torch.inference_mode():
+        model = host.with_lora(base.model, tensors, 1.0)
+        host.memory.load_models_gpu([model])
+    upon = run_training(base=host.Base(model, base.clip, base.vae), name="upon")
+    assert upon.identity().base_hash != plain.identity().base_hash
+    assert upon.logged()[0]["loss"] != plain.logged()[0]["loss"]
+    model.unpatch_model()
 
 
 def test_a_run_starts_from_another_lora(run_training):
