@@ -86,9 +86,12 @@ def test_only_what_is_new_is_computed(base, pairs, lora, tmp_path, monkeypatch):
 
     first, before = forwards([Setting()])
     again, after = forwards([Setting()])
-    added, _ = forwards([Setting(), Setting(lora), Setting(lora, 0.5)])
+    added, three = forwards([Setting(), Setting(lora), Setting(lora, 0.5)])
     assert (first, again, added) == (16, 0, 32)
     np.testing.assert_array_equal(before, after)
+    _, kept = forwards([Setting(lora, 0.5)])
+    np.testing.assert_array_equal(kept, three[8:])
+    assert not np.allclose(three[:4], three[4:8]) and not np.allclose(three[4:8], three[8:])
 
 
 def test_a_line_cut_short_by_a_crash_is_computed_again(tmp_path):

@@ -109,6 +109,22 @@ def test_right_runs_are_hardly_ever_called_over_fitted():
     assert wrong <= 10
 
 
+def test_a_loss_on_some_pairs_only_is_not_over_fitting():
+    """The mean falls by a tenth of the gain, but half of the pairs still gain."""
+    series = run([0.1, 0.1, 0.09], [0.1, 0.15, 0.2], scatter=0.05)
+    swing = np.where(np.arange(8) % 2, 1.15, 0.85)[:, None, None]
+    series.checkpoints[-1].holdout[:] *= swing
+    assert Label.OVER_FITTED not in labels(series)
+
+
+def test_the_best_is_a_finalist_even_if_fresh_noise_is_harder():
+    series = run(RISING, RISING)
+    finalists = shortlist(series)
+    harder = run(RISING / 2, RISING / 2, seed=1)
+    fresh = {place: harder.losses(place).holdout for place in (BASE, *finalists)}
+    assert judge(Series(series.base, series.checkpoints, fresh)).best in finalists
+
+
 def test_the_best_is_decided_on_fresh_noise():
     """A checkpoint that was only lucky in the screening loses to the one that is good again."""
     series = run(RISING, RISING)
