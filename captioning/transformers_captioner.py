@@ -187,7 +187,7 @@ def _is_quantised(folder: Path) -> bool:
 
 
 def _unreadable(weights: Weights, error: Exception) -> CaptionError:
-    if "torchaudio" in str(error) or "CUDA versions" in str(error):
+    if any("torchaudio" in reason or "CUDA versions" in reason for reason in _reasons(error)):
         return CaptionError(
             "transformers cannot be imported because torchaudio does not match torch. Install the "
             f"torchaudio that belongs to torch {torch.__version__}, or uninstall it. ({error})"
@@ -196,6 +196,13 @@ def _unreadable(weights: Weights, error: Exception) -> CaptionError:
         f"{weights.folder.name} could not be loaded from {weights.folder}: {error}. "
         "Download the folder again, or choose another model."
     )
+
+
+def _reasons(error: BaseException | None) -> Iterator[str]:
+    """The error's words and those of what led to it; transformers hides a failed import there."""
+    while error is not None:
+        yield str(error)
+        error = error.__cause__ or error.__context__
 
 
 def _stop_on_cancel(input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Tensor:

@@ -107,6 +107,21 @@ def test_joycaption_is_asked_in_its_own_words(kind, length, asked):
     assert joycaption_prompt(kind, length, "Be brief.\n") == asked
 
 
+def test_a_torchaudio_of_another_torch_is_named(tiny_captioner, monkeypatch):
+    """What transformers raises then: its own ImportError, the reason hidden behind it."""
+
+    def fail(*_, **__):
+        try:
+            raise RuntimeError("PyTorch and TorchAudio were compiled with different CUDA versions")
+        except RuntimeError as error:
+            raise ModuleNotFoundError("Could not import module 'AutoProcessor'") from error
+
+    model = captioner("blip", tiny_captioner("blip"))
+    monkeypatch.setattr(model, "read", fail)
+    with pytest.raises(CaptionError, match="torchaudio does not match torch"):
+        model.describe([RED])
+
+
 @pytest.mark.parametrize("name", ["joycaption", "qwen3_vl", "florence", "blip"])
 def test_8_bit_weights(tiny_captioner, name):
     pytest.importorskip("bitsandbytes")
