@@ -7,6 +7,7 @@ import comfy.ldm.flux.model
 import comfy.ops
 import comfy.sd
 import comfy.taesd.taesd
+import comfy.utils
 import numpy as np
 import pytest
 import torch
@@ -216,3 +217,72 @@ def sha256_of(module):
 @pytest.fixture
 def digest():
     return sha256_of
+
+
+def convert_to_diffusers(weights, config):
+    """diffusers' Kontext transformer with these weights, by ComfyUI's own table of names."""
+    from diffusers import FluxTransformer2DModel
+
+    transformer = FluxTransformer2DModel(
+        patch_size=1,
+        in_channels=64,
+        num_layers=config["depth"],
+        num_single_layers=config["depth_single_blocks"],
+        attention_head_dim=128,
+        num_attention_heads=config["num_heads"],
+        joint_attention_dim=config["context_in_dim"],
+        pooled_projection_dim=config["vec_in_dim"],
+        guidance_embeds=True,
+        axes_dims_rope=(16, 56, 56),
+    )
+    table = comfy.utils.flux_to_diffusers(config)
+    state = {}
+    for theirs, ours in table.items():
+        if theirs not in transformer.state_dict():
+            continue
+        if isinstance(ours, str):
+            state[theirs] = weights[ours]
+        else:
+            name, rows = ours[0], ours[1]
+            state[theirs] = weights[name].narrow(*rows) if rows else weights[name]
+            if len(ours) > 2:
+                state[theirs] = ours[2](state[theirs])
+    transformer.load_state_dict(state)
+    return transformer
+
+
+def predict_with_diffusers(transformer, noised, sigma, batch, guidance):
+    """Velocity for one sample, packed and unpacked as FluxKontextPipeline does."""
+    from diffusers import FluxKontextPipeline
+
+    def packed(latent):
+        rows, columns = latent.shape[2] // 2, latent.shape[3] // 2
+        ids = FluxKontextPipeline._prepare_latent_image_ids(1, rows, columns, "cpu", torch.float32)
+        return FluxKontextPipeline._pack_latents(latent, 1, 16, *latent.shape[2:]), ids
+
+    image, image_ids = packed(noised)
+    reference, reference_ids = packed(batch.references[0])
+    reference_ids[..., 0] = 1
+    with torch.no_grad():
+        output = transformer(
+            hidden_states=torch.cat([image, reference], dim=1),
+            timestep=sigma,
+            guidance=torch.tensor([guidance]),
+            pooled_projections=batch.text.pooled,
+            encoder_hidden_states=batch.text.cond,
+            txt_ids=torch.zeros(batch.text.cond.shape[1], 3),
+            img_ids=torch.cat([image_ids, reference_ids]),
+            return_dict=False,
+        )[0][:, : image.shape[1]]
+    height, width = (8 * side for side in noised.shape[2:])
+    return FluxKontextPipeline._unpack_latents(output, height, width, 8)
+
+
+@pytest.fixture
+def diffusers_transformer():
+    return convert_to_diffusers
+
+
+@pytest.fixture
+def diffusers_prediction():
+    return predict_with_diffusers

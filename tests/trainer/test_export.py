@@ -5,8 +5,11 @@ import pytest
 import torch
 from kontext.trainer import host
 from kontext.trainer.attach import attached
+from kontext.trainer.config import TrainConfig
 from kontext.trainer.export import comfyui_tensors, diffusers_tensors, export_lora, read_lora
-from safetensors.torch import load_file, save_file
+from kontext.trainer.loop import train
+from kontext.trainer.lora import Lora, targeted
+from safetensors.torch import load_file
 
 ALPHA = 8.0  # make_lora's: rank 4, scale 2
 
@@ -37,21 +40,40 @@ def in_training(base, lora, question):
         return predict(base.model, question).detach()
 
 
-def test_stock_loader_predicts_what_training_did(base, lora, question, tmp_path):
-    """Reference: ComfyUI's LoraLoaderModelOnly at strength 1."""
+@pytest.fixture
+def run(base, pairs, tmp_path):
+    """A run whose alpha is not its rank, and whose scale is not their ratio."""
+    config = TrainConfig(
+        steps=3, rank=4, alpha=8.0, rank_stabilised=True, learning_rate=0.02, save_dtype="fp32",
+        dtype="fp32", preview_steps=0, schedule="constant",
+    )  # fmt: skip
+    with torch.inference_mode():
+        return train(base, pairs, config, "edit", tmp_path / "out", tmp_path / "cache")
+
+
+def as_trained(base, run):
+    """The LoRA of the last step, from the state that training would continue with."""
+    _, state, _ = run.read_state()
+    linears = {name: part for name, part in base.flux.named_modules() if host.is_linear(part)}
+    config = run.config
+    chosen = {name: linears[name] for name in targeted(linears, config.targets)}
+    lora = Lora.create(chosen, config.rank, config.scale, seed=0)
+    lora.load_state_dict({n[5:]: t for n, t in state.items() if n.startswith("lora.")})
+    return lora
+
+
+def test_stock_loader_predicts_what_training_did(base, run, question):
+    """Reference: ComfyUI's LoraLoaderModelOnly at strength 1, on the file that training wrote."""
     import folder_paths
 
     from nodes import LoraLoaderModelOnly
 
-    folder_paths.add_model_folder_path("loras", str(tmp_path))
-    named = comfyui_tensors(lora.state_dict(), ALPHA, torch.float32)
-    save_file(named, tmp_path / "trained.safetensors")
-    assert host.unmapped_keys(base.model, named) == []
-    expected = in_training(base, lora, question)
+    path = run.checkpoints()[-1].path
+    folder_paths.add_model_folder_path("loras", str(path.parent))
+    assert host.unmapped_keys(base.model, host.load_lora_file(path)) == []
+    expected = in_training(base, as_trained(base, run), question)
     with torch.inference_mode():
-        (loaded,) = LoraLoaderModelOnly().load_lora_model_only(
-            base.model, "trained.safetensors", 1.0
-        )
+        (loaded,) = LoraLoaderModelOnly().load_lora_model_only(base.model, path.name, 1.0)
         host.memory.load_models_gpu([loaded])
         host.memory.in_training = True
         try:
@@ -61,6 +83,24 @@ def test_stock_loader_predicts_what_training_did(base, lora, question, tmp_path)
         loaded.unpatch_model()
     assert (stock - expected).norm() / expected.norm() < 1e-5
     assert (stock - predict_base(base, question)).norm() / expected.norm() > 1e-2
+
+
+def test_diffusers_predicts_what_training_did(
+    base, run, weights, question, diffusers_transformer, diffusers_prediction, tmp_path
+):
+    """Reference: the export in diffusers' Kontext pipeline, on its own transformer."""
+    from diffusers import FluxKontextPipeline
+
+    named = host.load_lora_file(run.checkpoints()[-1].path)
+    path = export_lora(named, {}, tmp_path / "edit.safetensors", "diffusers")
+    transformer = diffusers_transformer(weights, base.model.model.model_config.unet_config)
+    pipeline = FluxKontextPipeline(None, None, None, None, None, None, transformer)
+    pipeline.load_lora_weights(path)
+    noised, sigma, batch = question
+    theirs = diffusers_prediction(transformer, noised, sigma, batch, 2.5)
+    expected = in_training(base, as_trained(base, run), question)
+    assert (theirs - expected).norm() / expected.norm() < 1e-3
+    assert (theirs - predict_base(base, question)).norm() / expected.norm() > 1e-2
 
 
 def predict_base(base, question):
