@@ -68,7 +68,7 @@ def main() -> None:
         )
         graphs = GRAPHS | CAPTION_GRAPHS | CHOOSING_GRAPHS | DATASET_GRAPHS
         for name in sys.argv[1:] or graphs:
-            with front_end(server.url, 3000, 1600) as page:
+            with front_end(server.url, 3400, 2000) as page:
                 page.page.add_script_tag(path=PAGE_SIDE)
                 workflow = draw(page, graphs[name])
                 text = json.dumps(workflow, indent=1, ensure_ascii=False)

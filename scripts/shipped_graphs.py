@@ -58,6 +58,7 @@ TRAIN = (
                 "KontextCaptionPairs",
                 {"instruction": INSTRUCTION},
                 {"pairs": "pairs.pairs"},
+                (400, 480),
             ),
             Node(
                 "note",
@@ -71,15 +72,19 @@ TRAIN = (
                     "换掉 Load Demo Kontext，并把 3 中的 resolution 改为 512 或 1024。"
                 },
                 {},
-                (400, 330),
+                (400, 260),
             ),
         ),
+    ),
+    Group(
+        "3 · Settings 设置",
+        AMBER,
+        (Node("settings", "KontextTrainingSettings", {"resolution": 128}),),
     ),
     Group(
         "3 · Train 训练",
         AMBER,
         (
-            Node("settings", "KontextTrainingSettings", {"resolution": 128}),
             Node(
                 "train",
                 "KontextTrainLora",
