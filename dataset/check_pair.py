@@ -23,7 +23,7 @@ NEARBY, FAR = 0.02, 0.15
 photograph); no peak that far off is believed."""
 
 ZOOMED = 0.004
-BLURRED, NOISY, BLOCKY = 60.0, 6.5, 1.4
+BLURRED, NOISY, BLOCKY = 65.0, 6.5, 1.4
 FEW_PIXELS, TRAINED_PIXELS = 512**2, 1024**2
 
 
