@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import urllib.request
 from pathlib import Path
 
 import kontext
@@ -63,3 +64,10 @@ def test_a_node_has_a_help_page(schema, language):
     title = page.read_text(encoding="utf-8").splitlines()[0]
     name = schema.display_name if language == "en" else CHINESE[schema.node_id]["display_name"]
     assert title == f"# {name}"
+
+
+def test_the_server_hands_out_translations_and_help(server):
+    assert CHINESE.items() <= server.get("/i18n")["zh"]["nodeDefs"].items()
+    page = "extensions/kontext-lora-trainer/docs/KontextTrainLora/zh.md"
+    with urllib.request.urlopen(f"{server.url}/{page}") as reply:
+        assert reply.read() == (ROOT / "web" / "docs" / "KontextTrainLora" / "zh.md").read_bytes()
