@@ -66,7 +66,7 @@ def wrapped(text: str, font: Font, room: int, lines: int) -> list[str]:
     while rest and len(broken) < lines:
         fits = _fitting(rest, font, room)
         if fits < len(rest) and len(broken) == lines - 1:
-            cut = max(1, _fitting(rest[:fits], font, room - round(font.getlength("…"))))
+            cut = _fitting(rest[:fits], font, room, "…")
             return [*broken, rest[:cut].rstrip() + "…"]
         space = rest.rfind(" ", 0, fits + 1)
         cut = fits if fits == len(rest) or space <= 0 else space
@@ -103,12 +103,16 @@ def contact_sheet(cards: Sequence[Card], side: int = 224, columns: int = 2) -> l
     return pages
 
 
-def _fitting(text: str, font: Font, room: int) -> int:
-    """How many letters of `text` fit into `room` pixels, at least one."""
+def _fitting(text: str, font: Font, room: int, end: str = "") -> int:
+    """How many letters of `text`, and `end`, fit into `room` pixels; at least one."""
+
+    def fits(letters: int) -> bool:
+        return font.getlength(text[:letters] + end) <= room
+
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if font.getlength(text[:middle]) <= room else (low, middle - 1)
+        low, high = (middle, high) if fits(middle) else (low, middle - 1)
     return low
 
 
