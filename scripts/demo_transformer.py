@@ -24,7 +24,7 @@ UNKNOWN = Edit("unknown", (), lambda x, rng: (x, x))  # words that name no edit:
 PICKS = (*TRAINED, *PRACTISED, UNKNOWN)
 WEIGHTS = np.array([3.0] * len(TRAINED) + [1.0] * len(PRACTISED) + [3.0])
 WEIGHTS[0] = WEIGHTS[5] = 5.0  # keep, and mirror, which is learned last
-SMALL_STEPS = 500  # at 64 pixels, then at the sizes that the demo is used at
+SMALL_STEPS = 650  # at 64 pixels, then at the sizes that the demo is used at
 LATER_SIZES = (((128, 128), 10, 0.6), ((64, 64), 32, 0.2), ((96, 160), 10, 0.1),
                ((160, 96), 10, 0.1))
 

@@ -16,7 +16,7 @@ FLUX_SCALE, FLUX_SHIFT = 0.3611, 0.1159  # comfy.latent_formats.Flux
 # The latent's mean and deviation follow the batch for so many steps, then stay: with few pictures
 # in a batch, its statistics carry away their common brightness.
 ROUGH_STEPS = 1600
-ENCODER_STEPS = 1750  # then only the decoder learns on, and the transformer can be trained meanwhile
+ENCODER_STEPS = 1750  # then only the decoder learns on, and the transformer may start
 FINEST_ENCODER, FINEST_DECODER = 1, 18  # the residual blocks at full resolution: half of the cost
 
 
