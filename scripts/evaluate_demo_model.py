@@ -274,7 +274,8 @@ def main() -> None:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comfyui", type=Path, default=os.environ.get("COMFYUI_PATH"),
                         help="ComfyUI's folder (or COMFYUI_PATH)")
-    parser.add_argument("--out", type=Path, default=ROOT / ".demo-training" / "evaluation")
+    parser.add_argument("--out", type=Path,
+                        default=ROOT / ".host" / "demo-training" / "evaluation")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections to measure anew")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("stage", choices=("vae", "transformer"))
     parser.add_argument("--comfyui", type=Path, default=os.environ.get("COMFYUI_PATH"),
                         help="ComfyUI's folder (or COMFYUI_PATH)")
-    parser.add_argument("--work", type=Path, default=ROOT / ".demo-training",
+    parser.add_argument("--work", type=Path, default=ROOT / ".host" / "demo-training",
                         help="photographs, checkpoints and curves")
     parser.add_argument("--steps", type=int, help="default: what made the weights in models/demo")
     parser.add_argument("--seed", type=int, default=0)
