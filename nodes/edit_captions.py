@@ -21,7 +21,7 @@ class EditCaptions(io.ComfyNode):
             node_id="KontextEditCaptions",
             display_name="Edit Captions",
             category="training/kontext",
-            description="Corrects captions in bulk, from top to bottom of this node: find and "
+            description="Corrects captions in bulk, in this order: find and "
             "replace, remove, keep only, without doubles, sort or shuffle, limit, case, prefix "
             "and suffix. A tag is what stands between commas. Chain several for several edits.",
             search_aliases=["tag editor", "find replace", "prefix", "remove tags", "shuffle tags"],

@@ -129,7 +129,7 @@ def make_lora():
     return random_lora
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_flux():
     """make_flux(seed, **shape), or with `weights=` and loader options."""
 
@@ -139,7 +139,7 @@ def make_flux():
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_pairs():
     return write_pairs
 

@@ -398,6 +398,22 @@ def test_all_held_out_is_refused(run_training, pairs):
         run_training(pairs=held)
 
 
+@pytest.fixture(scope="module")
+def train_beside(weights, make_flux, make_pairs, clip, vae, tmp_path_factory):
+    """The LoRA of a run that differs by a few settings; the plain one is trained once."""
+    folder = tmp_path_factory.mktemp("settings")
+    base, pairs = host.Base(make_flux(weights=weights), clip, vae), make_pairs(folder, 4)
+
+    def lora(change):
+        config = SHORT.replace(keep=1, save_every=SHORT.steps, **change)
+        name = " ".join(f"{key} {value}" for key, value in change.items()) or "plain"
+        with torch.inference_mode():
+            run = train(base, pairs, config, name, folder / "out", folder / "cache")
+        return last_lora(run)
+
+    return lora
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -437,9 +453,8 @@ def test_all_held_out_is_refused(run_training, pairs):
     ],
     ids=str,
 )
-def test_every_setting_changes_the_lora(run_training, change):
-    plain = last_lora(run_training(SHORT.replace(keep=1), name="plain"))
-    changed = last_lora(run_training(SHORT.replace(keep=1, **change), name="changed"))
+def test_every_setting_changes_the_lora(train_beside, change):
+    plain, changed = train_beside({}), train_beside(change)
     same = plain.keys() == changed.keys() and all(
         torch.equal(plain[name], changed[name]) for name in plain
     )
