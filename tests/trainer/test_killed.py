@@ -5,6 +5,7 @@ import random
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,12 +27,21 @@ def lora_of(step: int) -> dict[str, torch.Tensor]:
 
 def save_for_ever(run: Run, done: int) -> None:
     """What Session does after every step, and nothing else: most kills hit a save."""
+    torch.set_num_threads(1)  # the parent's threads have not been forked with it
     while True:
         done += 1
         run.log(step=done, loss=0.5)
         run.write_checkpoint(done, lora_of(done), IDENTITY)
         run.write_state(done, lora_of(done))
         run.drop_oldest(3)
+
+
+def wait_for_work(output: Path) -> None:
+    """Return once the child has logged a step: a busy machine may start it late."""
+    log = output / "kontext_runs" / "killed" / "log.jsonl"
+    size = log.stat().st_size if log.exists() else 0
+    while not log.exists() or log.stat().st_size == size:
+        time.sleep(0.001)
 
 
 def test_a_hundred_kills(tmp_path):
@@ -42,7 +52,8 @@ def test_a_hundred_kills(tmp_path):
         child = os.fork()
         if child == 0:
             save_for_ever(Run.open("killed", tmp_path), done)
-        time.sleep(clock.uniform(0.0, 0.1))
+        wait_for_work(tmp_path)
+        time.sleep(clock.uniform(0.0, 0.05))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
