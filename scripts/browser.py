@@ -66,6 +66,13 @@ class Page:
         """Press Run."""
         self.page.evaluate("() => app.queuePrompt(0)")
 
+    def look_at(self, node_type: str) -> None:
+        """Bring the first node of this type into view."""
+        self.page.evaluate(
+            "type => app.canvas.centerOnNode(app.graph.nodes.find(n => n.type === type))",
+            node_type,
+        )
+
     def pictures(self, node_type: str) -> list[str]:
         """Where the pictures come from that nodes of this type show."""
         return self.page.evaluate(

@@ -74,8 +74,11 @@ def test_a_finished_node_shows_its_result_and_not_the_last_preview(server):
         page.run()
         while any(server.get("/queue").values()):
             page.page.wait_for_timeout(300)
-        page.page.wait_for_timeout(2000)
-        shown = page.pictures("KontextTrainLora") + page.pictures("KontextCompareCheckpoints")
+        shown = []
+        for node_type in ("KontextTrainLora", "KontextCompareCheckpoints"):
+            page.look_at(node_type)  # the page loads the pictures of what it draws
+            page.page.wait_for_timeout(3000)
+            shown += page.pictures(node_type)
     assert len(shown) == 2
     assert all("/api/view?" in source for source in shown), shown
 
