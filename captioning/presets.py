@@ -28,7 +28,7 @@ INSTRUCTIONS = {
     "back sharpness and natural colours, keep every face as it is.",
     "老照片修复 (中文)": "修复老照片：去除划痕和污渍，恢复清晰度和自然色彩，保持人物面部不变。",
 }
-"""Master instructions by recipe; the placeholder style is meant to be replaced."""
+"""Master instructions by recipe. "The trained style" is for the user to replace by its name."""
 
 PROMPTS = {
     "short description": "Describe the picture in one short sentence: the subject, its material "
