@@ -17,9 +17,12 @@ from kontext.trainer import host
 from kontext.trainer.attach import attached
 from kontext.trainer.batches import Batch, Text
 from kontext.trainer.config import TrainConfig
+from kontext.trainer.loop import train
 from kontext.trainer.lora import Lora, targeted
 from kontext.trainer.objective import sample_losses
 from PIL import Image
+
+from .short_runs import SHORT
 
 SHAPE = dict(
     in_channels=16, out_channels=16, vec_in_dim=32, context_in_dim=T5["d_model"], hidden_size=128,
@@ -96,6 +99,19 @@ def write_pairs(folder: Path, count: int, size: tuple[int, int] = (64, 64)) -> P
 @pytest.fixture
 def pairs(tmp_path) -> PairedDataset:
     return write_pairs(tmp_path / "pairs", 4)
+
+
+@pytest.fixture
+def run_training(base, pairs, tmp_path):
+    def run(config=SHORT, name="test", **options):
+        with torch.inference_mode():  # as ComfyUI runs every node
+            options = {"base": base, "pairs": pairs, **options}
+            return train(
+                config=config, name=name, output=tmp_path / "out", cache_folder=tmp_path / "cache",
+                **options,
+            )  # fmt: skip
+
+    return run
 
 
 def random_batch(size: int, seed: int = 0, tokens: int = 24) -> Batch:

@@ -1,0 +1,83 @@
+"""Continuing a run: exactly as if it had not been stopped, or refused with the differences."""
+
+import pytest
+from kontext.trainer import host
+from kontext.trainer.optimizers import OPTIMIZERS
+from kontext.trainer.run import Run, RunError
+
+from .short_runs import SHORT, assert_same, interrupt_after, last_lora
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"accumulate": 2, "caption_dropout": 0.5},
+        {"schedule": "constant", "ema": 0.9, "dtype": "fp16"},
+        *({"optimizer": name} for name in OPTIMIZERS),
+    ],
+    ids=str,
+)
+def test_a_cancelled_run_continues_bit_for_bit(run_training, monkeypatch, tmp_path, change):
+    """Reference: the run that nobody stopped. Cancel saves at a step where that one doesn't."""
+    config = SHORT.replace(**change)
+    unbroken = run_training(config, name="unbroken")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        with pytest.raises(host.Interrupted):
+            run_training(config, name="broken")
+    run = Run.open("broken", tmp_path / "out")
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [2, 3]
+    assert not run.finished
+    continued = run_training(config, name="broken")
+    assert_same(last_lora(continued), last_lora(unbroken))
+    losses = [[entry["loss"] for entry in run.logged()] for run in (continued, unbroken)]
+    assert losses[0] == losses[1]
+
+
+def test_a_run_can_go_on_for_longer(run_training):
+    run_training(SHORT.replace(steps=4, schedule="constant"))
+    longer = run_training(SHORT.replace(steps=6, schedule="constant", learning_rate=5e-3))
+    assert [checkpoint.step for checkpoint in longer.checkpoints()] == [2, 4, 6]
+    assert longer.logged()[-1]["learning_rate"] == 5e-3
+    with pytest.raises(RunError, match="learning_rate was 0.005, now 0.01"):
+        run_training(SHORT.replace(steps=6, schedule="constant"))
+
+
+def test_a_taken_name_is_refused_with_the_differences(run_training):
+    run_training()
+    with pytest.raises(RunError, match=r"rank was 4, now 8.*`replace`"):
+        run_training(SHORT.replace(rank=8))
+    run = run_training(SHORT.replace(rank=8, steps=2), replace=True)
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [2]
+
+
+def test_replace_spares_the_same_run(run_training, monkeypatch):
+    """Cancel and press Run again with `replace` on: it continues."""
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        with pytest.raises(host.Interrupted):
+            run_training(replace=True)
+    run = run_training(replace=True)
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [2, 3, 4, 6]
+
+
+def test_a_name_is_free_until_a_step_is_done(run_training, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 0)  # while encoding
+        with pytest.raises(host.Interrupted):
+            run_training()
+    assert run_training(SHORT.replace(rank=8)).config.rank == 8
+
+
+def test_settings_that_do_not_matter_may_change_afterwards(run_training):
+    first = last_lora(run_training())
+    assert_same(last_lora(run_training(SHORT.replace(keep=1, save_every=5))), first)
+
+
+def test_a_checkpoint_that_was_moved_away_is_written_again(run_training):
+    run = run_training()
+    content = last_lora(run)
+    run.checkpoints()[-1].path.unlink()
+    again = run_training()
+    assert again.finished
+    assert_same(last_lora(again), content)

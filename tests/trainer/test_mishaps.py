@@ -1,0 +1,97 @@
+"""What goes wrong inside a step: no memory, no finite loss, Cancel. No step is lost or spoilt."""
+
+import comfy.model_management
+import pytest
+import torch
+from kontext.trainer import host, loop
+from kontext.trainer.learner import Learner
+from kontext.trainer.run import Run
+from kontext.trainer.session import TrainingError
+
+from .short_runs import SHORT, assert_same, break_backward, explode, last_lora
+
+
+def test_out_of_memory_repeats_the_step_with_checkpointing(run_training, monkeypatch):
+    """The same draw again: the LoRA is that of a run with enough memory."""
+    plain = run_training(name="plain")
+    break_backward(monkeypatch, host.OutOfMemory())
+    spared = run_training(name="spared")
+    assert_same(last_lora(spared), last_lora(plain))
+    assert [entry["step"] for entry in spared.logged()] == [1, 2, 3, 4, 5, 6]
+
+
+def test_out_of_memory_again_is_told(run_training, monkeypatch):
+    break_backward(monkeypatch, host.OutOfMemory(), calls=2)
+    with pytest.raises(host.OutOfMemory):
+        run_training()
+
+
+def test_cancel_inside_a_step_keeps_the_steps_before(run_training, monkeypatch, tmp_path):
+    """ComfyUI interrupts in the middle of a forward pass."""
+    real, calls = loop.sample_losses, []
+
+    def interrupted(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            comfy.model_management.interrupt_current_processing()
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "sample_losses", interrupted)
+    with pytest.raises(host.Interrupted):
+        run_training()
+    assert [c.step for c in Run.open("test", tmp_path / "out").checkpoints()] == [2, 3]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e3])
+def test_an_exploding_loss_is_rolled_back_once(run_training, monkeypatch, value):
+    """Step 4 explodes: back to the save at step 2, and on with half the learning rate."""
+    explode(monkeypatch, 4, value=value)
+    run = run_training(SHORT.replace(schedule="constant"))
+    rates = [(entry["step"], entry["learning_rate"]) for entry in run.logged()]
+    assert rates == [(1, 1e-2), (2, 1e-2), (3, 5e-3), (4, 5e-3), (5, 5e-3), (6, 5e-3)]
+    assert run.finished
+
+
+def test_an_exploding_loss_stops_the_run_the_second_time(run_training, monkeypatch, tmp_path):
+    explode(monkeypatch, 4, 6)
+    with pytest.raises(TrainingError, match="step 4.*checkpoint of step 2 is kept"):
+        run_training()
+    run = Run.open("test", tmp_path / "out")
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [2]
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+def test_a_gradient_that_is_not_finite_is_never_applied(run_training, monkeypatch, dtype):
+    """The third step has an infinite gradient under a finite loss, and has it again."""
+    real = Learner.gradient_norm
+
+    def norm(self):
+        if self.optimizer.state and next(iter(self.optimizer.state.values()))["step"] == 2:
+            self.lora.parameters()[0].grad[0, 0] = float("inf")
+        return real(self)
+
+    config = SHORT.replace(dtype=dtype)
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "gradient_norm", norm)
+        with pytest.raises(TrainingError, match="step 3"):
+            run_training(config)
+    run = run_training(config)
+    assert run.finished
+    for checkpoint in run.checkpoints():
+        tensors = host.load_lora_file(checkpoint.path)
+        assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_float16_overflow_skips_the_step_and_goes_on(run_training, monkeypatch):
+    """The scaler starts high and finds its level by such overflows."""
+    real, seen = Learner.gradient_norm, []
+
+    def norm(self):
+        seen.append(1)
+        if len(seen) == 3:
+            self.lora.parameters()[0].grad[0, 0] = float("inf")
+        return real(self)
+
+    monkeypatch.setattr(Learner, "gradient_norm", norm)
+    run = run_training(SHORT.replace(dtype="fp16"))
+    assert run.finished and run.logged()[2]["grad_norm"] is None
