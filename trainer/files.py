@@ -30,9 +30,10 @@ def storing(path: Path) -> Iterator[None]:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a temporary file beside `path`, flush it to disk, then rename it.
 
+    Several processes may write the same file, each its own temporary one.
     Raises StorageError, with nothing left behind, if the disk is full or read-only.
     """
-    temporary = path.with_name(f"{path.name}.tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with storing(path):
         try:
             with temporary.open("wb") as file:

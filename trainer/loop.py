@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..dataset.pair import DatasetError, Pair, PairedDataset
-from . import host
+from . import host, parallel
 from .batches import Batches, EncodedPair, load_batch, seeded
 from .cache import Cache
 from .config import TrainConfig
@@ -22,7 +22,7 @@ from .holdout import MOST_PAIRS
 from .objective import sample_losses
 from .optimizers import check_optimizer
 from .preview import Preview
-from .run import Identity, Run
+from .run import Identity, Run, RunError
 from .session import Session
 
 
@@ -48,12 +48,13 @@ def train(
     host.without_object_patches(base.model)
     host.check_base(base)
     check_optimizer(config)
+    parallel.check_batch(config)
     if not pairs.train:
         raise DatasetError("There is no pair to train on: all are held out. Lower `holdout`.")
     config = config.settled(len(pairs.train), host.is_full_model(base))
     start_hash = host.fingerprint(start) if start else ""
     identity = Identity(config, host.base_hash(base.model), pairs.digest(), start_hash)
-    run = Run.create(name, output, identity, replace)
+    run = shared_run(name, output, identity, replace)
     if run.finished:
         return run
 
@@ -64,16 +65,18 @@ def train(
         encoded = encode_all(cache, views, progress)
         held_out = encode_all(cache, [*product(pairs.holdout[:MOST_PAIRS], (False,))], progress)
         blank = cache.encode_text("")
+        shows = config.preview_steps and parallel.is_first()
         shown = (pairs.holdout or pairs.train)[0]
-        preview = Preview(base, cache, shown, run) if config.preview_steps else None
+        preview = Preview(base, cache, shown, run) if shows else None
     repeats = [pair.repeats for pair, _ in views]
     batches = Batches(encoded, repeats, config.batch_size, config.seed)
-    longest = config.batch_size * max(batches.tokens())
+    longest = -(-config.batch_size // parallel.processes()) * max(batches.tokens())
     session = Session(base, run, identity, longest, held_out, start)
     while not run.finished:
         try:
             with session.running():
                 fit(session, batches, blank, progress, preview)
+            parallel.wait()  # until the first process has saved the last step
         except host.OutOfMemory:
             if not session.spare_memory():
                 raise
@@ -81,20 +84,36 @@ def train(
     return run
 
 
+def shared_run(name: str, output: Path, identity: Identity, replace: bool) -> Run:
+    """`Run.create` by the first process; the others open its run, made from the very same."""
+    if parallel.is_first():
+        run = Run.create(name, output, identity, replace)
+    parallel.wait()
+    if not parallel.is_first():
+        run = Run.open(name, output)
+        changed = run.identity().differences(identity)
+        if changed:
+            raise RunError(f"Process {parallel.rank()} has {'; '.join(changed.values())}.")
+    return run
+
+
 def encode_all(
     cache: Cache, views: Sequence[tuple[Pair, bool]], progress: host.Progress
 ) -> list[EncodedPair]:
     """Encode pairs, mirrored where the flag says so: all images first, then all captions, so that
-    the VAE and the text encoders are loaded once."""
-    steps, count = cache.config.steps, len(views)
-    for number, (pair, flip) in enumerate(views, start=1):
+    the VAE and the text encoders are loaded once. Several processes share the work."""
+    share = parallel.mine(views)
+    steps, count = cache.config.steps, len(share)
+    for number, (pair, flip) in enumerate(share, start=1):
         progress.update(0, f"{steps} steps to come · encoding picture {number} of {count}")
         cache.encode_images(pair, flip)
     encoded = []
-    for number, (pair, flip) in enumerate(views, start=1):
+    for number, (pair, flip) in enumerate(share, start=1):
         progress.update(0, f"{steps} steps to come · encoding caption {number} of {count}")
         encoded.append(cache.encode(pair, flip))
-    return encoded
+    parallel.wait()
+    # what the others have encoded is on disk now, and only looked up
+    return encoded if share == views else [cache.encode(pair, flip) for pair, flip in views]
 
 
 def fit(
@@ -118,11 +137,14 @@ def fit(
         dropped = torch.rand((), generator=generator) < config.caption_dropout
         blind = torch.rand((), generator=generator) < config.reference_dropout
 
-        # learn: the velocity loss of each group, and its gradients
-        loss = 0.0
-        for group, quantile in zip(groups, quantiles, strict=True):
-            batch = load_batch(group, blank if dropped else None, device)
-            noise = torch.randn(batch.target.shape, generator=generator).to(device)
+        # learn: the velocity loss of this process's share of each group, and its gradients
+        loss, shares = 0.0, parallel.shares(sizes)
+        for group, quantile, share in zip(groups, quantiles, shares, strict=True):
+            noise = torch.randn(len(group), *group[0].shape[0][1:], generator=generator)
+            if not share:
+                continue
+            noise, quantile = noise[share].to(device), quantile[share]
+            batch = load_batch([group[i] for i in share], blank if dropped else None, device)
             if blind:
                 batch = dataclasses.replace(batch, references=())
             sigma = sigma_quantiles(quantile, config, batch.target_tokens).to(device)
@@ -130,6 +152,7 @@ def fit(
             group_loss = losses.sum() / sum(sizes)
             session.learner.backward(group_loss)
             loss += group_loss.item()
+        loss = parallel.add_up(session.lora.parameters(), loss)
         norm = session.learner.gradient_norm()
         if session.learner.exploded(loss, norm):
             session.roll_back(loss)

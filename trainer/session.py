@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor
 
-from . import host
+from . import host, parallel
 from .attach import attached
 from .batches import EncodedPair
 from .board import Board
@@ -67,10 +67,11 @@ class Session:
             self.lora = lora.to(self.device)
             self.reserve = activations + trained_bytes(self.lora)
             self.learner = Learner(self.lora, self.config, self.device, self.dtype)
-            if not run.has_state():
+            if parallel.is_first() and not run.has_state():
                 run.write_state(0, *self.learner.state_dict())
+            parallel.wait()
             self.done = self.restore()
-        board = self.config.tensorboard
+        board = self.config.tensorboard and parallel.is_first()
         self.board = Board(run.folder / "tensorboard", self.done) if board else None
 
     @contextmanager
@@ -100,6 +101,8 @@ class Session:
 
     def save(self) -> None:
         """Write a checkpoint and the state to continue from; drop checkpoints that are too many."""
+        if not parallel.is_first():
+            return
         with self.learner.evaluating():
             checkpoint = self.run.write_checkpoint(self.done, self.lora.state_dict(), self.identity)
         ignored = host.unmapped_keys(self.model, host.load_lora_file(checkpoint.path))
@@ -112,7 +115,8 @@ class Session:
         """Take up the run's saved state; returns the steps it has done."""
         step, tensors, rest = self.run.read_state()
         self.learner.load_state_dict(tensors, rest)
-        self.run.rewind_log(step)
+        if parallel.is_first():
+            self.run.rewind_log(step)
         return step
 
     def roll_back(self, loss: float) -> None:
@@ -128,7 +132,8 @@ class Session:
         self.learner.rate = 0.5
 
     def log(self, entry: dict[str, Any]) -> None:
-        self.run.log(**entry)
+        if parallel.is_first():
+            self.run.log(**entry)
         if self.board:
             self.board.add(entry)
 
@@ -151,7 +156,8 @@ class Session:
     def losses_at(self, strength: float) -> list[float]:
         self.lora.strength = strength
         try:
-            losses = held_out_losses(self.flux, self.held_out, self.config, self.dtype, self.device)
+            share = parallel.mine(self.held_out)
+            losses = held_out_losses(self.flux, share, self.config, self.dtype, self.device)
         finally:
             self.lora.strength = 1.0
-        return losses.mean(dim=(1, 2)).tolist()
+        return parallel.gathered(losses.mean(dim=(1, 2)), len(self.held_out)).tolist()
