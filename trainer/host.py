@@ -1,22 +1,21 @@
-"""The only module that touches ComfyUI's internals: its weights, encoders, sampler and progress."""
+"""What touches ComfyUI's internals: its encoders, sampler and progress; weights: `host_weights`."""
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import comfy.conds
+import comfy.ldm.flux.math as flux_math
 import comfy.lora
 import comfy.lora_convert
 import comfy.model_base
 import comfy.model_management as memory
-import comfy.ops
 import comfy.sample
 import comfy.samplers
 import comfy.sd
@@ -24,12 +23,23 @@ import comfy.text_encoders.flux
 import comfy.utils
 import torch
 from comfy.ldm.flux.model import Flux
-from comfy.ldm.modules.attention import attention_pytorch
+from comfy.ldm.modules.attention import attention_pytorch, optimized_attention
 from comfy.model_patcher import ModelPatcher as Model
 from PIL import Image
 from torch import Tensor, nn
 
 from .batches import Text
+from .host_weights import BaseModelError as BaseModelError
+from .host_weights import FrozenLinear as FrozenLinear
+from .host_weights import base_hash as base_hash
+from .host_weights import check_products as check_products
+from .host_weights import check_readable as check_readable
+from .host_weights import check_uncompiled as check_uncompiled
+from .host_weights import clip_hash as clip_hash
+from .host_weights import fingerprint as fingerprint
+from .host_weights import is_linear as is_linear
+from .host_weights import vae_hash as vae_hash
+from .host_weights import without_object_patches as without_object_patches
 
 Interrupted = memory.InterruptProcessingException
 OutOfMemory = memory.OOM_EXCEPTION
@@ -38,10 +48,6 @@ throw_if_interrupted = memory.throw_exception_if_processing_interrupted
 LATENT_CHANNELS = 16
 PIXELS_PER_LATENT = 8
 EDIT_MODEL = "FLUX.1-Kontext-dev (for example flux1-dev-kontext_fp8_scaled.safetensors)"
-
-
-class BaseModelError(ValueError):
-    """The loaded model, text encoder or VAE cannot be used for FLUX.1-Kontext training."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class Base:
 def check_base(base: Base) -> None:
     """Raise BaseModelError unless the three fit FLUX.1-Kontext. Loads nothing."""
     model, flux = base.model.model, base.flux
+    check_uncompiled(flux)
     if type(flux) is not Flux or type(model) is not comfy.model_base.Flux:
         kind = f"{type(model).__name__} ({type(flux).__module__})"
         raise BaseModelError(
@@ -69,6 +76,7 @@ def check_base(base: Base) -> None:
         raise BaseModelError(
             f"This is FLUX.1-schnell (no guidance embedding). Kontext LoRAs need {EDIT_MODEL}."
         )
+    check_readable(flux)
     channels = model.model_config.unet_config["in_channels"]
     if channels != LATENT_CHANNELS:
         raise BaseModelError(
@@ -101,77 +109,6 @@ def blocks(flux: Flux) -> list[nn.Module]:
 def is_full_model(base: Base) -> bool:
     """False for the demo model and other miniatures, which learn in far fewer steps."""
     return base.flux.params.hidden_size >= 1024
-
-
-# ---- identity ------------------------------------------------------------------------------
-
-
-def without_object_patches(model: Model) -> None:
-    """Undo what other nodes have put in the place of modules (compiled blocks, for one).
-
-    ComfyUI puts it back when the model is sampled with again.
-    """
-    model.unpatch_model(unpatch_weights=False)
-
-
-def base_hash(model: Model) -> str:
-    """Hash of the transformer's own weights, whatever LoRA is merged into them at the moment,
-    and of the LoRAs the user has put on it."""
-    own = {key: saved.weight for key, saved in model.backup.items()}
-    patches = {f"patch {key}": patch for key, patch in model.patches.items()}
-    return fingerprint({**stored_tensors(model.model), **own, **dict(leaves(patches, ""))})
-
-
-def leaves(tree: Any, name: str) -> Iterator[tuple[str, Tensor]]:
-    """All tensors and numbers in nested containers and weight adapters, with their places."""
-    if isinstance(tree, Tensor):
-        yield name, tree
-    elif isinstance(tree, (int, float)):
-        yield name, torch.tensor(tree)
-    elif isinstance(tree, dict):
-        for key, value in tree.items():
-            yield from leaves(value, f"{name} {key}")
-    elif isinstance(tree, (list, tuple)):
-        for index, value in enumerate(tree):
-            yield from leaves(value, f"{name} {index}")
-    elif hasattr(tree, "weights"):
-        yield from leaves(tree.weights, name)
-
-
-def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """A model's state as it is stored. ComfyUI-GGUF answers with placeholders: look behind them."""
-    parameters = dict(module.named_parameters())
-    return {
-        name: parameters[name].as_subclass(Tensor)
-        if tensor.is_meta and name in parameters
-        else tensor
-        for name, tensor in module.state_dict().items()
-    }
-
-
-def vae_hash(vae: comfy.sd.VAE) -> str:
-    return fingerprint(stored_tensors(vae.first_stage_model))
-
-
-def clip_hash(clip: comfy.sd.CLIP) -> str:
-    """Hash of a text encoder with all that changes what it says: options, layer, LoRAs."""
-    patches = clip.patcher.patches_uuid if clip.patcher.patches else None
-    options = f"{clip.tokenizer_options} {clip.layer_idx} {patches}"
-    return fingerprint(stored_tensors(clip.cond_stage_model), options)
-
-
-def fingerprint(tensors: Mapping[str, Tensor], *more: str) -> str:
-    """Hash of every tensor's name, shape and 64 of its values: enough to tell models apart."""
-    digest = hashlib.sha256(" ".join(more).encode("utf-8"))
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        count = min(64, tensor.numel())
-        if count and not tensor.is_meta:
-            # whole numbers: float32 cannot tell the last indices of a large weight apart
-            picks = torch.arange(count) * (tensor.numel() - 1) // max(1, count - 1)
-            values = tensor.detach().reshape(-1)[picks.to(tensor.device)]
-            digest.update(values.cpu().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 # ---- encode and decode ---------------------------------------------------------------------
@@ -262,63 +199,6 @@ def unmapped_keys(model: Model, tensors: dict[str, Tensor]) -> list[str]:
     return sorted(key for key in tensors if key not in used and key not in alphas)
 
 
-# ---- frozen weights ------------------------------------------------------------------------
-
-
-def is_linear(module: nn.Module) -> bool:
-    """True for every kind of linear layer: ComfyUI's quantised ones are no nn.Linear."""
-    return all(hasattr(module, name) for name in ("in_features", "out_features", "weight"))
-
-
-@contextmanager
-def cast_weight(module: Any, like: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """Dense weight and bias of a ComfyUI layer in the dtype and on the device of `like`.
-
-    Streams, pages in or dequantises as ComfyUI would; the tensors are valid inside the block only.
-    """
-    if hasattr(module, "is_ggml_quantized") and module.is_ggml_quantized():
-        weight, bias = module.cast_bias_weight(like)  # ComfyUI-GGUF's own
-        yield weight.as_subclass(Tensor), bias
-        return
-    weight, bias, stream = comfy.ops.cast_bias_weight(
-        module, dtype=like.dtype, device=like.device, bias_dtype=like.dtype, offloadable=True
-    )
-    quantised = isinstance(weight, comfy.ops.QuantizedTensor)
-    try:
-        yield (weight.dequantize() if quantised else weight).to(like.dtype), bias
-    finally:
-        comfy.ops.uncast_bias_weight(module, weight, bias, stream)
-
-
-class FrozenLinear:
-    """A linear layer of the loaded model: its own forward, and its dense weight on demand."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.comfy_forward = module.forward
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The layer as ComfyUI runs it, for any dtype of `x`."""
-        if self.must_cast(x):
-            with cast_weight(self.module, x) as (weight, bias):
-                return nn.functional.linear(x, weight, None if bias is None else bias.to(x))
-        return self.comfy_forward(x)
-
-    def must_cast(self, x: Tensor) -> bool:
-        """True where ComfyUI's own forward would fail, or overwrite its input, in training."""
-        if isinstance(self.module, comfy.ops.fp8_ops.Linear):
-            return True  # the fp8 "fast" path clamps its input in place
-        stored_plain = type(self.module.weight) is nn.Parameter
-        return stored_plain and self.module.weight.dtype != x.dtype
-
-    def backward(self, gradient: Tensor) -> Tensor:
-        """Gradient with respect to the input, from the weight as it is stored."""
-        with cast_weight(self.module, gradient) as (weight, _):
-            before = gradient @ weight
-        scale = getattr(self.module, "pre_quant_scale", None)  # AWQ scales the layer's input
-        return before if scale is None else before * scale.to(before)
-
-
 # ---- training on the loaded weights --------------------------------------------------------
 
 
@@ -351,24 +231,41 @@ def load_alone(model: Model, activation_bytes: int) -> None:
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """ComfyUI's switch for operations with a backward (it swaps its fused rotary kernels)."""
-    before, memory.in_training = memory.in_training, True
-    try:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    finally:
-        memory.in_training = before
+    """Operations that have a backward, and no shortcuts that only sampling can afford.
+
+    ComfyUI's own switch swaps its fused rotary kernels. Some packs put an attention without a
+    backward into Flux's module itself; `--fast` adds float16 products up in float16.
+    """
+    with (
+        swapped(memory, "in_training", True),
+        swapped(flux_math, "optimized_attention", attention_pytorch),
+        swapped(torch.backends.cuda.matmul, "allow_fp16_accumulation", False),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        yield
 
 
 @contextmanager
 def sampling_allowed() -> Iterator[None]:
     """Inside `differentiable`: ComfyUI as it is for inference, to sample with a live LoRA."""
-    before, memory.in_training = memory.in_training, False
+    with (
+        swapped(memory, "in_training", False),
+        swapped(flux_math, "optimized_attention", optimized_attention),
+        torch.inference_mode(),
+    ):
+        yield
+
+
+@contextmanager
+def swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Another value for a setting that is global to the process, inside the block."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
-        with torch.inference_mode():
-            yield
+        yield
     finally:
-        memory.in_training = before
+        setattr(owner, name, before)
 
 
 def plain_attention(_selected: Callable, *args: Any, **options: Any) -> Tensor:

@@ -1,10 +1,11 @@
-"""The trainable low-rank pairs, and the layer that adds one to a frozen linear."""
+"""What is trained on frozen linears: low-rank pairs, how they are added, and their dropout."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -12,15 +13,59 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 
+class Sized(Protocol):
+    @property
+    def in_features(self) -> int: ...
+
+    @property
+    def out_features(self) -> int: ...
+
+
 class FrozenBase(Protocol):
-    """A linear layer whose weight is never trained and never kept by autograd."""
+    """A linear layer whose weight is never trained and never kept by autograd.
+
+    What both return is the caller's own: the LoRA's part is added to it in place.
+    """
 
     def forward(self, x: Tensor) -> Tensor: ...
 
     def backward(self, gradient: Tensor) -> Tensor: ...
 
 
-class LowRank(nn.Module):
+Drop = Callable[[Tensor], Tensor]
+
+
+class Adapter(nn.Module):
+    """What is trained on one frozen linear, in float32.
+
+    `last` names the parameter that starts at zero, so that a fresh adapter changes nothing.
+    """
+
+    last: str
+    scale: float
+
+    def forward(
+        self, x: Tensor, base: FrozenBase, strength: float = 1.0, drop: Drop | None = None
+    ) -> Tensor:
+        """The base's output and the adapter's for x [..., in]; `drop` is for the adapter's input.
+
+        As PEFT's `lora_dropout`: the frozen part sees all of x.
+        """
+        raise NotImplementedError
+
+    def file_parts(self) -> dict[str, Tensor]:
+        """What a LoRA file holds of it."""
+        return dict(self.named_parameters())
+
+    def from_file(self, parts: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
+        """Parameters that do the same as a file's parts, which were trained with another scale."""
+        changed = dict(parts)
+        if self.last in changed:
+            changed[self.last] = changed[self.last] * (scale / self.scale)
+        return changed
+
+
+class LowRank(Adapter):
     """One pair `up @ down`, both float32: down [rank, in] uniform, up [out, rank] zero.
 
     The initialisation is PEFT's and kohya's: Kaiming uniform with a = √5.
@@ -30,30 +75,64 @@ class LowRank(nn.Module):
         self, in_features: int, out_features: int, rank: int, scale: float, seed: torch.Generator
     ) -> None:
         super().__init__()
+        self.last = "up"
         bound = 1 / math.sqrt(in_features)
         down = torch.empty(rank, in_features).uniform_(-bound, bound, generator=seed)
         self.down = nn.Parameter(down)
         self.up = nn.Parameter(torch.zeros(out_features, rank))
         self.scale = scale
 
+    def forward(
+        self, x: Tensor, base: FrozenBase, strength: float = 1.0, drop: Drop | None = None
+    ) -> Tensor:
+        dropped = x if drop is None else drop(x)
+        return with_pair(x, dropped, base, self.down, self.up, self.scale * strength)
+
 
 class Lora:
-    """All low-rank pairs of a run, by the name of the linear they adapt."""
+    """All adapters of a run, by the name of the linear they adapt."""
 
-    def __init__(self, layers: Mapping[str, LowRank]) -> None:
+    def __init__(self, layers: Mapping[str, Adapter]) -> None:
         self.layers = dict(layers)
         self.strength = 1.0
+        self.dropout = 0.0
+        self.mask_seed = 0
 
     @classmethod
-    def create(cls, linears: Mapping[str, nn.Linear], rank: int, scale: float, seed: int) -> Lora:
-        """Fresh pairs for these linears (anything with in_features and out_features)."""
+    def create(
+        cls,
+        linears: Mapping[str, nn.Linear],
+        rank: int,
+        scale: float,
+        seed: int,
+        kind: Callable[..., Adapter] = LowRank,
+    ) -> Lora:
+        """Fresh adapters for these linears (anything with in_features and out_features)."""
         generator = torch.Generator().manual_seed(seed)
         return cls(
             {
-                name: LowRank(linear.in_features, linear.out_features, rank, scale, generator)
+                name: kind(linear.in_features, linear.out_features, rank, scale, generator)
                 for name, linear in linears.items()
             }
         )
+
+    @contextmanager
+    def dropping(self, rate: float, generator: torch.Generator) -> Iterator[None]:
+        """Dropout inside the block. The masks follow from one draw and the layer's place, so that
+        checkpointed blocks meet them again; at rate 0 nothing is drawn."""
+        if rate:
+            self.mask_seed = int(torch.randint(2**62, (), generator=generator))
+        self.dropout = rate
+        try:
+            yield
+        finally:
+            self.dropout = 0.0
+
+    def drop(self, place: int) -> Drop | None:
+        """Dropout for the input of the layer at this place, if there is any."""
+        if not self.dropout:
+            return None
+        return lambda x: Dropout.apply(x, self.dropout, self.mask_seed + place)
 
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for layer in self.layers.values() for parameter in layer.parameters()]
@@ -64,23 +143,36 @@ class Lora:
         return self
 
     def start_from(self, tensors: Mapping[str, Tensor], scale: float) -> None:
-        """Take up the weights of another LoRA; ValueError if it has other layers or ranks."""
+        """Take up another LoRA, as read from a file; ValueError if its layers or ranks differ."""
+        weights = {}
         for name, layer in self.layers.items():
+            start = f"{name}."
+            parts = {
+                key.removeprefix(start): value
+                for key, value in tensors.items()
+                if key.startswith(start)
+            }
+            given = layer.from_file(parts, scale)
             for part, parameter in layer.named_parameters():
-                given = tensors.get(f"{name}.{part}")
-                if given is None or given.shape != parameter.shape:
-                    found = "no such layer" if given is None else f"{tuple(given.shape)}"
+                if part not in given or given[part].shape != parameter.shape:
+                    found = f"{tuple(given[part].shape)}" if part in given else "no such layer"
                     raise ValueError(
                         f"The LoRA to start from does not fit: {name}.{part} is {found} there, "
                         f"{tuple(parameter.shape)} here. Train with its rank and its targets."
                     )
-        self.load_state_dict(tensors)
-        with torch.no_grad():
-            for layer in self.layers.values():
-                layer.up.mul_(scale / layer.scale)
+                weights[f"{name}.{part}"] = given[part]
+        self.load_state_dict(weights)
+
+    def file_tensors(self) -> dict[str, Tensor]:
+        """Copies on the CPU of what a file holds, as `<name>.<part>`."""
+        return {
+            f"{name}.{part}": tensor.detach().to("cpu", copy=True)
+            for name, layer in self.layers.items()
+            for part, tensor in layer.file_parts().items()
+        }
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Copies on the CPU, as `<name>.down` and `<name>.up`."""
+        """Copies on the CPU of all parameters, as `<name>.down` and `<name>.up`."""
         return {
             f"{name}.{part}": parameter.detach().to("cpu", copy=True)
             for name, layer in self.layers.items()
@@ -123,7 +215,8 @@ class LoraLinear(torch.autograd.Function):
         x_gradient = None
         if ctx.needs_input_grad[0]:
             x_gradient = ctx.base.backward(gradient)
-            x_gradient = x_gradient + low_gradient @ down.to(gradient.dtype)
+            rows = x_gradient.view(-1, x_gradient.shape[-1])
+            rows.addmm_(low_gradient.flatten(0, -2), down.to(gradient.dtype))
         return x_gradient, None, down_gradient.to(down.dtype), up_gradient.to(up.dtype), None
 
 
@@ -139,6 +232,38 @@ class PassThrough(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return ctx.base.backward(gradient), None
+
+
+def with_pair(
+    x: Tensor, dropped: Tensor, base: FrozenBase, down: Tensor, up: Tensor, scale: float
+) -> Tensor:
+    """base(x) + scale · (dropped downᵀ) upᵀ, fused where nothing is dropped."""
+    if dropped is x:
+        return LoraLinear.apply(x, base, down, up, scale)
+    low = nn.functional.linear(dropped, down.to(x.dtype))
+    return PassThrough.apply(x, base) + scale * nn.functional.linear(low, up.to(x.dtype))
+
+
+class Dropout(torch.autograd.Function):
+    """x with a share of its values at 0 and the others scaled up; keeps nothing for backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rate: float, seed: int) -> Tensor:
+        ctx.rate, ctx.seed = rate, seed
+        return x * mask(x, rate, seed)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient * mask(gradient, ctx.rate, ctx.seed), None, None
+
+
+def mask(like: Tensor, rate: float, seed: int) -> Tensor:
+    """0 with the probability `rate`, else 1 / (1 - rate)."""
+    generator = torch.Generator(like.device).manual_seed(seed)
+    # of its own layout: x and its gradient may lie differently in memory
+    kept = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    return kept.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
 
 
 # ---- which linears -------------------------------------------------------------------------

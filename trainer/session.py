@@ -59,7 +59,7 @@ class Session:
                 name: part for name, part in self.flux.named_modules() if host.is_linear(part)
             }
             names = targeted(linears, self.config.targets, self.config.pattern)
-            adapted = {name: linears[name] for name in names}
+            adapted = {name: host.FrozenLinear(linears[name]) for name in names}
             lora = Lora.create(adapted, self.config.rank, self.config.scale, self.config.seed)
             if start:
                 tensors, alpha = read_lora(start)
@@ -78,6 +78,8 @@ class Session:
     def running(self) -> Iterator[None]:
         """The LoRA in force on the loaded weights. However the block ends, steps done are kept."""
         self.load()
+        with host.sampling_allowed():
+            host.check_products(self.flux, self.device, self.dtype)
         self.learner.forget_gradients()  # of a step that ran out of memory half-way
         host.forget_peak(self.device)
         with (

@@ -1,0 +1,262 @@
+"""The loaded weights in whatever format they are stored: which they are, and products with them.
+
+Together with `host` the only module that touches ComfyUI's internals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.ops
+import comfy.sd
+import torch
+from comfy.model_patcher import ModelPatcher as Model
+from torch import Tensor, nn
+
+LARGEST_ERROR = 0.5  # 4-bit activations cost 0.15; a weight read in the wrong way more than 1
+
+
+class BaseModelError(ValueError):
+    """The loaded model, text encoder or VAE cannot be used for FLUX.1-Kontext training."""
+
+
+# ---- frozen weights ------------------------------------------------------------------------
+
+
+def is_linear(module: nn.Module) -> bool:
+    """True for every kind of linear layer: the quantised ones are no nn.Linear."""
+    if is_bitsandbytes(module):
+        return True
+    return all(hasattr(module, name) for name in ("in_features", "out_features", "weight"))
+
+
+def is_bitsandbytes(module: nn.Module) -> bool:
+    """True for the 4-bit layers of the NF4 loaders, which do not say how large they are."""
+    return hasattr(module, "quant_state") and getattr(module, "weight", None) is not None
+
+
+@contextmanager
+def cast_weight(module: Any, like: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """Dense weight and bias of a ComfyUI layer in the dtype and on the device of `like`.
+
+    Streams, pages in or dequantises as ComfyUI would; the tensors are valid inside the block only.
+    """
+    if is_bitsandbytes(module):
+        yield bitsandbytes_weight(module).to(like), plain(module.bias, like)
+        return
+    if hasattr(module, "is_ggml_quantized") and module.is_ggml_quantized():
+        weight, bias = module.cast_bias_weight(like)  # ComfyUI-GGUF's own
+        yield plain(weight, like), plain(bias, like)
+        return
+    weight, bias, stream = comfy.ops.cast_bias_weight(
+        module, dtype=like.dtype, device=like.device, bias_dtype=like.dtype, offloadable=True
+    )
+    try:
+        yield plain(weight, like), plain(bias, like)
+    finally:
+        comfy.ops.uncast_bias_weight(module, weight, bias, stream)
+
+
+def plain(tensor: Any, like: Tensor) -> Any:
+    """A dense tensor of no special class, in the dtype of `like`; None stays None."""
+    if isinstance(tensor, comfy.ops.QuantizedTensor):
+        tensor = tensor.dequantize()
+    return None if tensor is None else tensor.as_subclass(Tensor).to(like)
+
+
+def bitsandbytes_weight(module: Any) -> Tensor:
+    """The dense weight, in the dtype bitsandbytes has for it.
+
+    These loaders quantise what is not stored in 4 bits when it reaches the graphics card.
+    """
+    from bitsandbytes.functional import dequantize_4bit  # there if such a layer is
+
+    stored = module.weight.data.as_subclass(Tensor)
+    return stored if module.quant_state is None else dequantize_4bit(stored, module.quant_state)
+
+
+class FrozenLinear:
+    """A linear layer of the loaded model: its own forward, and its dense weight on demand."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module: Any = module
+        self.comfy_forward = module.forward
+
+    @property
+    def out_features(self) -> int:
+        return self.shape[0]
+
+    @property
+    def in_features(self) -> int:
+        return self.shape[1]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Of the dense weight, however it is packed."""
+        module = self.module
+        if is_bitsandbytes(module):
+            out, into = (module.weight if module.quant_state is None else module.quant_state).shape
+            return out, into
+        return module.out_features, module.in_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The layer as ComfyUI runs it, for any dtype of `x`."""
+        if self.must_cast(x):
+            with cast_weight(self.module, x) as (weight, bias):
+                return nn.functional.linear(x, weight, bias)
+        return self.comfy_forward(x)
+
+    def must_cast(self, x: Tensor) -> bool:
+        """True where the layer's own forward would fail, or overwrite something, in training."""
+        if isinstance(self.module, comfy.ops.fp8_ops.Linear):
+            return True  # the fp8 "fast" path clamps its input in place
+        if is_bitsandbytes(self.module):
+            return True  # they round their bias to the dtype of the input, for good
+        stored_plain = type(self.module.weight) is nn.Parameter
+        return stored_plain and self.module.weight.dtype != x.dtype
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """Gradient with respect to the input, from the weight as it is stored."""
+        with cast_weight(self.module, gradient) as (weight, _):
+            before = gradient @ weight
+        return before if self.input_scale is None else before * self.input_scale.to(before)
+
+    @property
+    def input_scale(self) -> Tensor | None:
+        """AWQ files scale the layer's input, [in]; all others do not."""
+        return getattr(self.module, "pre_quant_scale", None)
+
+
+# ---- what cannot be trained on -------------------------------------------------------------
+
+
+def check_uncompiled(flux: nn.Module) -> None:
+    """Raise BaseModelError if modules have been replaced by compiled ones for good."""
+    for name, module in flux.named_modules():
+        compiled = hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
+        if compiled:
+            raise BaseModelError(
+                f"{name or 'The model'} has been compiled in place by another node. Training runs "
+                "uncompiled: restart ComfyUI and leave that node out of this graph (ComfyUI's own "
+                "TorchCompileModel is welcome)."
+            )
+
+
+def check_readable(flux: nn.Module) -> None:
+    """Raise BaseModelError for layers of an unknown kind. Loads nothing."""
+    for name, module in flux.named_modules():
+        leaf = not any(True for _ in module.children())
+        tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
+        if leaf and not is_linear(module) and any(tensor.ndim > 1 for tensor in tensors):
+            kind = f"{type(module).__module__}.{type(module).__qualname__}"
+            raise BaseModelError(
+                f"{name} is a {kind}, whose weights this trainer cannot read. Load the model as "
+                "safetensors (any of ComfyUI's formats), GGUF or NF4."
+            )
+
+
+def check_products(flux: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+    """Raise BaseModelError unless layers compute with the very weight that backward will use.
+
+    One layer of each class and storage format gets 32 random inputs; the model must be loaded.
+    """
+    first: dict[Any, tuple[str, nn.Module]] = {}
+    for name, module in flux.named_modules():
+        if is_linear(module):
+            first.setdefault(storage(module), (name, module))
+    for name, module in first.values():
+        layer = FrozenLinear(module)
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(32, layer.in_features, generator=generator).to(device, dtype)
+        y = layer.forward(x)
+        with cast_weight(module, x) as (weight, bias):
+            scaled = x if layer.input_scale is None else x * layer.input_scale.to(x)
+            expected = nn.functional.linear(scaled, weight, bias)
+        error = ((y - expected).float().norm() / expected.float().norm()).item()
+        if not error < LARGEST_ERROR:
+            raise BaseModelError(
+                f"{name} ({type(module).__name__}, {storage(module)[1]}) does not compute with "
+                f"the weight it stores: the results differ by {error:.0%}. Load the model in "
+                "another format, or without the node that changes it."
+            )
+
+
+def storage(module: Any) -> tuple[type, str]:
+    """A layer's class and the format of its weight, in words."""
+    weight = module.weight
+    form = getattr(weight, "tensor_type", None) or getattr(module, "quant_format", None)
+    return type(module), str(getattr(form, "name", form) or weight.dtype).removeprefix("torch.")
+
+
+# ---- identity ------------------------------------------------------------------------------
+
+
+def without_object_patches(model: Model) -> None:
+    """Undo what other nodes have put in the place of modules (compiled blocks, for one).
+
+    ComfyUI puts it back when the model is sampled with again.
+    """
+    model.unpatch_model(unpatch_weights=False)
+
+
+def base_hash(model: Model) -> str:
+    """Hash of the transformer's own weights, whatever LoRA is merged into them at the moment,
+    and of the LoRAs the user has put on it."""
+    own = {key: saved.weight for key, saved in model.backup.items()}
+    patches = {f"patch {key}": patch for key, patch in model.patches.items()}
+    return fingerprint({**stored_tensors(model.model), **own, **dict(leaves(patches, ""))})
+
+
+def leaves(tree: Any, name: str) -> Iterator[tuple[str, Tensor]]:
+    """All tensors and numbers in nested containers and weight adapters, with their places."""
+    if isinstance(tree, Tensor):
+        yield name, tree
+    elif isinstance(tree, (int, float)):
+        yield name, torch.tensor(tree)
+    elif isinstance(tree, dict):
+        for key, value in tree.items():
+            yield from leaves(value, f"{name} {key}")
+    elif isinstance(tree, (list, tuple)):
+        for index, value in enumerate(tree):
+            yield from leaves(value, f"{name} {index}")
+    elif hasattr(tree, "weights"):
+        yield from leaves(tree.weights, name)
+
+
+def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """A model's state as it is stored. ComfyUI-GGUF answers with placeholders: look behind them."""
+    parameters = dict(module.named_parameters())
+    return {
+        name: parameters[name].as_subclass(Tensor)
+        if tensor.is_meta and name in parameters
+        else tensor
+        for name, tensor in module.state_dict().items()
+    }
+
+
+def vae_hash(vae: comfy.sd.VAE) -> str:
+    return fingerprint(stored_tensors(vae.first_stage_model))
+
+
+def clip_hash(clip: comfy.sd.CLIP) -> str:
+    """Hash of a text encoder with all that changes what it says: options, layer, LoRAs."""
+    patches = clip.patcher.patches_uuid if clip.patcher.patches else None
+    options = f"{clip.tokenizer_options} {clip.layer_idx} {patches}"
+    return fingerprint(stored_tensors(clip.cond_stage_model), options)
+
+
+def fingerprint(tensors: Mapping[str, Tensor], *more: str) -> str:
+    """Hash of every tensor's name, shape and 64 of its values: enough to tell models apart."""
+    digest = hashlib.sha256(" ".join(more).encode("utf-8"))
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        count = min(64, tensor.numel())
+        if count and not tensor.is_meta:
+            # whole numbers: float32 cannot tell the last indices of a large weight apart
+            picks = torch.arange(count) * (tensor.numel() - 1) // max(1, count - 1)
+            values = tensor.detach().reshape(-1)[picks.to(tensor.device)]
+            digest.update(values.cpu().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
