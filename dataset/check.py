@@ -109,10 +109,11 @@ def duplicates(pairs: Sequence[Pair], looks: dict[str, Look]) -> list[Finding]:
 def leftovers(pairs: Sequence[Pair]) -> list[Finding]:
     """Pictures beside the pairs' files that belong to no pair, and files that share a name."""
     used = {path for pair in pairs for path in (*pair.controls, pair.target)}
+    masks = {pair.mask for pair in pairs if pair.mask}
     findings = []
     for folder in sorted({path.parent for path in used}):
         names = {folded(path.stem) for path in used if path.parent == folder}
-        spare = [p.path for p in list_folder(folder).pictures if p.path not in used]
+        spare = [p.path for p in list_folder(folder).pictures if p.path not in used | masks]
         spare = [path for path in spare if path.parent == folder]
         alone = [path.name for path in spare if folded(path.stem) not in names]
         double = [path.name for path in spare if folded(path.stem) in names]

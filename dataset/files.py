@@ -119,16 +119,16 @@ def require_unique(listing: Listing) -> None:
 
 def _entries(folder: Path) -> Iterator[tuple[str, int, os.DirEntry[str]]]:
     own = REPEAT_FOLDER.fullmatch(folder.name)
-    for entry in _visible(folder):
+    for entry in visible(folder):
         repeat = REPEAT_FOLDER.fullmatch(entry.name) if entry.is_dir() else None
         if repeat:
-            for inner in _visible(Path(entry.path)):
+            for inner in visible(Path(entry.path)):
                 yield folded(repeat[2]), int(repeat[1]), inner
         else:
             yield "", int(own[1]) if own else 1, entry
 
 
-def _visible(folder: Path) -> list[os.DirEntry[str]]:
+def visible(folder: Path) -> list[os.DirEntry[str]]:
     system = {"__macosx", "thumbs.db", "desktop.ini"}
     with os.scandir(folder) as entries:
         shown = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in system]
@@ -139,6 +139,6 @@ def _missing(folder: Path) -> str:
     if folder.is_file():
         return f"{folder} is a file; a folder is needed here."
     parent = folder.parent
-    beside = [e.name for e in _visible(parent) if e.is_dir()] if parent.is_dir() else []
+    beside = [e.name for e in visible(parent) if e.is_dir()] if parent.is_dir() else []
     hint = f"{parent} holds: {', '.join(beside[:20])}." if beside else "Check the spelling."
     return f"There is no folder {folder}. {hint}"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageChops, ImageCms, ImageOps
 
 from .pair import DatasetError
 
@@ -22,6 +22,16 @@ def open_rgb(path: Path) -> Image.Image:
     """
     with _opened(path) as image:
         return to_rgb(image)
+
+
+def open_grey(path: Path) -> Image.Image:
+    """The first frame as 8-bit grey, upright, transparency over black: as a mask is painted."""
+    with _opened(path) as image:
+        upright = _eight_bits(ImageOps.exif_transpose(image))
+        if "transparency" not in upright.info and upright.mode not in ("RGBA", "LA", "PA"):
+            return upright.convert("L")
+        painted = upright.convert("RGBA")
+        return ImageChops.multiply(painted.convert("L"), painted.getchannel("A"))
 
 
 def thumbnail(path: Path, side: int) -> Image.Image:

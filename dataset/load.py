@@ -7,6 +7,7 @@ from pathlib import Path
 from .alike import HashStore, source_groups
 from .archive import unpack
 from .files import Listing, list_folder, resolve
+from .masks import FOLDER
 from .match import Matching, match_endings, match_folders
 from .names import side_of
 from .pair import DatasetError, Pair, PairedDataset
@@ -101,7 +102,8 @@ def _match_one(path: Path, source: Source) -> Matching:
 
 
 def _match_subfolders(listing: Listing, source: Source) -> Matching:
-    sides = {path: side_of(path.name) for path in listing.subfolders}
+    folders = [path for path in listing.subfolders if not FOLDER.fullmatch(path.name)]
+    sides = {path: side_of(path.name) for path in folders}
     controls = [path for path, side in sides.items() if side == "control"]
     targets = [path for path, side in sides.items() if side == "target"]
     if not controls or len(targets) != 1:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .files import Key, Listing, Picture, composed, folded, require_pictures, require_unique
+from .masks import Masks, find_masks, is_mask_folder, mask_of, named_masks, stored_masks
 from .names import ENDINGS, ending_patterns, literal_length, own_patterns
 from .pair import DatasetError, Pair
 from .text import read_captions
@@ -30,6 +31,7 @@ class _Match:
     target: Picture
     controls: tuple[Path, ...]
     text: Path | None
+    mask: Path | None
 
 
 def match_folders(
@@ -39,19 +41,23 @@ def match_folders(
 
     Several control folders give one pair each, or with `together` one pair with all of them. A
     control may lie in the same repeat folder as its target or directly in the control folder.
+    What has no partner and is called as the mask of a target is that.
     """
     for listing in (*controls, target):
         require_pictures(listing)
         require_unique(listing)
-    found = [_lookup(listing, target.pictures) for listing in controls]
+    masks = find_masks(target, controls)
+    named = {picture.path for picture in masks.values()}
+    targets = [picture for picture in target.pictures if picture.path not in named]
+    found = [_lookup(listing, targets) for listing in controls]
     leftovers = [
         f"{len(missing)} targets have no control of the same name: {_names(missing)} "
         f"(looked in {listing.folder})"
         for listing, side in zip(controls, found, strict=True)
-        if (missing := [p for p in target.pictures if p.key not in side])
+        if (missing := [p for p in targets if p.key not in side])
     ]
     for listing, side in zip(controls, found, strict=True):
-        used = {picture.path for picture in side.values()}
+        used = {picture.path for picture in side.values()} | named
         if spare := [p for p in listing.pictures if p.path not in used]:
             leftovers.append(
                 f"{len(spare)} controls have no target of the same name: {_names(spare)} "
@@ -59,20 +65,28 @@ def match_folders(
             )
 
     matches = []
-    for picture in target.pictures:
-        text = target.texts.get(picture.key)
+    for picture in targets:
+        text, mask = target.texts.get(picture.key), mask_of(masks, picture.key)
         if together or len(controls) <= 1:
             if all(picture.key in side for side in found):
                 paths = tuple(side[picture.key].path for side in found)
-                matches.append(_Match(picture.name, picture, paths, text))
+                matches.append(_Match(picture.name, picture, paths, text, mask))
         else:
             matches += [
-                _Match(f"{picture.name}_{listing.folder.name}", picture, (control.path,), text)
+                _Match(
+                    f"{picture.name}_{listing.folder.name}", picture, (control.path,), text, mask
+                )
                 for listing, side in zip(controls, found, strict=True)
                 if (control := side.get(picture.key))
             ]
-    notes = [f"Folder not read: {path}" for path in target.subfolders]
-    return Matching(_pairs(matches), tuple(leftovers), tuple(notes))
+    notes = [
+        f"Folder not read: {path}"
+        for path in target.subfolders
+        if not is_mask_folder(path, target.folder)
+    ]
+    if twins := named_masks(targets, {picture.key[1] for picture in targets}).values():
+        notes.append(f"On both sides, so pairs and no masks: {_names(twins)}")
+    return Matching(_pairs(matches), tuple(leftovers), (*notes, *_masks_told(masks, matches)))
 
 
 def match_endings(listing: Listing, pattern: str = "") -> Matching:
@@ -94,16 +108,22 @@ def match_endings(listing: Listing, pattern: str = "") -> Matching:
             f"It holds {_names(listing.pictures[:5])} … Choose the control and the target folder, "
             "or write your own pattern, such as {name}_old | {name}_new."
         )
+    paired = {side[key][1].path for side in sides for key in names}
+    spare = [picture for picture in listing.pictures if picture.path not in paired]
+    targets = {sides[-1][key][1].key[1] for key in names}
+    masks = {**stored_masks(listing), **named_masks(spare, {key[1] for key in names} | targets)}
+    named = {picture.path for picture in masks.values()}
+    spare = [picture for picture in spare if picture.path not in named]
     matches = []
     for key in names:
         *controls, (name, target) = (side[key] for side in sides)
         text = listing.texts.get(target.key) or listing.texts.get(key)
-        matches.append(_Match(name, target, tuple(c.path for _, c in controls), text))
-    paired = {path for match in matches for path in (*match.controls, match.target.path)}
-    spare = [picture for picture in listing.pictures if picture.path not in paired]
+        mask = mask_of(masks, target.key, key)
+        matches.append(_Match(name, target, tuple(c.path for _, c in controls), text, mask))
     leftovers = [f"{len(spare)} pictures in {listing.folder} have no partner by {told}: "
                  f"{_names(spare)}"] if spare else []
-    return Matching(_pairs(matches), tuple(leftovers), (f"Names end in {told}",))
+    notes = (f"Names end in {told}", *_masks_told(masks, matches))
+    return Matching(_pairs(matches), tuple(leftovers), notes)
 
 
 def _lookup(listing: Listing, targets: Iterable[Picture]) -> dict[Key, Picture]:
@@ -144,9 +164,18 @@ def _pairs(matches: Sequence[_Match]) -> tuple[Pair, ...]:
             target=m.target.path,
             caption=texts[m.text] if m.text else "",
             repeats=m.target.repeats,
+            mask=m.mask,
         )
         for m in matches
     )
+
+
+def _masks_told(masks: Masks, matches: Sequence[_Match]) -> list[str]:
+    """How many pairs have a mask, and which masks are nobody's."""
+    used = {match.mask for match in matches}
+    odd = [picture for picture in masks.values() if picture.path not in used]
+    told = [f"{sum(bool(m.mask) for m in matches)} of {len(matches)} pairs have a mask"]
+    return [*told, *([f"Masks without a target: {_names(odd)}"] if odd else [])] if masks else []
 
 
 def _names(pictures: Iterable[Picture]) -> str:

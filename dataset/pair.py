@@ -17,6 +17,7 @@ class Pair:
 
     `controls` has one entry usually, several where an edit has several references, none for a
     plain LoRA. `split` is "train" or "holdout". A pair counts `repeats` times in an epoch.
+    `mask` is a grey picture of the target's frame: white is what the loss looks at.
     """
 
     stem: str
@@ -25,6 +26,7 @@ class Pair:
     caption: str
     split: str = "train"
     repeats: int = 1
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class PairedDataset:
         for pair in self.pairs:
             words = [pair.stem, pair.caption, pair.split, str(pair.repeats)]
             words += [file_mark(path) for path in (*pair.controls, pair.target)]
+            words += [f"mask {file_mark(pair.mask)}"] if pair.mask else []
             total.update("\0".join(words).encode("utf-8", "surrogatepass") + b"\0\0")
         return total.hexdigest()
 

@@ -1,16 +1,17 @@
 """Crop and resize both sides of a pair with one transform, into new files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from . import measure
 from .check_pair import COMPARABLE
 from .geometry import Box, Size, bucket_size, centred_box, resize_box, same_aspect
 from .image import open_rgb
+from .masks import open_mask
 from .pair import DatasetError, Pair
 from .store import write_pair
 
@@ -60,8 +61,11 @@ def prepare(pair: Pair, policy: Policy, folder: Path, overwrite: bool) -> tuple[
                 f"({target.width}x{target.height}) have different shapes, so no crop fits both. "
                 "Leave the pair out, or cut both from the originals."
             )
+    mask = open_mask(pair.mask, pair.target, target.size) if pair.mask else None
     size = target_size(target.size, policy)
     if policy.pad:
+        if mask:  # the page around it counts as little as black
+            mask = ImageOps.invert(padded(ImageOps.invert(mask), size)).convert("L")
         images = [padded(image, size, policy.linear_light) for image in (*controls, target)]
         told = f"padded to {_size(size)}"
     else:
@@ -70,9 +74,10 @@ def prepare(pair: Pair, policy: Policy, folder: Path, overwrite: bool) -> tuple[
             resize_box(image, box, size, policy.linear_light)
             for image, box in zip((*controls, target), boxes, strict=True)
         ]
+        mask = resize_box(mask, boxes[-1], size) if mask else None
         told += f" to {_size(size)}"
-    written = write_pair(folder, pair.stem, images[:-1], images[-1], pair.caption, overwrite)
-    kept = Pair(pair.stem, written.controls, written.target, pair.caption, pair.split, pair.repeats)
+    written = write_pair(folder, pair.stem, images[:-1], images[-1], pair.caption, overwrite, mask)
+    kept = replace(written, split=pair.split, repeats=pair.repeats)
     return kept, f"{pair.stem}: {_size(target.size)} {told}"
 
 

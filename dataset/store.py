@@ -27,17 +27,21 @@ def write_pair(
     target: Image.Image,
     caption: str,
     overwrite: bool = False,
+    mask: Image.Image | None = None,
 ) -> Pair:
     """Write control/<stem>.png, target/<stem>.png and, unless empty, target/<stem>.txt.
 
-    Further controls go to control_2, … A file that is there already with this content is left
-    alone; one with other content is replaced only with `overwrite`, else DatasetError is raised
-    before anything is written.
+    Further controls go to control_2, …, a mask to mask/<stem>.png. A file that is there already
+    with this content is left alone; one with other content is replaced only with `overwrite`, else
+    DatasetError is raised before anything is written.
     """
     require_stem(stem)
     names = ["control", *(f"control_{i}" for i in range(2, len(controls) + 1))][: len(controls)]
     paths = [folder / name / f"{stem}.png" for name in (*names, "target")]
     contents = {path: _png(im) for path, im in zip(paths, (*controls, target), strict=True)}
+    masked = folder / "mask" / f"{stem}.png"
+    if mask:
+        contents[masked] = _png(mask)
     text = paths[-1].with_name(f"{stem}.txt")
     if caption or text.exists():
         contents[text] = caption.encode("utf-8")
@@ -50,7 +54,8 @@ def write_pair(
         )
     for path, content in changed.items():
         _write(path, content)
-    return Pair(stem, tuple(paths[:-1]), paths[-1], caption)
+    found = masked if mask else None
+    return Pair(stem, tuple(paths[:-1]), paths[-1], caption, mask=found)
 
 
 def require_stem(stem: str) -> None:

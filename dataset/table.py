@@ -27,6 +27,7 @@ TARGET_COLUMNS = tuple(
     "target target_path target_image target_file_name edited edited_image output output_image "
     "after end image image_path file_name".split()
 )
+MASK_COLUMNS = ("mask", "mask_path", "mask_image", "mask_file_name")
 CAPTION_COLUMNS = tuple("caption text prompt edit_prompt instruction edit".split())
 SPLITS = {"holdout": "holdout", "validation": "holdout", "val": "holdout", "test": "holdout"}
 
@@ -37,22 +38,25 @@ def read_table(path: Path, together: bool = False) -> Matching:
     """Pairs from a table's rows; paths in it are absolute or relative to the table's folder.
 
     Columns: control (several allowed: `control_1`, `control_2`, or a list), target, caption, and
-    if present repeats and split. Raises DatasetError naming lines and missing files.
+    if present mask, repeats and split. Raises DatasetError naming lines and missing files.
     """
     pairs: list[Pair] = []
     missing: list[str] = []
     for line, row in _rows(path):
         controls = [path.parent / name for name in _controls(row)]
         target = path.parent / _target(row, path, line)
-        missing += [f"{p} (line {line})" for p in (*controls, target) if not os.path.isfile(p)]
+        masked = _first(row, MASK_COLUMNS)
+        mask = path.parent / str(masked) if masked else None
+        files = [*controls, target, *([mask] if mask else [])]
+        missing += [f"{p} (line {line})" for p in files if not os.path.isfile(p)]
         caption = str(_first(row, CAPTION_COLUMNS) or "").strip()
         split = SPLITS.get(str(row.get("split") or "").lower(), "train")
         repeats = _repeats(row, path, line)
         if together or len(controls) <= 1:
-            pairs.append(Pair(target.stem, tuple(controls), target, caption, split, repeats))
+            pairs.append(Pair(target.stem, tuple(controls), target, caption, split, repeats, mask))
         else:
             pairs += [
-                Pair(f"{target.stem}_{i}", (control,), target, caption, split, repeats)
+                Pair(f"{target.stem}_{i}", (control,), target, caption, split, repeats, mask)
                 for i, control in enumerate(controls, 1)
             ]
     if missing:

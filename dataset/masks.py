@@ -1,0 +1,99 @@
+"""Masks of targets: which picture is one, and whose.
+
+A mask lies beside its target as `001_mask.png` (OneTrainer's `001-masklabel.png`), or under the
+target's own name in a folder `mask` or `masks`, in the target folder or beside it (ai-toolkit's
+mask_path, kohya's conditioning_data_dir).
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from .files import Key, Listing, Picture, folded, list_folder, visible
+from .geometry import Size, same_aspect
+from .image import open_grey
+from .pair import DatasetError
+
+Masks = Mapping[Key, Picture]
+"""Masks by the key of what they are a mask of."""
+
+ENDING = re.compile(r"(?P<name>.+)[\s_.\-]mask(?:label)?", re.I)
+FOLDER = re.compile(r"(?:(?P<name>.+)[\s_.\-])?masks?(?:label)?", re.I)
+
+
+def find_masks(target: Listing, controls: Sequence[Listing] = ()) -> Masks:
+    """Every mask there is for the pictures of `target`.
+
+    A picture that has a partner on the other side is no mask, whatever it is called. Of two masks
+    the one beside the target is taken, then one beside the control.
+    """
+    names = {picture.key[1] for picture in target.pictures}
+    befores = [picture for listing in controls for picture in listing.pictures]
+    used = [listing.folder for listing in controls]
+    return {
+        **stored_masks(target, used),
+        **named_masks(befores, names, names),
+        **named_masks(target.pictures, names, {picture.key[1] for picture in befores}),
+    }
+
+
+def named_masks(
+    pictures: Iterable[Picture], names: Collection[str], claimed: Collection[str] = ()
+) -> Masks:
+    """Those of `pictures` that are called as the mask of one of `names`, unless `claimed`."""
+    keyed = ((masked_key(picture), picture) for picture in pictures)
+    return {
+        key: picture
+        for key, picture in keyed
+        if key and key[1] in names and picture.key[1] not in claimed
+    }
+
+
+def stored_masks(target: Listing, used: Collection[Path] = ()) -> Masks:
+    """The pictures in mask folders, in and beside a target folder; `used` are no mask folders."""
+    parent = target.folder.parent
+    beside = [parent / entry.name for entry in visible(parent) if entry.is_dir()]
+    folders = [
+        path
+        for path in (*beside, *target.subfolders)
+        if is_mask_folder(path, target.folder) and path not in used
+    ]
+    stored = [picture for folder in folders for picture in list_folder(folder).pictures]
+    return {masked_key(picture) or picture.key: picture for picture in stored}
+
+
+def masked_key(picture: Picture) -> Key | None:
+    """The key of what this picture is a mask of, by its own name; None if that is no mask's."""
+    match = ENDING.fullmatch(picture.name)
+    return (picture.group, folded(match["name"])) if match else None
+
+
+def is_mask_folder(path: Path, target: Path) -> bool:
+    """Whether a folder in or beside the target folder is called as the folder of its masks is."""
+    match = FOLDER.fullmatch(path.name)
+    whose = folded(match["name"] or "") if match else None
+    return path != target and whose in ("", folded(target.name))
+
+
+def mask_of(masks: Masks, *keys: Key) -> Path | None:
+    """The first mask there is for one of `keys`; it may lie outside of the repeat folder."""
+    places = [place for key in keys for place in (key, ("", key[1]))]
+    return next((masks[place].path for place in places if place in masks), None)
+
+
+def open_mask(path: Path, target: Path, size: Size) -> Image.Image:
+    """A mask in 8-bit grey, of any size; DatasetError unless it has its target's shape."""
+    mask = open_grey(path)
+    if not same_aspect(mask.size, size):
+        raise DatasetError(
+            f"The mask {path} ({mask.width}x{mask.height}) has another shape than its target "
+            f"{target} ({size[0]}x{size[1]}). Draw it on the target itself, or remove it."
+        )
+    if not mask.getextrema()[1]:
+        raise DatasetError(
+            f"The mask {path} is black all over, so nothing of {target.name} would be learnt. "
+            "Paint white what is to be learnt, or remove the mask."
+        )
+    return mask
