@@ -1,4 +1,4 @@
-"""The log as TensorBoard reads it."""
+"""Who is told how a run goes on: TensorBoard, and whoever wants to watch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from .config import ConfigError
+from .run import Run
+
+
+class Watcher:
+    """Is told of a run's every step. This one does nothing with it."""
+
+    def begin(self, run: Run) -> None:
+        """The run goes on from what its log says, for the first time or after going back."""
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """A step has been done and logged."""
+
+    def saved(self) -> None:
+        """A checkpoint, and its sample, have been written."""
 
 
 class Board:
