@@ -13,6 +13,7 @@ from . import (
     load_pairs,
     pick,
     prepare_pairs,
+    samples,
     save,
     score,
     train,
@@ -29,6 +30,7 @@ STAGES = (
     captioners,
     captions,
     edit_captions,
+    samples,
     train,
     save,
     compare,
@@ -38,5 +40,12 @@ STAGES = (
 
 
 class KontextExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        from server import PromptServer  # exists only where a server runs
+
+        from .. import routes
+
+        routes.register(PromptServer.instance.routes)
+
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         return [node for stage in STAGES for node in stage.NODES]

@@ -25,7 +25,7 @@ class PickCheckpoint(io.ComfyNode):
             description=(
                 "Copies the chosen checkpoint of a run into models/loras under the name you give, "
                 "with trigger, instruction and strength in its metadata and a sample picture "
-                "beside it."
+                "beside it. Going on with the run will not delete the checkpoint."
             ),
             search_aliases=["save best lora", "choose checkpoint", "pick lora", "保存"],
             is_output_node=True,
@@ -82,6 +82,7 @@ class PickCheckpoint(io.ComfyNode):
         path = folder / f"{checked_name(name.strip() or run.name)}.safetensors"
         notes = {"modelspec.trigger_phrase": trigger, "modelspec.usage_hint": instruction}
         keep(run, chosen, path, notes, overwrite)
+        run.pin(chosen.checkpoint.step)
         return io.NodeOutput(lora_name(path), chosen.strength, str(path))
 
 

@@ -7,15 +7,18 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io, ui
 
+from ..evaluation.axes import choose_steps
+from ..evaluation.follow import Follower
 from ..evaluation.loss_plot import draw_loss
 from ..trainer import host
+from ..trainer.adapters import ADAPTERS
 from ..trainer.config import CHOICES, RANGES, TrainConfig
 from ..trainer.flow import TIMESTEPS
 from ..trainer.loop import train
 from ..trainer.optimizers import OPTIMIZERS
 from ..trainer.pixels import tensor_of
 from ..trainer.run import Run, RunError, checked_name
-from .sockets import Pairs, RunSocket, Settings
+from .sockets import Pairs, RunSocket, SamplesSocket, Settings
 
 DEFAULTS = TrainConfig()
 
@@ -117,7 +120,8 @@ class TrainingSettings(io.ComfyNode):
                 ),
                 number(
                     "validate_every",
-                    "Steps between two measurements of the held-out pairs; 0 = at checkpoints.",
+                    "Steps between two measurements of the held-out pairs, besides those at every "
+                    "checkpoint; 0 = at checkpoints only.",
                 ),
                 io.Boolean.Input(
                     "tensorboard",
@@ -171,6 +175,24 @@ class TrainingSettings(io.ComfyNode):
                     "0 = by the picture's size.",
                     step=0.1,
                 ),
+                choice("adapter", f"What is trained on a layer. {explained(ADAPTERS)}"),
+                number(
+                    "dropout",
+                    "Share of each layer's inputs that the LoRA does not see in a training step: "
+                    "0.05 to 0.1 against memorising few pairs; 0 = none.",
+                    step=0.01,
+                ),
+                number(
+                    "lokr_factor",
+                    "Size of LoKr's small matrix. 4: large files that learn more; 16: small ones; "
+                    "0: the smallest.",
+                ),
+                number(
+                    "max_vram",
+                    "GB of the card that training may take; 0 = what is free. Less is slower: more "
+                    "is computed twice, then weights are streamed.",
+                    step=0.5,
+                ),
             ],
             outputs=[Settings.Output(display_name="settings")],
         )
@@ -216,7 +238,11 @@ class TrainLora(io.ComfyNode):
                     step=1e-6,
                 ),
                 number("save_every", "Steps between two checkpoints."),
-                number("keep", "How many checkpoints to keep, the latest ones; 0 = all."),
+                number(
+                    "keep",
+                    "How many checkpoints to keep: the latest ones, the best on held-out pairs and "
+                    "those you have pinned or kept; 0 = all.",
+                ),
                 io.Int.Input(
                     "seed",
                     default=0,
@@ -239,6 +265,12 @@ class TrainLora(io.ComfyNode):
                     "start_from",
                     optional=True,
                     tooltip="A LoRA of the same rank and targets to go on from, not from zero.",
+                ),
+                SamplesSocket.Input(
+                    "samples",
+                    optional=True,
+                    tooltip="From Training Samples: what to show meanwhile. Without it, the first "
+                    "held-out pair at every checkpoint.",
                 ),
             ],
             outputs=[
@@ -269,6 +301,7 @@ class TrainLora(io.ComfyNode):
         settings=None,
         replace=False,
         start_from=None,
+        samples=None,
         **short_list,
     ) -> io.NodeOutput:
         run = train(
@@ -281,6 +314,9 @@ class TrainLora(io.ComfyNode):
             replace,
             start_from,
             node_id=cls.hidden.unique_id,
+            watcher=Follower(pairs, cls.hidden.unique_id),
+            samples=samples,
+            rescue_places=[Path(folder_paths.get_user_directory()) / "kontext_rescued"],
         )
         log = run.logged()
         steps = [checkpoint.step for checkpoint in run.checkpoints()]
@@ -308,7 +344,14 @@ class OpenRun(io.ComfyNode):
                     "name",
                     options=Run.names(output_folder()) or [""],
                     tooltip="One of the runs in output/kontext_runs.",
-                )
+                ),
+                io.String.Input(
+                    "pin",
+                    default="",
+                    optional=True,
+                    tooltip="Steps of checkpoints that going on with the run shall never delete, "
+                    "such as 500, 1250 or last. Empty: as they are.",
+                ),
             ],
             outputs=[RunSocket.Output(display_name="run")],
         )
@@ -321,13 +364,17 @@ class OpenRun(io.ComfyNode):
             return str(error)
 
     @classmethod
-    def fingerprint_inputs(cls, name: str) -> list[tuple[str, int]]:
+    def fingerprint_inputs(cls, name: str, pin: str = "") -> list[tuple[str, int]]:
         checkpoints = Run.open(name, output_folder()).checkpoints()
         return [(each.path.name, each.path.stat().st_mtime_ns) for each in checkpoints]
 
     @classmethod
-    def execute(cls, name: str) -> io.NodeOutput:
-        return io.NodeOutput(Run.open(name, output_folder()))
+    def execute(cls, name: str, pin: str = "") -> io.NodeOutput:
+        run = Run.open(name, output_folder())
+        saved = [checkpoint.step for checkpoint in run.checkpoints()]
+        for step in choose_steps(pin, saved) if pin.strip() else ():
+            run.pin(step)
+        return io.NodeOutput(run)
 
 
 NODES = [TrainingSettings, TrainLora, OpenRun]

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 from PIL import Image, ImageOps
 from safetensors import safe_open
 from torch import Tensor
 
-from ..dataset.geometry import bucket_size, crop_alike
+from ..dataset.geometry import bucket_size, centred_box, crop_alike, resize_box
 from ..dataset.image import open_rgb
-from ..dataset.pair import Pair
+from ..dataset.masks import open_mask
+from ..dataset.pair import Pair, file_mark
 from . import host
 from .batches import EncodedPair
 from .config import TrainConfig
@@ -30,17 +31,23 @@ class Cache:
         self.vae_hash = host.vae_hash(base.vae)
         self.clip_hash = host.clip_hash(base.clip)
 
-    def encode(self, pair: Pair, flip: bool = False) -> EncodedPair:
-        """Encode a pair's target, references and caption; with `flip`, its mirror image."""
-        latents = self.encode_images(pair, flip)
+    def encode(self, pair: Pair, flip: bool = False, side: int = 0) -> EncodedPair:
+        """Encode a pair's target, references and caption; with `flip`, its mirror image.
+
+        `side` is the resolution, by default the run's first.
+        """
+        latents = self.encode_images(pair, flip, side)
         text = self.encode_text(pair.caption)
         shape = (*(tensor_shape(key, "latent") for key in latents), tensor_shape(text, "cond"))
-        return EncodedPair(pair.stem, latents[0], tuple(latents[1:]), text, shape)
+        mask = self.encode_mask(pair, pair.mask, flip, side) if pair.mask else None
+        return EncodedPair(pair.stem, latents[0], tuple(latents[1:]), text, shape, mask)
 
-    def encode_images(self, pair: Pair, flip: bool = False) -> list[Path]:
+    def encode_images(self, pair: Pair, flip: bool = False, side: int = 0) -> list[Path]:
         """Encode target and references, which lie in the result in this order."""
         paths = [pair.target, *pair.controls]
-        sizes = self.sizes(pair)
+        sizes = self.sizes(pair, side)
+        if pair.mask:
+            self.encode_mask(pair, pair.mask, flip, side)
         frame = f"{full_size(pair.target)} {sizes[0]} {flip}"
         keys = [
             self.key(self.vae_hash, content_hash(path), frame, str(size))
@@ -52,6 +59,19 @@ class Cache:
                 self.keep(key, partial(self.latent, ImageOps.mirror(image) if flip else image))
         return keys
 
+    def encode_mask(self, pair: Pair, mask: Path, flip: bool = False, side: int = 0) -> Path:
+        """A target's mask, cut as the target is: a mean [1, 1, h, w] for each latent's pixels."""
+        full, size = full_size(pair.target), self.sizes(pair, side)[0]
+        key = self.key("mask", content_hash(mask), f"{full} {size} {flip}")
+
+        def encoded() -> dict[str, Tensor]:
+            whole = open_mask(mask, pair.target, full)
+            cut = resize_box(whole, centred_box(full, size[0] / size[1]), size)
+            small = cut.reduce(host.PIXELS_PER_LATENT)
+            return {"mask": tensor_of(ImageOps.mirror(small) if flip else small)[None]}
+
+        return self.keep(key, encoded)
+
     def encode_text(self, caption: str) -> Path:
         """Encode a caption, in the dtype the transformer will read it in."""
         key = self.key(self.clip_hash, str(self.dtype), caption)
@@ -62,12 +82,13 @@ class Cache:
 
         return self.keep(key, encoded)
 
-    def sizes(self, pair: Pair) -> list[tuple[int, int]]:
+    def sizes(self, pair: Pair, side: int = 0) -> list[tuple[int, int]]:
         """Pixel sizes of target and references: within the budgets, never enlarged."""
+        side = side or self.config.sides[0]
         width, height = full_size(pair.target)
         if self.config.aspect == "square":
             width = height = min(width, height)
-        target = bucket_size(width, height, min(self.config.resolution**2, width * height))
+        target = bucket_size(width, height, min(side**2, width * height))
         reference = target
         if self.config.reference_resolution:
             area = min(self.config.reference_resolution**2, width * height)
@@ -96,6 +117,11 @@ def tensor_shape(path: Path, name: str) -> tuple[int, ...]:
 
 
 def content_hash(path: Path) -> str:
+    return remembered_hash(path, file_mark(path))
+
+
+@lru_cache(maxsize=100_000)
+def remembered_hash(path: Path, _mark: str) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

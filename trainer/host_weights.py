@@ -124,6 +124,12 @@ class FrozenLinear:
             before = gradient @ weight
         return before if self.input_scale is None else before * self.input_scale.to(before)
 
+    def column_norms(self, device: torch.device) -> Tensor:
+        """Length of each column of the dense weight [in], float32 on `device`."""
+        with cast_weight(self.module, torch.empty(0, device=device)) as (weight, _):
+            norms = torch.linalg.vector_norm(weight, dim=0)
+        return norms if self.input_scale is None else norms * self.input_scale.to(norms).abs()
+
     @property
     def input_scale(self) -> Tensor | None:
         """AWQ files scale the layer's input, [in]; all others do not."""
@@ -243,9 +249,8 @@ def vae_hash(vae: comfy.sd.VAE) -> str:
 
 def clip_hash(clip: comfy.sd.CLIP) -> str:
     """Hash of a text encoder with all that changes what it says: options, layer, LoRAs."""
-    patches = clip.patcher.patches_uuid if clip.patcher.patches else None
-    options = f"{clip.tokenizer_options} {clip.layer_idx} {patches}"
-    return fingerprint(stored_tensors(clip.cond_stage_model), options)
+    options = f"{clip.tokenizer_options} {clip.layer_idx}"
+    return fingerprint({}, base_hash(clip.patcher), options)
 
 
 def fingerprint(tensors: Mapping[str, Tensor], *more: str) -> str:

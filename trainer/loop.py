@@ -15,13 +15,19 @@ from torch import Tensor
 from ..dataset.pair import DatasetError, Pair, PairedDataset
 from . import host, parallel
 from .batches import Batches, EncodedPair, load_batch, seeded
+from .board import Watcher
 from .cache import Cache
 from .config import TrainConfig
-from .flow import draw_quantiles, sigma_quantiles
+from .flow import draw_quantiles, part_of_step, sigma_quantiles
 from .holdout import MOST_PAIRS
+from .identity import identity_of
+from .job import write_job
+from .lora import draw_seeds
 from .objective import sample_losses
 from .optimizers import check_optimizer
-from .preview import Preview
+from .preserve import Preservation, require_off_task
+from .preview import Preview, SamplePlan
+from .rescue import bring_back
 from .run import Identity, Run, RunError
 from .session import Session
 
@@ -36,6 +42,9 @@ def train(
     replace: bool = False,
     start: Mapping[str, Tensor] | None = None,
     node_id: str | None = None,
+    watcher: Watcher | None = None,
+    samples: SamplePlan | None = None,
+    rescue_places: Sequence[Path] = (),
 ) -> Run:
     """Train a LoRA on `pairs.train`, saving checkpoints under `output` as it goes.
 
@@ -43,7 +52,9 @@ def train(
     that has finished is returned as it is; both must have been made from the same pairs, model and
     settings. Raises BaseModelError, DatasetError, RunError, StorageError, TrainingError, and
     Interrupted (after saving) when the user cancels. `replace` deletes a run that was made from
-    something else; `start` is a LoRA to begin with, in kohya's or ComfyUI's names.
+    something else; `start` is a LoRA to begin with, in kohya's or ComfyUI's names. `watcher` is
+    told of every step; `samples` says what to show meanwhile. What `output` refuses is saved in one
+    of `rescue_places`.
     """
     host.without_object_patches(base.model)
     host.check_base(base)
@@ -51,43 +62,60 @@ def train(
     parallel.check_batch(config)
     if not pairs.train:
         raise DatasetError("There is no pair to train on: all are held out. Lower `holdout`.")
+    require_off_task(config, pairs.train)
     config = config.settled(len(pairs.train), host.is_full_model(base))
     start_hash = host.fingerprint(start) if start else ""
-    identity = Identity(config, host.base_hash(base.model), pairs.digest(), start_hash)
-    run = shared_run(name, output, identity, replace)
+    cache = Cache(cache_folder, base, config)
+    encoders = cache.clip_hash, cache.vae_hash
+    identity = identity_of(config, pairs, host.base_hash(base.model), *encoders, start_hash)
+    run = shared_run(
+        name, output, identity, replace, rescue_places, base, pairs, start
+    )
     if run.finished:
         return run
 
     progress = host.Progress(config.steps, node_id)
-    cache = Cache(cache_folder, base, config)
-    views = [*product(pairs.train, (False, True) if config.flip else (False,))]
     with torch.inference_mode():
-        encoded = encode_all(cache, views, progress)
-        held_out = encode_all(cache, [*product(pairs.holdout[:MOST_PAIRS], (False,))], progress)
-        blank = cache.encode_text("")
-        shows = config.preview_steps and parallel.is_first()
-        shown = (pairs.holdout or pairs.train)[0]
-        preview = Preview(base, cache, shown, run) if shows else None
-    repeats = [pair.repeats for pair, _ in views]
-    batches = Batches(encoded, repeats, config.batch_size, config.seed)
+        batches, held_out, blank, kept = encode_dataset(cache, pairs, progress)
+        plan = samples or SamplePlan(seed=config.seed, steps=config.preview_steps, most=1)
+        shows = plan.steps and parallel.is_first()
+        preview = Preview(base, cache, pairs, plan, run) if shows else None
+    preservation = Preservation(kept, config)
     longest = -(-config.batch_size // parallel.processes()) * max(batches.tokens())
-    session = Session(base, run, identity, longest, held_out, start)
-    while not run.finished:
-        try:
-            with session.running():
-                fit(session, batches, blank, progress, preview)
-            parallel.wait()  # until the first process has saved the last step
-        except host.OutOfMemory:
-            if not session.spare_memory():
-                raise
-            progress.say(f"out of memory at step {session.done + 1}: computing activations twice")
+    session = Session(base, run, identity, longest, held_out, start, rescue_places, watcher)
+    try:
+        while session.saved < config.steps:
+            try:
+                with session.running():
+                    fit(session, batches, blank, preservation, progress, preview)
+                parallel.wait()  # until the first process has saved the last step
+            except host.OutOfMemory:
+                if not session.spare_memory():
+                    raise
+                thrift = f"out of memory at step {session.done + 1}: {session.plan.words()}"
+                session.note(thrift)
+                progress.say(thrift)
+    finally:
+        if session.saved < config.steps:
+            progress.say(session.standing())
     return run
 
 
-def shared_run(name: str, output: Path, identity: Identity, replace: bool) -> Run:
+def shared_run(
+    name: str,
+    output: Path,
+    identity: Identity,
+    replace: bool,
+    rescue_places: Sequence[Path],
+    base: host.Base,
+    pairs: PairedDataset,
+    start: Mapping[str, Tensor] | None,
+) -> Run:
     """`Run.create` by the first process; the others open its run, made from the very same."""
     if parallel.is_first():
+        bring_back(name, output, identity, rescue_places)
         run = Run.create(name, output, identity, replace)
+        write_job(run, base, pairs, start)
     parallel.wait()
     if not parallel.is_first():
         run = Run.open(name, output)
@@ -97,29 +125,48 @@ def shared_run(name: str, output: Path, identity: Identity, replace: bool) -> Ru
     return run
 
 
+def encode_dataset(
+    cache: Cache, pairs: PairedDataset, progress: host.Progress
+) -> tuple[Batches, list[EncodedPair], Path, list[Path]]:
+    """Encode what is not cached yet: batches to train on, held-out pairs, the empty caption, and
+    the instructions to preserve."""
+    config = cache.config
+    views = [*product(pairs.train, (False, True) if config.flip else (False,), config.sides)]
+    held = [*product(pairs.holdout[:MOST_PAIRS], (False,), config.sides[:1])]
+    encoded = encode_all(cache, views, progress)
+    held_out = encode_all(cache, held, progress)
+    blank = cache.encode_text("")
+    kept = [cache.encode_text(text) for text in config.preserved] if config.preserve else []
+    repeats = [pair.repeats for pair, *_ in views]
+    batches = Batches(encoded, repeats, config.batch_size, config.seed)
+    return batches, held_out, blank, kept
+
+
 def encode_all(
-    cache: Cache, views: Sequence[tuple[Pair, bool]], progress: host.Progress
+    cache: Cache, views: Sequence[tuple[Pair, bool, int]], progress: host.Progress
 ) -> list[EncodedPair]:
-    """Encode pairs, mirrored where the flag says so: all images first, then all captions, so that
-    the VAE and the text encoders are loaded once. Several processes share the work."""
+    """Encode pairs, mirrored where the flag says so, each at a resolution: all images first, then
+    all captions, so that the VAE and the text encoders are loaded once. Several processes share the
+    work."""
     share = parallel.mine(views)
     steps, count = cache.config.steps, len(share)
-    for number, (pair, flip) in enumerate(share, start=1):
+    for number, view in enumerate(share, start=1):
         progress.update(0, f"{steps} steps to come · encoding picture {number} of {count}")
-        cache.encode_images(pair, flip)
+        cache.encode_images(*view)
     encoded = []
-    for number, (pair, flip) in enumerate(share, start=1):
+    for number, view in enumerate(share, start=1):
         progress.update(0, f"{steps} steps to come · encoding caption {number} of {count}")
-        encoded.append(cache.encode(pair, flip))
+        encoded.append(cache.encode(*view))
     parallel.wait()
     # what the others have encoded is on disk now, and only looked up
-    return encoded if share == views else [cache.encode(pair, flip) for pair, flip in views]
+    return encoded if share == views else [cache.encode(*view) for view in views]
 
 
 def fit(
     session: Session,
     batches: Batches,
     blank: Path,
+    preservation: Preservation,
     progress: host.Progress,
     preview: Preview | None,
 ) -> None:
@@ -133,13 +180,15 @@ def fit(
         generator = seeded(config.seed, step, "step")
         groups = [batches.at(step * config.accumulate + i) for i in range(config.accumulate)]
         sizes = [len(group) for group in groups]
-        quantiles = draw_quantiles(sum(sizes), generator).split(sizes)
+        part = part_of_step(config.seed, step)
+        quantiles = draw_quantiles(sum(sizes), generator, *part).split(sizes)
         dropped = torch.rand((), generator=generator) < config.caption_dropout
         blind = torch.rand((), generator=generator) < config.reference_dropout
+        masks = draw_seeds(sum(sizes), seeded(config.seed, step, "dropout")).split(sizes)
 
         # learn: the velocity loss of this process's share of each group, and its gradients
         loss, shares = 0.0, parallel.shares(sizes)
-        for group, quantile, share in zip(groups, quantiles, shares, strict=True):
+        for group, quantile, seeds, share in zip(groups, quantiles, masks, shares, strict=True):
             noise = torch.randn(len(group), *group[0].shape[0][1:], generator=generator)
             if not share:
                 continue
@@ -148,22 +197,32 @@ def fit(
             if blind:
                 batch = dataclasses.replace(batch, references=())
             sigma = sigma_quantiles(quantile, config, batch.target_tokens).to(device)
-            losses = sample_losses(session.flux, batch, sigma, noise, config, session.dtype)
-            group_loss = losses.sum() / sum(sizes)
-            session.learner.backward(group_loss)
+            with session.lora.dropping(config.dropout, seeds[share]):
+                losses = sample_losses(session.flux, batch, sigma, noise, config, session.dtype)
+                group_loss = losses.sum() / sum(sizes)
+                session.learner.backward(group_loss)
             loss += group_loss.item()
+
+        # keep: what the base makes of other instructions
+        drift: dict[str, float] = {}
+        if preservation.due(step) and parallel.is_first():
+            pull = preservation.drift(
+                session.flux, session.lora, groups[0][0], step, device, session.dtype
+            )
+            session.learner.backward(config.preserve * pull)
+            drift["drift"] = pull.item()
         loss = parallel.add_up(session.lora.parameters(), loss)
         norm = session.learner.gradient_norm()
         if session.learner.exploded(loss, norm):
             session.roll_back(loss)
             progress.say(f"loss {loss:.3g}: back to step {session.done}, half the learning rate")
             continue
-        session.learner.update(step)
-        session.done = done = step + 1
+        session.step()
+        done = session.done
 
         # report, and every so often test, save and show
         saving = done % config.save_every == 0 or done == config.steps
-        testing = done % config.validate_every == 0 if config.validate_every else saving
+        testing = saving or bool(config.validate_every and done % config.validate_every == 0)
         pace.tick(done)
         entry = {
             "step": done,
@@ -172,14 +231,17 @@ def fit(
             "grad_norm": norm if math.isfinite(norm) else None,
             "seconds": round(pace.seconds, 3),
             "memory": host.peak_bytes(device),
+            **drift,
             **(session.validate() if testing else {}),
         }
         session.log(entry)
-        progress.update(done, f"step {done}/{config.steps} · loss {loss:.3f} · {pace.left()}")
+        text = f"step {done}/{config.steps} · loss {loss:.3f} · {pace.left()}"
+        progress.update(done, f"{text}\n{session.plan.words()}")
         if saving:
             session.save()
-            if preview:
-                progress.update(done, preview=session.preview(preview))
+        if preview and preview.due(done, saving):
+            progress.update(done, preview=session.preview(preview, progress))
+            session.watcher.saved()
 
 
 class Pace:

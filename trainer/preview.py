@@ -1,54 +1,139 @@
-"""What the LoRA makes of one pair so far: control, result and target side by side."""
+"""What the LoRA makes of a few pictures so far: control, result and target side by side."""
 
 from __future__ import annotations
 
-from PIL import Image
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from ..dataset.geometry import crop_alike
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from torch import Tensor
+
+from ..dataset.geometry import bucket_size, crop_alike
 from ..dataset.image import open_rgb
-from ..dataset.pair import Pair
+from ..dataset.pair import PairedDataset
 from . import host
+from .batches import Text
 from .cache import Cache
-from .files import storing
+from .files import storing, write_atomically
 from .pixels import image_of, tensor_of
 from .run import Run
 
 
+@dataclass(frozen=True)
+class SamplePlan:
+    """What to sample while a run trains, and how often: every prompt on every control.
+
+    Without controls, those of the first `most` held-out pairs, or of training pairs if none is held
+    out; without prompts, the captions of these pairs. `every` 0 is at each checkpoint.
+    """
+
+    prompts: tuple[str, ...] = ()
+    controls: tuple[Image.Image, ...] = ()
+    every: int = 0
+    seed: int = 0
+    steps: int = 20
+    most: int = 4
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Controls in their sampling size, the true result if it is known, and the result's size."""
+
+    controls: tuple[Image.Image, ...]
+    target: Image.Image | None
+    size: tuple[int, int]
+    caption: str
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A subject with a prompt, both encoded."""
+
+    subject: Subject
+    references: tuple[Tensor, ...]
+    prompt: str
+    text: Text
+
+
 class Preview:
-    """Samples one pair with ComfyUI's own sampler, always from the same noise."""
+    """Samples with ComfyUI's own sampler and the live LoRA, always from the same noise."""
 
-    def __init__(self, base: host.Base, cache: Cache, pair: Pair, run: Run) -> None:
-        self.base, self.run, self.config = base, run, cache.config
-        sizes = cache.sizes(pair)
-        paths = [pair.target, *pair.controls]
-        self.size = sizes[0]
-        self.target, *self.controls = crop_alike([open_rgb(path) for path in paths], sizes)
-        self.references = [host.encode_image(base.vae, tensor_of(image)) for image in self.controls]
-        self.text = host.encode_text(base.clip, pair.caption)
-
-    def sample(self, model: host.Model, step: int) -> Image.Image:
-        """The strip after `step` steps, also kept in the run's `samples` folder."""
-        with host.sampling_allowed():
-            latent = host.sample(
-                model,
-                self.text,
-                self.references,
-                *self.size,
-                seed=self.config.seed,
-                steps=self.config.preview_steps,
+    def __init__(
+        self, base: host.Base, cache: Cache, pairs: PairedDataset, plan: SamplePlan, run: Run
+    ) -> None:
+        self.base, self.plan, self.run, self.config = base, plan, run, cache.config
+        self.shots: list[Shot] = []
+        texts: dict[str, Text] = {}
+        for subject in subjects(plan, pairs, cache):
+            references = tuple(
+                host.encode_image(base.vae, tensor_of(control)) for control in subject.controls
             )
-            image = host.decode_latent(self.base.vae, latent)
-        strip = side_by_side([*self.controls, image_of(image), self.target])
-        path = self.run.folder / "samples" / f"step_{step:06d}.png"
+            for prompt in plan.prompts or (subject.caption,):
+                if prompt not in texts:
+                    texts[prompt] = host.encode_text(base.clip, prompt)
+                self.shots.append(Shot(subject, references, prompt, texts[prompt]))
+
+    def due(self, done: int, saving: bool) -> bool:
+        """Whether to sample after `done` steps; always at the end."""
+        if self.plan.every and done < self.config.steps:
+            return done % self.plan.every == 0
+        return saving
+
+    def sample(self, model: host.Model, step: int, progress: host.Progress) -> Image.Image:
+        """The strips after `step` steps, one below the other, each kept in `samples` as well."""
+        strips = []
+        for number, shot in enumerate(self.shots, start=1):
+            progress.update(step, f"step {step}: sampling {number} of {len(self.shots)}")
+            with host.sampling_allowed():
+                latent = host.sample(
+                    model,
+                    shot.text,
+                    shot.references,
+                    *shot.subject.size,
+                    seed=self.plan.seed,
+                    steps=self.plan.steps,
+                )
+                result = image_of(host.decode_latent(self.base.vae, latent))
+            target = [shot.subject.target] if shot.subject.target else []
+            strip = side_by_side([*shot.subject.controls, result, *target], result.height)
+            self.keep(strip, step, number, shot)
+            strips.append(strip)
+        return stacked(strips)
+
+    def keep(self, strip: Image.Image, step: int, number: int, shot: Shot) -> None:
+        """Write `step_000250.png`, the second shot's `step_000250_2.png`, and so on."""
+        suffix = f"_{number}" if number > 1 else ""
+        path = self.run.folder / "samples" / f"step_{step:06d}{suffix}.png"
+        words = PngInfo()
+        facts = {"step": step, "prompt": shot.prompt, "seed": self.plan.seed}
+        words.add_text("kontext_sample", json.dumps(facts, ensure_ascii=False))
+        content = io.BytesIO()
+        strip.save(content, "png", pnginfo=words)
         with storing(path):
             path.parent.mkdir(exist_ok=True)
-            strip.save(path)
-        return strip
+        write_atomically(path, content.getvalue())
 
 
-def side_by_side(images: list[Image.Image]) -> Image.Image:
-    """Images of any sizes in a row, as high as the last one."""
-    height = images[-1].height
+def subjects(plan: SamplePlan, pairs: PairedDataset, cache: Cache) -> Iterator[Subject]:
+    shown = (pairs.holdout or pairs.train)[: plan.most]
+    for control in plan.controls:
+        side, area = cache.config.resolution, control.width * control.height
+        size = reference = bucket_size(*control.size, min(side**2, area))
+        if cache.config.reference_resolution:
+            reference = bucket_size(*size, min(cache.config.reference_resolution**2, area))
+        yield Subject(tuple(crop_alike([control], [reference])), None, size, shown[0].caption)
+    for pair in () if plan.controls else shown:
+        sizes = cache.sizes(pair)
+        pictures = [open_rgb(path) for path in (pair.target, *pair.controls)]
+        target, *controls = crop_alike(pictures, sizes)
+        yield Subject(tuple(controls), target, sizes[0], pair.caption)
+
+
+def side_by_side(images: list[Image.Image], height: int) -> Image.Image:
+    """Images of any sizes in a row, all of this height."""
     scaled = [image.resize((image.width * height // image.height, height)) for image in images]
     strip = Image.new("RGB", (sum(image.width for image in scaled), height))
     left = 0
@@ -56,3 +141,14 @@ def side_by_side(images: list[Image.Image]) -> Image.Image:
         strip.paste(image, (left, 0))
         left += image.width
     return strip
+
+
+def stacked(strips: list[Image.Image]) -> Image.Image:
+    """Strips one below the other, on black."""
+    size = max(strip.width for strip in strips), sum(strip.height for strip in strips)
+    sheet = Image.new("RGB", size)
+    top = 0
+    for strip in strips:
+        sheet.paste(strip, (0, top))
+        top += strip.height
+    return sheet

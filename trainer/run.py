@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
 import yaml
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .config import DOES_NOT_MATTER, MAY_CHANGE, TrainConfig
 from .export import comfyui_tensors, model_metadata
 from .files import save_tensors, storing, write_atomically
+from .identity import Identity
 
 LONGEST_NAME = 80  # it occurs twice in a path, and Windows stops at 260 characters
 MOST_BYTES = 200  # of the 255 that Linux allows, less the step and the suffix
@@ -41,32 +43,6 @@ class Checkpoint:
     def metadata(self) -> dict[str, str]:
         with safe_open(self.path, "pt") as file:
             return file.metadata() or {}
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a run was made from; a run can only be continued with the same."""
-
-    config: TrainConfig
-    base_hash: str
-    dataset_hash: str
-    start_hash: str = ""
-
-    def differences(self, other: Identity) -> dict[str, str]:
-        """What `other` would change: the name of each setting, and the change in words."""
-        ours, theirs = asdict(self.config), asdict(other.config)
-        changed = {
-            name: f"{name} was {ours[name]}, now {theirs[name]}"
-            for name in ours
-            if ours[name] != theirs[name]
-        }
-        if self.base_hash != other.base_hash:
-            changed["base"] = "another base model"
-        if self.dataset_hash != other.dataset_hash:
-            changed["pairs"] = "other pairs or captions"
-        if self.start_hash != other.start_hash:
-            changed["start"] = "another LoRA to start from"
-        return changed
 
 
 class Run:
@@ -111,7 +87,8 @@ class Run:
             if changed and run.steps_done() and not replace:
                 raise RunError(
                     f"A run named {run.name!r} exists and differs: {'; '.join(changed)}. "
-                    "Choose another name, or turn on `replace` to delete that run."
+                    "Undo this to continue it, choose another name, or turn on `replace` to "
+                    "delete that run."
                 )
             run.clear(everything=bool(changed))
         with storing(run.folder):
@@ -126,7 +103,10 @@ class Run:
         if self.steps_done() < identity.config.steps:
             free = free | MAY_CHANGE
         differences = self.identity().differences(identity)
-        return [words for name, words in differences.items() if name not in free]
+        changed = [words for name, words in differences.items() if name not in free]
+        if 0 < self.steps_done() < identity.config.steps and not self.has_state():
+            changed.append(f"{self.state_file}, which continuing needs, is gone")
+        return changed
 
     def steps_done(self) -> int:
         return max((checkpoint.step for checkpoint in self.checkpoints()), default=0)
@@ -137,7 +117,9 @@ class Run:
         files = [path for folder in folders for path in folder.glob("*.tmp")]
         if everything:
             files += [checkpoint.path for checkpoint in self.checkpoints()]
-            files += [self.folder / "run.yaml", self.folder / "log.jsonl", self.state_file]
+            names = ("run.yaml", "log.jsonl", "pairs.json", "pinned.json", "loss.png")
+            files += [self.state_file, *(self.folder / name for name in names)]
+            files += self.folder.glob("samples/step_*.png")
         for path in files:
             with storing(path):
                 path.unlink(missing_ok=True)
@@ -154,16 +136,36 @@ class Run:
             "base_hash": identity.base_hash,
             "dataset_hash": identity.dataset_hash,
             "start_hash": identity.start_hash,
+            "text_hash": identity.text_hash,
+            "vae_hash": identity.vae_hash,
             "config": asdict(identity.config),
         }
+        pairs = json.dumps(dict(identity.pairs), ensure_ascii=False, indent=0)
+        write_atomically(self.folder / "pairs.json", pairs.encode("utf-8", "surrogatepass"))
         text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
         write_atomically(self.folder / "run.yaml", text.encode("utf-8"))
 
+    def write_plan(self, words: str) -> None:
+        """Note the memory plan in run.yaml, beside what the run was made from."""
+        path = self.folder / "run.yaml"
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) | {"memory_plan": words}
+        text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
+        write_atomically(path, text.encode("utf-8"))
+
     def identity(self) -> Identity:
         content = yaml.safe_load((self.folder / "run.yaml").read_text(encoding="utf-8"))
-        config = TrainConfig(**content["config"])
-        hashes = (content[f"{of}_hash"] for of in ("base", "dataset", "start"))
-        return Identity(config, *hashes)
+        known = {setting.name for setting in fields(TrainConfig)}
+        unknown = content["config"].keys() - known
+        if unknown:
+            raise RunError(
+                f"Run {self.name!r} has settings that this version of the trainer does not know: "
+                f"{', '.join(sorted(unknown))}. Update the trainer, or choose another name."
+            )
+        hashes = (content.get(f"{of}_hash", "") for of in ("base", "dataset", "start"))
+        encoders = (content.get(f"{of}_hash", "") for of in ("text", "vae"))
+        path = self.folder / "pairs.json"
+        text = path.read_bytes().decode("utf-8", "surrogatepass") if path.exists() else "{}"
+        return Identity(TrainConfig(**content["config"]), *hashes, *encoders, json.loads(text))
 
     @property
     def config(self) -> TrainConfig:
@@ -211,10 +213,34 @@ class Run:
         return Checkpoint(step, path)
 
     def drop_oldest(self, keep: int) -> None:
-        """Delete all but the last `keep` checkpoints; 0 keeps all."""
-        for checkpoint in self.checkpoints()[:-keep] if keep else ():
-            with storing(checkpoint.path):
-                checkpoint.path.unlink()
+        """Delete all but the last `keep` checkpoints, the best and the pinned; 0 keeps all."""
+        old = self.checkpoints()[:-keep] if keep else ()
+        stay = self.pinned() | {best.step for best in [self.best()] if best}
+        for checkpoint in old:
+            if checkpoint.step not in stay:
+                with storing(checkpoint.path):
+                    checkpoint.path.unlink()
+
+    def best(self) -> Checkpoint | None:
+        """The checkpoint with the lowest mean held-out loss; None where none was measured."""
+        losses = {entry["step"]: entry.get("holdout") for entry in self.logged()}
+        measured = [
+            (sum(held_out) / len(held_out), checkpoint)
+            for checkpoint in self.checkpoints()
+            if (held_out := losses.get(checkpoint.step)) and math.isfinite(sum(held_out))
+        ]
+        return min(measured)[1] if measured else None
+
+    def pinned(self) -> frozenset[int]:
+        """Steps whose checkpoints are never deleted: the numbers in `pinned.json`."""
+        path = self.folder / "pinned.json"
+        return frozenset(json.loads(path.read_text(encoding="utf-8")) if path.exists() else ())
+
+    def pin(self, step: int, pinned: bool = True) -> None:
+        """Never delete the checkpoint of this step, or let it go again. RunError if it is none."""
+        self.checkpoint_at(step)
+        steps = self.pinned() | {step} if pinned else self.pinned() - {step}
+        write_atomically(self.folder / "pinned.json", json.dumps(sorted(steps)).encode())
 
     # ---- state and log ---------------------------------------------------------------------
 
@@ -225,12 +251,25 @@ class Run:
     def has_state(self) -> bool:
         return self.state_file.is_file()
 
+    def state_step(self) -> int:
+        """The step that the saved state follows; -1 without one."""
+        if not self.has_state():
+            return -1
+        with safe_open(self.state_file, "pt") as file:
+            return int(file.metadata()["step"])
+
     def read_state(self) -> tuple[int, dict[str, Tensor], str]:
         """The step that the saved state follows, its tensors, and the rest."""
-        with safe_open(self.state_file, "pt") as file:
-            metadata = file.metadata()
-        # not mapped: Windows could not replace the file while the optimiser holds its tensors
-        tensors = safetensors.torch.load(self.state_file.read_bytes())
+        try:
+            with safe_open(self.state_file, "pt") as file:
+                metadata = file.metadata()
+            # not mapped: Windows could not replace the file while the optimiser holds its tensors
+            tensors = safetensors.torch.load(self.state_file.read_bytes())
+        except SafetensorError as error:
+            raise RunError(
+                f"{self.state_file}, which continuing needs, is damaged ({error}). Choose another "
+                "name and go on from the last checkpoint with `start_from`."
+            ) from error
         return int(metadata["step"]), tensors, metadata["rest"]
 
     def log(self, **entry: Any) -> None:

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 
 from . import host, parallel
+from .adapters import adapter_kind, measure
 from .attach import attached
 from .batches import EncodedPair
-from .board import Board
+from .board import Board, Watcher
 from .export import read_lora
+from .files import StorageError, storing
 from .holdout import held_out_losses
 from .learner import Learner
 from .lora import Lora, targeted
-from .memory import plan_checkpointing, trained_bytes
+from .memory import GB, Footprint, plan_memory, trained_bytes
 from .preview import Preview
+from .rescue import LAST_RESORT, rescue
 from .run import Identity, Run
 
 
@@ -37,40 +43,47 @@ class Session:
         tokens: int,
         held_out: Sequence[EncodedPair],
         start: Mapping[str, Tensor] | None = None,
+        rescue_places: Sequence[Path] = (),
+        watcher: Watcher | None = None,
     ) -> None:
         """`tokens` is the length of the longest batch, its pairs laid end to end."""
         self.run, self.identity, self.config = run, identity, identity.config
+        self.rescue_places = rescue_places
+        self.notes: list[str] = []
         self.model = host.for_training(base.model)
         self.flux, self.device = base.flux, self.model.load_device
         self.dtype = host.training_dtype(self.model, self.config.dtype)
         self.blocks = host.blocks(self.flux)
-        self.checkpointed, activations = plan_checkpointing(
-            self.blocks,
-            tokens,
-            self.flux.params.hidden_size,
-            self.config,
-            self.dtype,
-            host.room_beside(self.model),
-        )
         self.held_out = held_out
         self.base_losses: list[float] = []
+        self.watcher = watcher if watcher and parallel.is_first() else Watcher()
         with host.differentiable():
             linears = {
                 name: part for name, part in self.flux.named_modules() if host.is_linear(part)
             }
             names = targeted(linears, self.config.targets, self.config.pattern)
             adapted = {name: host.FrozenLinear(linears[name]) for name in names}
-            lora = Lora.create(adapted, self.config.rank, self.config.scale, self.config.seed)
+            config, kind = self.config, adapter_kind(self.config)
+            lora = Lora.create(adapted, config.rank, config.scale, config.seed, kind)
+            self.lora = lora.to(self.device)
+            if config.adapter == "dora":
+                self.load()
+                measure(lora, adapted, self.device)
             if start:
                 tensors, alpha = read_lora(start)
-                lora.start_from(tensors, alpha / self.config.rank)
-            self.lora = lora.to(self.device)
-            self.reserve = activations + trained_bytes(self.lora)
+                lora.start_from(tensors, alpha / config.rank)
+            self.plan = plan_memory(
+                self.footprint(tokens), self.memory_limit(), self.config.checkpointing
+            )
+            self.note_plan(self.plan.words())
             self.learner = Learner(self.lora, self.config, self.device, self.dtype)
             if parallel.is_first() and not run.has_state():
                 run.write_state(0, *self.learner.state_dict())
             parallel.wait()
             self.done = self.restore()
+        self.torn = False
+        self.saved = self.done if run.has_checkpoint(self.done) else 0
+        self.kept, self.kept_in = self.saved, run
         board = self.config.tensorboard and parallel.is_first()
         self.board = Board(run.folder / "tensorboard", self.done) if board else None
 
@@ -80,38 +93,127 @@ class Session:
         self.load()
         with host.sampling_allowed():
             host.check_products(self.flux, self.device, self.dtype)
+        if self.torn:
+            self.done, self.torn = self.restore(), False
         self.learner.forget_gradients()  # of a step that ran out of memory half-way
         host.forget_peak(self.device)
         with (
             host.differentiable(),
-            attached(self.flux, self.lora, host.FrozenLinear, host.is_linear, self.checkpointed),
+            attached(
+                self.flux,
+                self.lora,
+                host.FrozenLinear,
+                host.is_linear,
+                self.blocks[: self.plan.checkpointed],
+                self.plan.offloaded,
+            ),
         ):
             try:
                 yield
             finally:
-                if self.done and not self.run.has_checkpoint(self.done):
+                if self.done != self.saved and not self.torn:
                     self.save()
+                    self.watcher.saved()
+
+    def footprint(self, tokens: int) -> Footprint:
+        """What a step with a batch of so many tokens takes."""
+        weights, movable, largest, cast, parameters = host.weight_bytes(self.model, self.dtype)
+        return Footprint(
+            double=len(self.flux.double_blocks),
+            single=len(self.flux.single_blocks),
+            unit=tokens * self.flux.params.hidden_size * self.dtype.itemsize,
+            weights=weights,
+            movable=movable,
+            largest=largest,
+            cast=cast,
+            trained=trained_bytes(self.lora),
+            parameters=parameters,
+        )
+
+    def memory_limit(self) -> int:
+        """Bytes that may be taken: what is free beside the weights, or less if the user says so."""
+        free, most = host.room_for(self.model), int(self.config.max_vram * GB)
+        return min(free, most) if most else free
 
     def spare_memory(self) -> bool:
-        """Checkpoint all blocks from now on; False if that is already so."""
-        already, self.checkpointed = bool(self.checkpointed), self.blocks
-        return not already
+        """Take less memory from now on; False if nothing is left to spare."""
+        tighter = self.plan.tightened()
+        if tighter is None:
+            return False
+        self.plan = tighter
+        self.note_plan(f"{tighter.words()}, after running out of memory")
+        return True
+
+    def note_plan(self, words: str) -> None:
+        logging.info("Memory plan: %s", words)
+        if parallel.is_first():
+            self.run.write_plan(words)
 
     def load(self) -> None:
         """Bring the transformer back, after another model may have pushed it out."""
-        host.load_alone(self.model, self.reserve)
+        of, plan = self.plan.footprint, self.plan
+        host.load_alone(self.model, plan.beside, plan.resident, of.buffers + of.cast)
+
+    def step(self) -> None:
+        """Take the step that gradients have been gathered for."""
+        self.torn = True  # should this fail half-way, the LoRA is that of no step
+        self.learner.update(self.done)
+        self.done, self.torn = self.done + 1, False
 
     def save(self) -> None:
-        """Write a checkpoint and the state to continue from; drop checkpoints that are too many."""
+        """Keep the work so far; drop checkpoints that are too many.
+
+        Raises StorageError where the run's folder refuses it. The work is then kept in another
+        place, which the message names and from which the run is continued.
+        """
+        self.saved = self.done  # or as good as: at once a second attempt would fail alike
         if not parallel.is_first():
             return
+        try:
+            self.save_into(self.run)
+        except StorageError as error:
+            raise self.rescued(error) from error
+        try:
+            self.run.drop_oldest(self.config.keep)
+        except StorageError as error:  # another program may be reading it: not worth the run
+            self.note(f"an old checkpoint could not be deleted: {error}")
+
+    def save_into(self, run: Run) -> None:
+        """Write a checkpoint, read it back as ComfyUI does, and write what continuing needs."""
         with self.learner.evaluating():
-            checkpoint = self.run.write_checkpoint(self.done, self.lora.state_dict(), self.identity)
-        ignored = host.unmapped_keys(self.model, host.load_lora_file(checkpoint.path))
+            checkpoint = run.write_checkpoint(self.done, self.lora.file_tensors(), self.identity)
+        with storing(checkpoint.path):
+            ignored = host.unmapped_keys(self.model, host.load_lora_file(checkpoint.path))
         if ignored:
+            checkpoint.path.unlink()
             raise TrainingError(f"ComfyUI would ignore {ignored[:3]} in {checkpoint.path}.")
-        self.run.write_state(self.done, *self.learner.state_dict())
-        self.run.drop_oldest(self.config.keep)
+        run.write_state(self.done, *self.learner.state_dict())
+        self.kept, self.kept_in = self.done, run
+
+    def rescued(self, error: StorageError) -> StorageError:
+        """The error with what has become of the work that it stood against."""
+        kept = rescue(self.run, self.identity, self.rescue_places, self.save_into)
+        if kept is None:
+            places = ", ".join(map(str, (*self.rescue_places, LAST_RESORT)))
+            return StorageError(
+                f"{error} There was no room in {places} either: the steps after the last "
+                f"checkpoint, up to {self.done}, will be done again. Earlier checkpoints are whole."
+            )
+        return StorageError(
+            f"{error} The work up to step {self.done} is safe in {kept.output}, earlier "
+            "checkpoints are whole. Run again with the same name: training goes on from there."
+        )
+
+    def note(self, text: str) -> None:
+        """Say something unusual: in ComfyUI's console, and with the next step in the log."""
+        logging.warning("%s: %s", self.run.name, text)
+        self.notes.append(text)
+
+    def standing(self) -> str:
+        """Where the run stands, and where its last checkpoint is."""
+        folder = self.kept_in.lora_folder
+        kept = f"step {self.kept} is kept in {folder}" if self.kept else "nothing to keep yet"
+        return f"stopped at step {self.done}/{self.config.steps} · {kept}"
 
     def restore(self) -> int:
         """Take up the run's saved state; returns the steps it has done."""
@@ -119,12 +221,14 @@ class Session:
         self.learner.load_state_dict(tensors, rest)
         if parallel.is_first():
             self.run.rewind_log(step)
+        self.watcher.begin(self.run)
         return step
 
     def roll_back(self, loss: float) -> None:
         """Return to the last saved state with half the learning rate; at the second time, stop."""
         step, halved = self.done + 1, self.learner.rate < 1
         self.done = self.restore()
+        self.note(f"loss {loss:.3g} at step {step}: back to step {self.done}")
         if halved:
             raise TrainingError(
                 f"Training diverged at step {step} (loss {loss:.3g}), and again with half the "
@@ -134,10 +238,13 @@ class Session:
         self.learner.rate = 0.5
 
     def log(self, entry: dict[str, Any]) -> None:
+        if self.notes:
+            entry["note"], self.notes = "; ".join(self.notes), []
         if parallel.is_first():
             self.run.log(**entry)
         if self.board:
             self.board.add(entry)
+        self.watcher.add(entry)
 
     def validate(self) -> dict[str, list[float]]:
         """Losses of the held-out pairs, now and with the base alone, one for each pair."""
@@ -148,12 +255,20 @@ class Session:
         with self.learner.evaluating():
             return {"holdout": self.losses_at(strength=1.0), "holdout_base": self.base_losses}
 
-    def preview(self, preview: Preview) -> Image.Image:
-        """What the LoRA makes of the preview's pair."""
-        with self.learner.evaluating():
-            strip = preview.sample(self.model, self.done)
+    def preview(self, preview: Preview, progress: host.Progress) -> Image.Image | None:
+        """What the LoRA makes of the preview's pictures; None if there is no memory for them.
+
+        The training goes on as if nothing had been: sampling draws from torch's own generators.
+        """
+        devices = [self.device] if self.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices), self.learner.evaluating():
+                sheet = preview.sample(self.model, self.done, progress)
+        except host.OutOfMemory:
+            self.note(f"no samples of step {self.done}: out of memory")
+            sheet = None
         self.load()
-        return strip
+        return sheet
 
     def losses_at(self, strength: float) -> list[float]:
         self.lora.strength = strength

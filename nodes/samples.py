@@ -1,0 +1,87 @@
+"""Training Samples: which pictures to make while a LoRA trains."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from ..trainer.pixels import image_of
+from ..trainer.preview import SamplePlan
+from .sockets import SamplesSocket
+
+
+class TrainingSamples(io.ComfyNode):
+    """Chooses what the training shows of the LoRA as it learns."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextTrainingSamples",
+            display_name="Training Samples",
+            category="training/kontext",
+            description=(
+                "Watch the edit being learnt: every so many steps, each prompt is tried on each "
+                "picture with the LoRA as it is. The pictures are shown on the train node and kept "
+                "in the run's folder samples."
+            ),
+            search_aliases=["sample prompts", "preview", "validation images", "训练采样"],
+            is_input_list=True,
+            inputs=[
+                io.String.Input(
+                    "prompts",
+                    default="",
+                    multiline=True,
+                    tooltip="An instruction on each line. Empty: the captions of the pairs.",
+                ),
+                io.Image.Input(
+                    "images",
+                    optional=True,
+                    tooltip="Pictures to edit, of any size. None: the controls of up to four "
+                    "held-out pairs, shown beside their targets.",
+                ),
+                io.Int.Input(
+                    "every",
+                    default=0,
+                    min=0,
+                    max=1_000_000,
+                    tooltip="Steps between two rounds of samples; 0 = at every checkpoint.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**53 - 1,
+                    control_after_generate=False,
+                    tooltip="Noise that every sample begins with: the same each time, so that only "
+                    "the LoRA makes the difference.",
+                ),
+                io.Int.Input(
+                    "sampling_steps",
+                    default=20,
+                    min=1,
+                    max=100,
+                    tooltip="Steps of the sampler for each picture. A sampling step takes about a "
+                    "third of a training step.",
+                ),
+            ],
+            outputs=[SamplesSocket.Output(display_name="samples")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        prompts: list[str],
+        every: list[int],
+        seed: list[int],
+        sampling_steps: list[int],
+        images: tuple[torch.Tensor, ...] = (),
+    ) -> io.NodeOutput:
+        lines = [line.strip() for text in prompts for line in text.splitlines()]
+        controls = tuple(image_of(image) for batch in images for image in batch.split(1))
+        plan = SamplePlan(
+            tuple(filter(None, lines)), controls, every[0], seed[0], sampling_steps[0]
+        )
+        return io.NodeOutput(plan)
+
+
+NODES = [TrainingSamples]
