@@ -72,7 +72,7 @@ def summarise_pictures(
     node_id: str | None = None,
 ) -> dict[Setting, PictureSummary]:
     """Make the pictures (those that are missing) at equal seeds, and measure them."""
-    sizes = config.resolution, config.reference_resolution
+    sizes = config.sides[0], config.reference_resolution
     subjects = [subject_of_pair(pair, *sizes) for pair in holdout[: plan.pairs]]
     targets = [pixels(open_rgb(pair.target)) for pair in training]
     trials = {

@@ -11,10 +11,12 @@ from ..evaluation.axes import parse_numbers, parse_whole_numbers
 from ..evaluation.compare import (
     PICTURE_FORMATS,
     compare,
+    cost_table,
     save_grid,
     settings_of,
     trials_of,
 )
+from ..evaluation.comparison import LOOSE, LOOSE_FOLDER
 from ..evaluation.samples import Samples
 from ..evaluation.subjects import (
     LoraFile,
@@ -137,6 +139,10 @@ class CompareCheckpoints(io.ComfyNode):
             outputs=[
                 io.Image.Output("grid", tooltip="The grid; a big one as a batch of pages."),
                 io.String.Output("grid_path", tooltip="Where the grid was saved, page by page."),
+                io.String.Output(
+                    "costs",
+                    tooltip="Seconds to read and to apply each LoRA and for a picture, and memory.",
+                ),
             ],
         )
 
@@ -177,16 +183,23 @@ class CompareCheckpoints(io.ComfyNode):
         samples = Samples(folder_of(the_run) / "samples")
         title = the_run.name if the_run else "LoRA comparison"
         progress = Progress(len(settings) * len(trials), cls.hidden.unique_id)
-        grid = compare(base, settings, trials, samples, title, progress, embedded_graph(cls))
+        grid, comparison = compare(
+            base, settings, trials, samples, title, progress, embedded_graph(cls)
+        )
+        comparison.write(folder_of(the_run))
 
         pages = grid.pages()
-        paths = save_grid(grid, samples.folder / "grids", pages, grid_format[0])
+        paths = save_grid(samples.folder / "grids", comparison, pages, grid_format[0])
         image = torch.cat([tensor_of(page) for page in pages])
         if grid_format[0] == "pdf":
-            shown = ui.PreviewImage(image, cls=cls)
+            shown = ui.PreviewImage(image, cls=cls).as_dict()
         else:
-            shown = ui.SavedImages([saved_result(path) for path in paths])
-        return io.NodeOutput(image, "\n".join(map(str, paths)), ui=shown)
+            shown = ui.SavedImages([saved_result(path) for path in paths]).as_dict()
+        # for the button that opens the viewer: web/viewer.js
+        name = the_run.name if the_run else LOOSE
+        shown["kontext_compare"] = [{"run": name, "comparison": comparison.id}]
+        paths_text = "\n".join(map(str, paths))
+        return io.NodeOutput(image, paths_text, cost_table(comparison), ui=shown)
 
 
 def loras_to_try(run: Run | None, checkpoints: str, names: str) -> list[LoraFile]:
@@ -202,7 +215,7 @@ def loras_to_try(run: Run | None, checkpoints: str, names: str) -> list[LoraFile
 
 def folder_of(run: Run | None) -> Path:
     """Where pictures and scores go: into the run's folder, else into one for loose LoRAs."""
-    return run.folder if run else output_folder() / "kontext_comparisons"
+    return run.folder if run else output_folder() / LOOSE_FOLDER
 
 
 def test_pictures(
@@ -213,7 +226,7 @@ def test_pictures(
 ) -> list[Subject]:
     """The held-out pairs (training pairs where there are none), then the images."""
     config = run.config if run else None
-    side = resolution or (config.resolution if config else 1024)
+    side = resolution or (config.sides[0] if config else 1024)
     reference = config.reference_resolution if config and not resolution else 0
     subjects = [
         subject_of_pair(pair, side, reference)

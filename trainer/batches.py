@@ -30,15 +30,20 @@ class EncodedPair:
     references: tuple[Path, ...]
     text: Path
     shape: tuple[tuple[int, ...], ...]
+    mask: Path | None = None
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalised latents [B, 16, h, w] of targets and of each reference slot, and their text."""
+    """Normalised latents [B, 16, h, w] of targets and of each reference slot, and their text.
+
+    `mask` [B, 1, h, w] is 1 where the target counts in full; None if no pair has one.
+    """
 
     target: Tensor
     references: tuple[Tensor, ...]
     text: Text
+    mask: Tensor | None = None
 
     @property
     def target_tokens(self) -> int:
@@ -52,6 +57,11 @@ def load_batch(pairs: Sequence[EncodedPair], text: Path | None, device: torch.de
         *([load_file(path)["latent"] for path in pair.references] for pair in pairs), strict=True
     )
     texts = [load_file(text or pair.text) for pair in pairs]
+    mask = None
+    if any(pair.mask for pair in pairs):
+        whole = torch.ones_like(targets[0][:, :1])
+        mask = torch.cat([load_file(p.mask)["mask"] if p.mask else whole for p in pairs])
+        mask = mask.to(device)
     return Batch(
         torch.cat(targets).to(device),
         tuple(torch.cat(slot).to(device) for slot in slots),
@@ -59,6 +69,7 @@ def load_batch(pairs: Sequence[EncodedPair], text: Path | None, device: torch.de
             torch.cat([each["cond"] for each in texts]).to(device),
             torch.cat([each["pooled"] for each in texts]).to(device),
         ),
+        mask,
     )
 
 

@@ -10,15 +10,18 @@ from typing import Any
 
 STEPS_PER_PAIR = 100
 FEWEST_STEPS = 1500
+HIGHEST_LOHA_RANK = 32
 # What may be another when a run is continued, and what does not even matter to its result
 MAY_CHANGE = {"steps", "learning_rate", "schedule"}
 DOES_NOT_MATTER = {
     "save_every", "keep", "validate_every", "preview_steps", "checkpointing", "tensorboard",
+    "max_vram",
 }  # fmt: skip
 CHOICES: dict[str, tuple[str, ...]] = {
     "dtype": ("auto", "bf16", "fp16", "fp32"),
     "save_dtype": ("bf16", "fp16", "fp32"),
     "targets": ("blocks", "attention", "all"),
+    "adapter": ("lora", "dora", "lokr", "loha"),
     "timesteps": ("balanced", "structure", "detail", "logit_normal", "uniform"),
     "schedule": ("cosine", "constant", "linear", "cosine_restarts", "polynomial"),
     "optimizer": (
@@ -35,6 +38,13 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "aspect": ("bucket", "square"),
     "checkpointing": ("auto", "on", "off"),
 }
+# Instructions that most edits have nothing to do with: what `preserve` keeps
+OFF_TASK = """\
+Keep the picture exactly as it is.
+Make the sky darker.
+Put a red ball into the picture.
+Replace the background with a plain wall.
+Add snow to the scene."""
 RANGES: dict[str, tuple[float, float]] = {
     "steps": (0, 1_000_000),
     "rank": (1, 256),
@@ -64,6 +74,12 @@ RANGES: dict[str, tuple[float, float]] = {
     "sigma_shift": (0.0, 20.0),
     "preview_steps": (0, 100),
     "validate_every": (0, 1_000_000),
+    "max_vram": (0.0, 1024.0),
+    "dropout": (0.0, 0.9),
+    "lokr_factor": (0, 256),
+    "outside_mask": (0.0, 1.0),
+    "preserve": (0.0, 100.0),
+    "preserve_every": (1, 1000),
 }
 
 
@@ -77,7 +93,7 @@ class TrainConfig:
 
     `validate_every` 0 is at every checkpoint. `resolution` is the side of the square whose area a
     target may have at most, in pixels; `reference_resolution` the same for references, 0 for as
-    large as the target.
+    large as the target. `max_vram` in 10⁹ bytes, 0 for what is free.
     """
 
     steps: int = 0
@@ -122,6 +138,15 @@ class TrainConfig:
     sigma_mean: float = 0.0
     sigma_spread: float = 1.0
     sigma_shift: float = 0.0
+    max_vram: float = 0.0
+    adapter: str = "lora"
+    dropout: float = 0.0
+    lokr_factor: int = 8
+    outside_mask: float = 0.1
+    resolutions: str = ""
+    preserve: float = 0.0
+    preserve_every: int = 4
+    preserve_prompts: str = OFF_TASK
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -140,6 +165,23 @@ class TrainConfig:
                 f"pattern {self.pattern!r} is no regular expression: {error}."
             ) from error
 
+        low, high = RANGES["resolution"]
+        if not all(side.isdecimal() and low <= int(side) <= high for side in self._sides):
+            raise ConfigError(
+                f"resolutions is {self.resolutions!r}; write sides from {low} to {high} with "
+                "commas between: 512, 768. Leave it empty for `resolution` alone."
+            )
+        if self.preserve and not self.preserved:
+            raise ConfigError(
+                "preserve needs instructions to preserve: write one a line in preserve_prompts."
+            )
+
+        if self.adapter == "loha" and self.rank > HIGHEST_LOHA_RANK:
+            raise ConfigError(
+                f"rank is {self.rank}; a LoHa's goes to {HIGHEST_LOHA_RANK}, because it counts "
+                f"squared: {HIGHEST_LOHA_RANK} reaches as far as a LoRA of rank "
+                f"{HIGHEST_LOHA_RANK**2}."
+            )
         if self.lora_plus > 1 and self.optimizer in ("prodigy", "prodigyplus"):
             raise ConfigError("lora_plus needs an optimiser that takes a learning rate as given.")
         if self.edit_weight and self.reference_resolution:
@@ -157,6 +199,22 @@ class TrainConfig:
         """
         steps = self.steps or max(STEPS_PER_PAIR * pairs, FEWEST_STEPS if full_model else 0)
         return self.replace(steps=steps, alpha=self.alpha or float(self.rank))
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """The resolutions trained at; held-out pairs and previews use the first."""
+        return tuple(dict.fromkeys(map(int, self._sides))) or (self.resolution,)
+
+    @property
+    def _sides(self) -> list[str]:
+        return re.findall(r"[^\s,;，、；]+", self.resolutions)
+
+    @property
+    def preserved(self) -> tuple[str, ...]:
+        """The off-task instructions; with them no instruction at all, unless the edit is to work
+        without one (caption dropout)."""
+        lines = [line.strip() for line in self.preserve_prompts.splitlines() if line.strip()]
+        return (*lines, *(() if self.caption_dropout else ("",)))
 
     @property
     def scale(self) -> float:

@@ -11,8 +11,10 @@ import math
 import torch
 from torch import Tensor
 
+from .batches import seeded
 from .config import TrainConfig
 
+ROUND = 8  # steps in which the noise levels are drawn evenly
 TIMESTEPS = {
     "balanced": "logit-normal, shifted by the picture's size as FLUX.1's sampler is.",
     "structure": "logit-normal, shifted by 3: composition, shape, light. More high noise.",
@@ -54,11 +56,23 @@ def sigma_quantiles(quantiles: Tensor, config: TrainConfig, tokens: int) -> Tens
     return shifted(sigma, shift or resolution_shift(tokens)).to(quantiles.dtype)
 
 
-def draw_quantiles(count: int, generator: torch.Generator) -> Tensor:
-    """`count` quantiles, one from each equal slice of 0..1, in random order."""
+def draw_quantiles(count: int, generator: torch.Generator, part: int = 0, parts: int = 1) -> Tensor:
+    """`count` quantiles, one from each equal slice of 0..1, in random order.
+
+    Of each slice, only from this one of so many equal `parts`.
+    """
     slices = torch.randperm(count, generator=generator)
-    drawn = (slices + torch.rand(count, generator=generator)) / count
+    drawn = (slices + (part + torch.rand(count, generator=generator)) / parts) / count
     return drawn.clamp(1e-5, 1 - 1e-5)
+
+
+def part_of_step(seed: int, step: int) -> tuple[int, int]:
+    """The part of each slice that a step draws from: every one once in ROUND steps, shuffled.
+
+    So the levels are spread evenly over few steps even where a step has a single sample.
+    """
+    order = torch.randperm(ROUND, generator=seeded(seed, step // ROUND, "round"))
+    return int(order[step % ROUND]), ROUND
 
 
 def add_noise(latent: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
@@ -90,4 +104,9 @@ def edit_weights(target: Tensor, control: Tensor, strength: float) -> Tensor:
     """
     change = (target - control).square().mean(dim=1, keepdim=True).sqrt()
     weight = 1 + strength * change / change.amax(dim=(2, 3), keepdim=True).clamp_min(1e-6)
-    return weight / weight.mean(dim=(2, 3), keepdim=True)
+    return of_mean_one(weight)
+
+
+def of_mean_one(weight: Tensor) -> Tensor:
+    """Weights [B, 1, h, w] scaled to mean 1 in each sample, so that none learns slower."""
+    return weight / weight.mean(dim=(2, 3), keepdim=True).clamp_min(1e-6)

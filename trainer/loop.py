@@ -68,9 +68,9 @@ def train(
     cache = Cache(cache_folder, base, config)
     encoders = cache.clip_hash, cache.vae_hash
     identity = identity_of(config, pairs, host.base_hash(base.model), *encoders, start_hash)
-    run = shared_run(
-        name, output, identity, replace, rescue_places, base, pairs, start
-    )
+    run = shared_run(name, output, identity, replace, rescue_places)
+    if parallel.is_first():
+        write_job(run, base, pairs, start)
     if run.finished:
         return run
 
@@ -102,20 +102,12 @@ def train(
 
 
 def shared_run(
-    name: str,
-    output: Path,
-    identity: Identity,
-    replace: bool,
-    rescue_places: Sequence[Path],
-    base: host.Base,
-    pairs: PairedDataset,
-    start: Mapping[str, Tensor] | None,
+    name: str, output: Path, identity: Identity, replace: bool, rescue_places: Sequence[Path]
 ) -> Run:
     """`Run.create` by the first process; the others open its run, made from the very same."""
     if parallel.is_first():
         bring_back(name, output, identity, rescue_places)
         run = Run.create(name, output, identity, replace)
-        write_job(run, base, pairs, start)
     parallel.wait()
     if not parallel.is_first():
         run = Run.open(name, output)

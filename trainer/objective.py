@@ -8,7 +8,7 @@ from torch import Tensor
 from . import host
 from .batches import Batch
 from .config import TrainConfig
-from .flow import add_noise, edit_weights, velocity_loss
+from .flow import add_noise, edit_weights, of_mean_one, velocity_loss
 
 
 def sample_losses(
@@ -31,7 +31,15 @@ def sample_losses(
         [reference.to(dtype) for reference in batch.references],
         config.guidance,
     )
+    return velocity_loss(velocity, noise, batch.target, config, place_weights(batch, config))
+
+
+def place_weights(batch: Batch, config: TrainConfig) -> Tensor | None:
+    """How much each place of the target counts, [B, 1, h, w] of mean 1; None: all the same."""
     weight = None
     if config.edit_weight and batch.references:
         weight = edit_weights(batch.target, batch.references[0], config.edit_weight)
-    return velocity_loss(velocity, noise, batch.target, config, weight)
+    if batch.mask is not None and config.outside_mask < 1:
+        masked = config.outside_mask + (1 - config.outside_mask) * batch.mask
+        weight = of_mean_one(masked if weight is None else weight * masked)
+    return weight

@@ -9,6 +9,7 @@ from kontext.trainer.flow import (
     add_noise,
     draw_quantiles,
     edit_weights,
+    part_of_step,
     resolution_shift,
     shifted,
     sigma_quantiles,
@@ -70,6 +71,21 @@ def test_parameters_of_the_density():
 def test_quantiles_are_stratified():
     drawn = draw_quantiles(8, torch.Generator().manual_seed(0))
     assert sorted((drawn * 8).long().tolist()) == list(range(8))
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_quantiles_of_a_round_of_steps_are_stratified(count):
+    """Eight steps of `count` samples: one quantile in each of the 8 · count slices."""
+    rounds = []
+    for first in (0, 8):
+        drawn = [
+            draw_quantiles(count, torch.Generator().manual_seed(step), *part_of_step(3, step))
+            for step in range(first, first + 8)
+        ]
+        slices = (torch.cat(drawn) * 8 * count).long().tolist()
+        assert sorted(slices) == list(range(8 * count))
+        rounds.append(slices)
+    assert rounds[0] != rounds[1]
 
 
 def test_noise_and_loss_follow_the_straight_path():

@@ -82,6 +82,9 @@ def train_beside(weights, make_flux, make_pairs, clip, vae, tmp_path_factory):
         {"timesteps": "uniform", "sigma_shift": 2.0},
         {"timesteps": "logit_normal", "sigma_mean": 1.0},
         {"timesteps": "logit_normal", "sigma_spread": 2.0},
+        {"preserve": 1.0},
+        {"preserve": 1.0, "preserve_every": 1},
+        {"preserve": 1.0, "preserve_prompts": "Make it rain."},
     ],
     ids=str,
 )
