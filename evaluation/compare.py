@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
 from PIL import Image
 
 from ..trainer.host import Base, Progress
+from .comparison import Comparison, Shown, Tried, digest_of
+from .cost import Costs
 from .generate import Setting, Trial, generate
 from .grid import Column, Grid, Row, save_pages
 from .samples import Samples
@@ -48,8 +50,11 @@ def compare(
     title: str,
     progress: Progress,
     graph: Mapping[str, object] | None = None,
-) -> Grid:
-    """Make what is missing of the pictures, and lay all of them out."""
+) -> tuple[Grid, Comparison]:
+    """Make what is missing of the pictures, and lay all of them out, on paper and for the viewer.
+
+    Both are written nowhere yet; the pictures are.
+    """
     paths = generate(base, settings, trials, samples, progress, graph)
     with_target = any(trial.subject.target for trial in trials)
     columns = [Column("control", "before", pinned=True)]
@@ -60,12 +65,74 @@ def compare(
             columns.append(Column(setting.lora.label, f"strength {setting.strength:g}"))
     if with_target:
         columns.append(Column("target", "after", pinned=True))
-    cells = []
+
+    cells: list[list[Image.Image | None]] = []
+    files: list[tuple[str | None, ...]] = []
     for trial in trials:
-        row: list[Image.Image | None] = [beside(trial.subject.controls)]
-        row += [_opened(paths[setting, trial]) for setting in settings]
-        cells.append((*row, trial.subject.target) if with_target else tuple(row))
-    return Grid(title, legend(trials), tuple(columns), rows_of(trials), tuple(cells))
+        control, target = beside(trial.subject.controls), trial.subject.target
+        made = [paths[setting, trial] for setting in settings]
+        ends = [samples.save_source(each) if each else None for each in (control, target)]
+        found = [ends[0], *made, *([ends[1]] if with_target else [])]
+        cells.append([control, *map(_opened, made), *([target] if with_target else [])])
+        files.append(tuple(_relative(path, samples.folder) for path in found))
+    grid = Grid(
+        title, legend(trials), tuple(columns), rows_of(trials), tuple(map(tuple, cells))
+    )
+    shown = shown_columns(settings, Costs(samples.folder), with_target)
+    return grid, Comparison(title, grid.legend, shown, tried_rows(trials), tuple(files))
+
+
+def shown_columns(
+    settings: Sequence[Setting], costs: Costs, with_target: bool
+) -> tuple[Shown, ...]:
+    """The columns as the viewer names them, with what each LoRA cost."""
+    columns = [Shown("control", "control", "")]
+    for setting in settings:
+        lora, strength = setting.lora, setting.strength
+        cost = costs.get(lora.digest, strength) if lora else costs.get("", 0.0)
+        numbers = asdict(cost) if cost else None
+        if lora is None:
+            columns.append(Shown("base", "base", "", cost=numbers))
+        else:
+            item = f"{lora.digest} {strength:g}"
+            names = lora.label, lora.path.name, lora.step, strength
+            columns.append(Shown("lora", item, *names, numbers))
+    if with_target:
+        columns.append(Shown("target", "target", ""))
+    return tuple(columns)
+
+
+def tried_rows(trials: Sequence[Trial]) -> tuple[Tried, ...]:
+    """The rows, each named by all that its pictures have in common."""
+    return tuple(
+        Tried(
+            digest_of(
+                [trial.subject.references, trial.prompt, trial.seed, trial.steps, trial.guidance]
+            ),
+            row.label,
+            row.details,
+            trial.prompt,
+            trial.subject.size,
+        )
+        for trial, row in zip(trials, rows_of(trials), strict=True)
+    )
+
+
+def cost_table(comparison: Comparison) -> str:
+    """What each column cost: seconds to read and to apply it and for a picture, and memory."""
+    table = [("", "read", "apply", "a picture", "memory")]
+    for column in comparison.columns:
+        if column.kind in ("base", "lora"):
+            name = f"{column.label} x {column.strength:g}" if column.label else "base model"
+            cost = column.cost
+            seconds = [f"{cost[of]:.2f} s" for of in ("read", "apply", "picture")] if cost else []
+            memory = [f"{cost['memory'] / 1e9:.2f} GB"] if cost else []
+            table.append((name, *(seconds + memory or ["-"] * 4)))
+    widths = [max(len(row[place]) for row in table) for place in range(5)]
+    return "\n".join(
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in table
+    )
 
 
 def rows_of(trials: Sequence[Trial]) -> tuple[Row, ...]:
@@ -89,10 +156,11 @@ LEGEND = {
 }
 
 
-def save_grid(grid: Grid, folder: Path, pages: Sequence[Image.Image], suffix: str) -> list[Path]:
-    """Write the pages under a name that is the same for the same grid."""
-    digest = hashlib.sha256(f"{grid.title}{grid.legend}{grid.rows}{grid.columns}".encode())
-    return save_pages(pages, folder / f"compare_{digest.hexdigest()[:10]}.{suffix}")
+def save_grid(
+    folder: Path, comparison: Comparison, pages: Sequence[Image.Image], suffix: str
+) -> list[Path]:
+    """Write the pages under a name that is the same for the same comparison."""
+    return save_pages(pages, folder / f"compare_{comparison.id}.{suffix}")
 
 
 def beside(pictures: Sequence[Image.Image]) -> Image.Image | None:
@@ -110,6 +178,11 @@ def beside(pictures: Sequence[Image.Image]) -> Image.Image | None:
 
 def _same(trials: Sequence[Trial], name: str) -> bool:
     return len({getattr(trial, name) for trial in trials}) == 1
+
+
+def _relative(path: Path | None, samples: Path) -> str | None:
+    """As a comparison names it: from the run's folder, which holds that of the samples."""
+    return path.relative_to(samples.parent).as_posix() if path else None
 
 
 def _opened(path: Path) -> Image.Image:

@@ -32,7 +32,7 @@ class Choice:
 def choose(run: Run, choice: str) -> Choice:
     """The checkpoint that `choice` names: a step, `last`, its file, or `best` as it was scored."""
     word = choice.strip()
-    scores = scores_of(run)
+    scores = scores_of(run.folder)
     if word.lower() == "best":
         word = _best_file(run, scores)
     for checkpoint in run.checkpoints():
@@ -49,9 +49,9 @@ def choose(run: Run, choice: str) -> Choice:
     )
 
 
-def scores_of(run: Run) -> dict[str, Any]:
-    """What Score Checkpoints found out about the run; empty before."""
-    path = run.folder / "scores" / "scores.json"
+def scores_of(folder: Path) -> dict[str, Any]:
+    """What Score Checkpoints found out about the run in this folder; empty before."""
+    path = folder / "scores" / "scores.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 

@@ -68,6 +68,16 @@ class Samples:
         self._paths[cell.key()] = path
         return path
 
+    def save_source(self, image: Image.Image) -> Path:
+        """Write a control or target as it was compared, once; named by its pixels."""
+        path = self.folder / "sources" / f"{picture_digest(image)}.png"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = io.BytesIO()
+            image.save(content, "PNG", compress_level=4)
+            write_atomically(path, content.getvalue())
+        return path
+
 
 def file_name(text: str, limit: int = 80) -> str:
     """`text` as part of a file name: letters of any script, digits, dots; at most `limit` long."""

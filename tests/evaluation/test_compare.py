@@ -1,11 +1,23 @@
 """The comparison: the pictures are ComfyUI's, made once, kept, and laid out in the right place."""
 
 import json
+import time
 
+import comfy.model_management
+import comfy.utils
 import numpy as np
 import pytest
 import torch
-from kontext.evaluation.compare import compare, legend, rows_of, settings_of, trials_of
+from kontext.evaluation.compare import (
+    compare,
+    cost_table,
+    legend,
+    rows_of,
+    settings_of,
+    trials_of,
+)
+from kontext.evaluation.comparison import Comparison, ComparisonError, Shown, Tried
+from kontext.evaluation.cost import Costs
 from kontext.evaluation.generate import Setting, cell_of, generate
 from kontext.evaluation.samples import Samples
 from kontext.evaluation.subjects import LoraFile, Subject
@@ -129,7 +141,7 @@ def test_pictures_carry_their_settings_and_the_graph(base, tmp_path):
 def test_columns_are_control_base_checkpoints_by_strength_and_target(base, loras, tmp_path):
     settings = settings_of(loras, (0.5, 1.0))
     rows = trials(subject("a", 0), subject("b", 1, target=False))
-    grid = compare(base, settings, rows, Samples(tmp_path), "run", Steps())
+    grid, _ = compare(base, settings, rows, Samples(tmp_path), "run", Steps())
     assert [(column.group, column.label) for column in grid.columns] == [
         ("control", "before"),
         ("base model", "no LoRA"),
@@ -154,6 +166,107 @@ def test_rows_name_only_what_differs():
 def test_a_lora_for_another_model_is_refused_by_name(base, tmp_path):
     path = tmp_path / "sdxl.safetensors"
     save_file({"lora_unet_input_blocks_1_1_proj_in.lora_up.weight": torch.zeros(4, 4)}, path)
-    settings = [Setting(LoraFile("sdxl", path))]
+    settings = [Setting(), Setting(LoraFile("sdxl", path))]
+    progress = Steps()
     with pytest.raises(ValueError, match="sdxl.safetensors is no LoRA for FLUX.1"):
-        generate(base, settings, trials(subject("a", 0)), Samples(tmp_path), Steps())
+        generate(base, settings, trials(subject("a", 0)), Samples(tmp_path), progress)
+    assert progress.pictures == 0
+
+
+def test_switching_reads_only_loras_and_leaves_the_rest_of_the_base_where_it_is(
+    base, loras, tmp_path, monkeypatch
+):
+    """The base is not read again, and no layer that a LoRA leaves alone is replaced."""
+    samples = Samples(tmp_path / "samples")
+    generate(base, [Setting()], trials(subject("c", 2)), samples, Steps())  # no LoRA is merged now
+    touched = {key for lora in loras for key in host_keys(base, lora)}
+    read = []
+    load = comfy.utils.load_torch_file
+    monkeypatch.setattr(
+        comfy.utils,
+        "load_torch_file",
+        lambda path, *more, **options: read.append(path) or load(path, *more, **options),
+    )
+    before = {name: weight.data_ptr() for name, weight in base.flux.named_parameters()}
+    generate(base, settings_of(loras, (0.5, 1.0)), trials(subject("a", 0)), samples, Steps())
+    assert read == [str(lora.path) for lora in loras]
+    after = {name: weight.data_ptr() for name, weight in base.flux.named_parameters()}
+    moved = {name for name in before if before[name] != after[name]}
+    assert moved and moved <= touched
+
+    # sampling with the plain model brings the very same weights back
+    generate(base, [Setting()], trials(subject("b", 1)), samples, Steps())
+    assert {name: weight.data_ptr() for name, weight in base.flux.named_parameters()} == before
+
+
+def host_keys(base, lora):
+    patches = host.with_lora(base.model, host.load_lora_file(lora.path), 1.0).patches
+    return {key.removeprefix("diffusion_model.") for key in patches}
+
+
+def test_what_each_lora_costs_is_kept_with_its_pictures(base, loras, tmp_path):
+    settings, one = settings_of(loras, (0.5, 1.0)), trials(subject("a", 0))
+    samples = tmp_path / "samples"
+    _, first = compare(base, settings, one, Samples(samples), "run", Steps())
+    costs = [column.cost for column in first.columns[1:-1]]
+    assert len(costs) == 5
+    assert all(cost["memory"] > 0 and cost["picture"] > 0 for cost in costs)
+    assert all(cost["read"] > 0 and cost["apply"] > 0 for cost in costs[1:])
+    _, again = compare(base, settings, one, Samples(samples), "run", Steps())
+    assert again == first and again.id == first.id
+    table = cost_table(first).splitlines()
+    assert [line.split("  ")[0] for line in table[1:]] == [
+        "base model", "step 100 x 0.5", "step 100 x 1", "step 200 x 0.5", "step 200 x 1"
+    ]  # fmt: skip
+
+
+def test_the_seconds_are_those_of_the_sampler(base, loras, tmp_path, monkeypatch):
+    """Reference: a clock that goes on by one second a look, and by 100 when a LoRA is merged."""
+    merging, now = comfy.model_management.load_models_gpu, [0.0]
+
+    def clock():
+        now[0] += 1
+        return now[0]
+
+    def slow(models, *more, **options):
+        now[0] += 100 * any(model.patches for model in models)
+        merging(models, *more, **options)
+
+    monkeypatch.setattr(comfy.model_management, "load_models_gpu", slow)
+    monkeypatch.setattr(time, "perf_counter", clock)
+    samples = Samples(tmp_path)
+    generate(base, [Setting(loras[0], 1.0)], trials(subject("a", 0)), samples, Steps())
+    cost = Costs(tmp_path).get(loras[0].digest, 1.0)
+    assert 100 < cost.apply < 130 and 0 < cost.read < 30 and 0 < cost.picture < 60
+
+
+def test_a_comparison_is_read_as_it_was_written(base, loras, tmp_path):
+    rows = trials(subject("戒指", 0), subject("b", 1, target=False))
+    settings = settings_of(loras, (1.0,))
+    _, made = compare(base, settings, rows, Samples(tmp_path / "samples"), "run", Steps())
+    made.write(tmp_path)
+    found = Comparison.read(tmp_path, made.id)
+    assert found == made
+    kinds = [column.kind for column in found.columns]
+    assert kinds == ["control", "base", "lora", "lora", "target"]
+    assert found.contestants == ["base", f"{loras[0].digest} 1", f"{loras[1].digest} 1"]
+    for row, trial in enumerate(rows):
+        np.testing.assert_array_equal(
+            pixels(found.picture(tmp_path, row, 0)), np.asarray(trial.subject.controls[0])
+        )
+    np.testing.assert_array_equal(
+        pixels(found.picture(tmp_path, 0, 4)), np.asarray(rows[0].subject.target)
+    )
+    with pytest.raises(ComparisonError, match="Row 1, column 4 shows no picture"):
+        found.picture(tmp_path, 1, 4)
+
+
+@pytest.mark.parametrize("cell", ["../secret.png", "samples/../../secret.png", "/etc/passwd"])
+def test_a_comparison_shows_nothing_outside_its_run(tmp_path, cell):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
+    row = Tried("r", "r", (), "", (8, 8))
+    tampered = Comparison("t", "", (Shown("base", "base", ""),), (row,), ((cell,),))
+    with pytest.raises(ComparisonError, match="not inside"):
+        tampered.picture(folder, 0, 0)

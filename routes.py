@@ -1,0 +1,203 @@
+"""The viewer's pages and votes, served by ComfyUI: files inside run folders, to its own pages."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import folder_paths
+import numpy as np
+from aiohttp import web
+
+from .evaluation.comparison import Comparison, ComparisonError, folder_named
+from .evaluation.keep import scores_of
+from .evaluation.vote import CHOICES, Ballot, Vote, next_pair, rank
+from .trainer.run import RunError
+
+PAGE = "/kontext/compare/{run}/{comparison}"
+FILES = Path(__file__).parent / "web" / "viewer"
+TYPES = {".html": "text/html", ".css": "text/css", ".mjs": "text/javascript"}
+OWN = "; ".join(f"{kind}-src 'self'" for kind in ("img", "style", "script", "connect"))
+HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; {OWN}; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'",
+    "X-Frame-Options": "SAMEORIGIN",  # with --disable-api-nodes ComfyUI replaces the policy
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+UNCHANGING = {"Cache-Control": "private, max-age=31536000, immutable"}
+LONGEST_BODY = 4096
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def register(routes: web.RouteTableDef) -> None:
+    """Add the viewer to ComfyUI's routes."""
+    routes.get("/kontext/viewer/{file}")(guarded(viewer_file))
+    routes.get(PAGE)(guarded(page))
+    routes.get(PAGE + "/manifest")(guarded(manifest))
+    routes.get(PAGE + "/cell/{row:[0-9]{1,6}}/{column:[0-9]{1,6}}")(guarded(cell))
+    routes.get(PAGE + "/pair")(guarded(pair))
+    routes.get(PAGE + "/votes")(guarded(votes))
+    routes.post(PAGE + "/votes")(guarded(vote))
+
+
+def guarded(handler: Handler) -> Handler:
+    """Only for pages of this server; what is not there, or not allowed, is said in one line."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if not from_own_page(request):
+            raise web.HTTPForbidden(text="Only ComfyUI's own pages may ask for this.")
+        try:
+            response = await handler(request)
+        except (ComparisonError, RunError) as error:
+            raise web.HTTPNotFound(text=str(error)) from error
+        response.headers.update(HEADERS)
+        return response
+
+    return answer
+
+
+def from_own_page(request: web.Request) -> bool:
+    """False for requests that another site's page sends, and for a POST that no page sends.
+
+    Browsers say where a request comes from: in Sec-Fetch-Site on https and on this machine, in
+    Origin with every POST.
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is not None and site not in ("same-origin", "none"):
+        return False
+    if origin is not None:
+        return urlsplit(origin).netloc.lower() == request.host.lower()
+    return request.method in ("GET", "HEAD") or site == "same-origin"
+
+
+# ---- pages ---------------------------------------------------------------------------------
+
+
+async def viewer_file(request: web.Request) -> web.StreamResponse:
+    """The page's own files; ComfyUI's page need not load them."""
+    shipped = {path.name: path for path in FILES.iterdir() if path.suffix in TYPES}
+    path = shipped.get(request.match_info["file"])
+    if path is None:
+        raise web.HTTPNotFound()
+    return _text(path)
+
+
+async def page(request: web.Request) -> web.StreamResponse:
+    opened(request)
+    return _text(FILES / "viewer.html")
+
+
+async def manifest(request: web.Request) -> web.StreamResponse:
+    """The comparison, with what Score Checkpoints found out about the run."""
+    folder, comparison = opened(request)
+    scores = {
+        each["file"]: {name: each[name] for name in ("verdict", "gain", "gain_low", "gain_high")}
+        for each in scores_of(folder).get("checkpoints", ())
+    }
+    content = asdict(comparison)
+    del content["cells"]
+    shown = [[cell is not None for cell in row] for row in comparison.cells]
+    return web.json_response({**content, "shown": shown, "scores": scores})
+
+
+async def cell(request: web.Request) -> web.StreamResponse:
+    folder, comparison = opened(request)
+    place = (int(request.match_info[name]) for name in ("row", "column"))
+    return web.FileResponse(comparison.picture(folder, *place), headers=UNCHANGING)
+
+
+# ---- votes ---------------------------------------------------------------------------------
+
+
+async def pair(request: web.Request) -> web.StreamResponse:
+    """Which two pictures to show next, as places in the comparison."""
+    folder, comparison = opened(request)
+    items, rows = comparison.contestants, [row.item for row in comparison.rows]
+    if len(items) < 2:
+        raise ComparisonError("There is only one picture to a row: nothing to choose between.")
+    cast = [each for each in ballot_of(folder).votes() if each.pair <= set(items)]
+    left, right, row = next_pair(items, rows, cast, np.random.default_rng())
+    columns = [column.item for column in comparison.columns]
+    place = {"row": rows.index(row), "left": columns.index(left), "right": columns.index(right)}
+    pairs = len(items) * (len(items) - 1) // 2
+    return web.json_response({**place, "votes": len(cast), "pairs": pairs})
+
+
+async def votes(request: web.Request) -> web.StreamResponse:
+    """The ranking by eye of what this comparison shows, from all votes of its run."""
+    folder, comparison = opened(request)
+    return web.json_response(await asyncio.to_thread(ranking, folder, comparison))
+
+
+async def vote(request: web.Request) -> web.StreamResponse:
+    """Keep `{"row", "left", "right", "choice"}`, or take the last one back: `{"undo": true}`."""
+    folder, comparison = opened(request)
+    content = await read_json(request)
+    if content.get("undo") is True:
+        ballot_of(folder).undo()
+    else:
+        ballot_of(folder).add(vote_of(content, comparison))
+    return web.json_response(await asyncio.to_thread(ranking, folder, comparison))
+
+
+def ranking(folder: Path, comparison: Comparison) -> dict[str, Any]:
+    cast = [v for v in ballot_of(folder).votes() if v.pair <= set(comparison.contestants)]
+    standings = rank(comparison.contestants, cast)
+    return {"votes": len(cast), "standings": [asdict(standing) for standing in standings]}
+
+
+def vote_of(content: dict[str, Any], comparison: Comparison) -> Vote:
+    """The vote that a page sent, its places turned into items. Refuses (400) any other content."""
+    numbers = [content.get(name) for name in ("row", "left", "right")]
+    if not all(type(number) is int and number >= 0 for number in numbers):
+        raise web.HTTPBadRequest(text="A vote has row, left and right, counted from 0.")
+    row, left, right = numbers
+    if row >= len(comparison.rows) or max(left, right) >= len(comparison.columns):
+        raise web.HTTPBadRequest(text="There is no such row or column in this comparison.")
+    items = [comparison.columns[place].item for place in (left, right)]
+    if len(set(items) & set(comparison.contestants)) < 2:
+        raise web.HTTPBadRequest(text="Vote on two different pictures of base model and LoRAs.")
+    if content.get("choice") not in CHOICES:
+        raise web.HTTPBadRequest(text=f"The choice is one of {', '.join(CHOICES)}.")
+    return Vote(*items, comparison.rows[row].item, content["choice"])
+
+
+async def read_json(request: web.Request) -> dict[str, Any]:
+    """The body of a POST. A form of another site cannot have this content type without asking."""
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="Send application/json.")
+    if request.content_length is None or request.content_length > LONGEST_BODY:
+        raise web.HTTPRequestEntityTooLarge(LONGEST_BODY, request.content_length or 0)
+    try:
+        content = await request.json()
+    except ValueError as error:  # also not UTF-8
+        raise web.HTTPBadRequest(text="The body is not JSON.") from error
+    if not isinstance(content, dict):
+        raise web.HTTPBadRequest(text="The body is no JSON object.")
+    return content
+
+
+# ---- files ---------------------------------------------------------------------------------
+
+
+def opened(request: web.Request) -> tuple[Path, Comparison]:
+    """The run's folder and the comparison that the address names."""
+    output = Path(folder_paths.get_output_directory())
+    folder = folder_named(request.match_info["run"], output)
+    return folder, Comparison.read(folder, request.match_info["comparison"])
+
+
+def ballot_of(folder: Path) -> Ballot:
+    return Ballot(folder / "votes.jsonl")
+
+
+def _text(path: Path) -> web.Response:
+    kind = TYPES[path.suffix]
+    return web.Response(text=path.read_text("utf-8"), content_type=kind, charset="utf-8")

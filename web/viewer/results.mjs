@@ -1,0 +1,96 @@
+// The ranking by eye beside what was measured: votes, scores, and what switching costs.
+
+import { element } from "./dom.mjs";
+import { words } from "./words.mjs";
+
+const COLOURS = {
+  "no effect": "#9aa0a6",
+  "under-fitted": "#5b8def",
+  good: "#2e9e5b",
+  "over-fitted": "#e2711d",
+  diverged: "#c62839",
+  "still improving": "#17a2a2",
+};
+const WIDTH = 180, HEIGHT = 18;
+
+const chance = (score) => 1 / (1 + Math.exp(-score));
+const percent = (share) => `${Math.round(share * 100)} %`;
+
+export function resultsSheet(manifest, ranking, nameOf, select, close) {
+  const scored = Object.keys(manifest.scores).length > 0;
+  const costed = manifest.columns.some((column) => column.cost);
+  const heads = [
+    ["", "number"], [words.picture], [words.byEye], [words.record],
+    ...(scored ? [[words.measured], [words.verdict]] : []),
+    ...(costed ? [[words.load, "number"], [words.each, "number"], [words.memory, "number"]] : []),
+  ];
+  const body = ranking.standings.map((standing, place) => {
+    const at = manifest.columns.findIndex((column) => column.item === standing.item);
+    const column = manifest.columns[at];
+    const voted = standing.wins + standing.equal + standing.losses > 0;
+    return element("tr", { "data-item": standing.item, onclick: () => select(at) },
+      element("td", { class: "number" }, voted ? `${place + 1}` : ""),
+      element("td", {}, nameOf(column)),
+      element("td", { title: `${percent(chance(standing.low))} – ${percent(chance(standing.high))}` },
+        interval(standing, voted)),
+      element("td", {}, voted ? `${standing.wins} · ${standing.equal} · ${standing.losses}` : "–"),
+      ...(scored ? measured(manifest.scores[column.file]) : []),
+      ...(costed ? costs(column.cost) : []));
+  });
+  const table = element("table", {},
+    element("thead", {}, element("tr", {},
+      ...heads.map(([text, kind]) => element("th", kind ? { class: kind } : {}, text)))),
+    element("tbody", {}, ...body));
+  return element("div", { class: "sheet", role: "dialog" },
+    element("header", {}, element("h2", {}, words.ranking(ranking.votes)),
+      element("button", { onclick: close }, words.close, element("kbd", {}, "Esc"))),
+    table,
+    element("p", {}, words.explained),
+    element("p", {}, scored ? words.scored : words.unscored),
+    ...(costed ? [element("p", {}, words.switching)] : []));
+}
+
+// A score with its interval, as the chance to be preferred to an average one: 0 to 100 %.
+function interval({ score, low, high }, voted) {
+  const svg = (tag, attributes) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
+    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+    return made;
+  };
+  const x = (value) => 4 + chance(value) * (WIDTH - 50);
+  const middle = HEIGHT / 2;
+  const picture = svg("svg", {
+    class: voted ? "interval" : "interval unknown", width: WIDTH, height: HEIGHT,
+  });
+  picture.append(
+    svg("line", { x1: x(-99), x2: x(99), y1: middle, y2: middle }),
+    svg("line", { x1: x(0), x2: x(0), y1: 2, y2: HEIGHT - 2 }));
+  if (voted) {
+    const text = svg("text", { x: WIDTH - 2, y: middle + 4, "text-anchor": "end", "font-size": 12,
+      fill: "currentColor" });
+    text.textContent = percent(chance(score));
+    picture.append(
+      svg("line", { class: "reach", x1: x(low), x2: x(high), y1: middle, y2: middle }),
+      svg("circle", { cx: x(score), cy: middle, r: 5 }), text);
+  }
+  return picture;
+}
+
+function measured(score) {
+  if (!score || score.gain === null) return [element("td"), element("td")];
+  const bounds = score.gain_low === null ? []
+    : [" ", element("small", {}, `${percent(score.gain_low)} – ${percent(score.gain_high)}`)];
+  const dot = element("span", { class: "dot" });
+  dot.style.background = COLOURS[score.verdict] ?? "#9aa0a6";
+  return [
+    element("td", {}, percent(score.gain), ...bounds),
+    element("td", {}, dot, words.verdicts[score.verdict] ?? score.verdict)];
+}
+
+function costs(cost) {
+  const texts = cost
+    ? [words.seconds(cost.read + cost.apply), words.seconds(cost.picture),
+       words.gigabytes(cost.memory)]
+    : ["–", "–", "–"];
+  return texts.map((text) => element("td", { class: "number" }, text));
+}
