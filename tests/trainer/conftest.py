@@ -63,6 +63,12 @@ def weights() -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture(scope="session")
+def wide_weights() -> dict[str, torch.Tensor]:
+    """Hidden 256: some formats come in blocks of 256 inputs."""
+    return flux_weights(hidden_size=256, num_heads=2, depth=1, depth_single_blocks=1)
+
+
+@pytest.fixture(scope="session")
 def clip():
     return load_text_encoder()
 

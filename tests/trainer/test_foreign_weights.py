@@ -10,16 +10,6 @@ GGUF = ("Q8_0", "Q5_0", "Q5_1", "Q4_0", "Q4_1", "BF16", "Q2_K", "Q3_K", "Q4_K", 
 LAYER = "double_blocks.1.img_mlp.0"
 
 
-@pytest.fixture(scope="module")
-def wide_weights(make_flux):
-    """Hidden 256: K formats come in blocks of 256 inputs."""
-    with torch.inference_mode(False):
-        state = make_flux(hidden_size=256, num_heads=2, depth=1, depth_single_blocks=1).model
-        prefix = "diffusion_model."
-        return {k.removeprefix(prefix): v.clone() for k, v in state.state_dict().items()
-                if k.startswith(prefix)}  # fmt: skip
-
-
 def load_gguf(make_flux, weights, form):
     file, dense = packs.gguf_file(weights, packs.Form[form])
     with torch.inference_mode():

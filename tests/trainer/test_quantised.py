@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from comfy.quant_ops import QUANT_ALGOS, QuantizedTensor
+from kontext.trainer import host
 
 # What the format's own arithmetic costs in the forward pass; the rest computes in float32 here
 BOUNDS = {
@@ -13,7 +14,10 @@ BOUNDS = {
     "mxfp8": 1e-5,
     "nvfp4": 1e-5,
     "int8_tensorwise": 0.05,  # activations are rounded to 8 bits, 2⁻⁷ each
+    "int8_rotated": 0.05,
+    "convrot_w4a4": 0.5,  # to 4 bits: 13 % of each product
 }
+FORMS = {**{form: form for form in BOUNDS}, "int8_rotated": "int8_tensorwise"}
 
 
 def is_block_linear(name, tensor):
@@ -27,9 +31,12 @@ def quantised(weights, form):
         if not is_block_linear(name, tensor):
             file[name] = dense[name] = tensor
             continue
-        stored = QuantizedTensor.from_float(tensor, QUANT_ALGOS[form]["comfy_tensor_layout"])
+        layout = QUANT_ALGOS[FORMS[form]]["comfy_tensor_layout"]
+        rotated = {"convrot": True} if form == "int8_rotated" else {}
+        options = {"per_channel": True, **rotated} if rotated else {}
+        stored = QuantizedTensor.from_float(tensor, layout, **options)
         file.update(stored.state_dict(name))
-        conf = json.dumps({"format": form}).encode()
+        conf = json.dumps({"format": FORMS[form], **rotated}).encode()
         file[f"{name.removesuffix('weight')}comfy_quant"] = torch.tensor(list(conf)).byte()
         dense[name] = stored.dequantize().float()
     return file, dense
@@ -49,24 +56,50 @@ def scaled_fp8(weights):
 
 
 def forms():
-    known = [form for form in BOUNDS if form in QUANT_ALGOS]
-    return [*known, "scaled_fp8"]
+    return [form for form in BOUNDS if FORMS[form] in QUANT_ALGOS] + ["scaled_fp8"]
+
+
+def load(form, wide_weights, make_flux):
+    file, dense = (
+        scaled_fp8(wide_weights) if form == "scaled_fp8" else quantised(wide_weights, form)
+    )
+    model = make_flux(weights=file)
+    assert isinstance(model.model.diffusion_model.single_blocks[0].linear1.weight, QuantizedTensor)
+    return model, dense
 
 
 @pytest.mark.parametrize("form", forms())
-def test_gradients_match_the_dequantised_weights(
-    form, weights, make_flux, make_batch, make_lora, lora_gradients, dense_gradients, digest
-):
-    file, dense = scaled_fp8(weights) if form == "scaled_fp8" else quantised(weights, form)
-    model = make_flux(weights=file)
-    flux = model.model.diffusion_model
-    assert isinstance(flux.single_blocks[0].linear1.weight, QuantizedTensor)
-    before = digest(model.model)
-    batch, lora = make_batch(2), make_lora(flux)
-    noise, sigma = torch.randn(batch.target.shape), torch.tensor([0.2, 0.8])
-    for checkpointing in (False, True):
-        ours = lora_gradients(model, lora, batch, noise, sigma, checkpointing)
-        theirs = dense_gradients(make_flux, dense, lora, batch, noise, sigma)
-        ours, theirs = (torch.cat([g.flatten() for g in side]) for side in (ours, theirs))
-        assert (ours - theirs).norm() / theirs.norm() < BOUNDS.get(form, 1e-5)
-    assert digest(model.model) == before
+def test_gradients_match_the_dequantised_weights(form, wide_weights, make_flux, trains_in_place):
+    model, dense = load(form, wide_weights, make_flux)
+    trains_in_place(model, dense, BOUNDS.get(form, 1e-5))
+
+
+@pytest.mark.parametrize("form", forms())
+def test_backward_uses_the_stored_weight_to_the_last_bit(form, wide_weights, make_flux):
+    """Whatever the forward pass rounds: the gradient is a plain product with the dense weight."""
+    model, dense = load(form, wide_weights, make_flux)
+    layer = host.FrozenLinear(model.model.diffusion_model.single_blocks[0].linear2)
+    weight = dense["single_blocks.0.linear2.weight"]
+    gradient = torch.randn(5, weight.shape[0])
+    with host.differentiable(), torch.no_grad():
+        assert torch.equal(layer.backward(gradient), gradient @ weight)
+        host.check_products(model.model.diffusion_model, gradient.device, gradient.dtype)
+
+
+def test_the_smoothing_scale_of_awq_files_is_part_of_the_gradient(wide_weights, make_flux):
+    """ModelOpt's nvfp4 files divide the weight by a scale of the inputs, which forward puts back.
+
+    Reference: autograd on the product as ComfyUI's layer computes it.
+    """
+    name, smooth = "single_blocks.0.linear2", torch.rand(1280) + 0.5
+    file, dense = quantised(wide_weights, "nvfp4")
+    file[f"{name}.pre_quant_scale"] = smooth
+    layer = host.FrozenLinear(make_flux(weights=file).model.diffusion_model.get_submodule(name))
+    weight, bias = dense[f"{name}.weight"], dense[f"{name}.bias"]
+    with host.differentiable():
+        x = torch.randn(5, 1280, requires_grad=True)
+        y = torch.nn.functional.linear(x * smooth, weight, bias)
+        gradient = torch.randn_like(y)
+        expected = torch.autograd.grad(y, x, gradient)[0]
+    with torch.no_grad():
+        torch.testing.assert_close(layer.backward(gradient), expected)
