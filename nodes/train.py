@@ -21,6 +21,11 @@ from ..trainer.run import Run, RunError, checked_name
 from .sockets import Pairs, RunSocket, SamplesSocket, Settings
 
 DEFAULTS = TrainConfig()
+# The settings that are shown at once; the others unfold
+BASIC = {
+    "resolution", "reference_resolution", "batch_size", "timesteps", "optimizer", "edit_weight",
+    "flip", "preserve",
+}  # fmt: skip
 
 
 def output_folder() -> Path:
@@ -51,7 +56,7 @@ class TrainingSettings(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        return io.Schema(
+        schema = io.Schema(
             node_id="KontextTrainingSettings",
             display_name="Kontext Training Settings",
             category="training/kontext",
@@ -193,9 +198,39 @@ class TrainingSettings(io.ComfyNode):
                     "is computed twice, then weights are streamed.",
                     step=0.5,
                 ),
+                number(
+                    "outside_mask",
+                    "How much the black of a pair's mask counts; white counts in full. 1 = masks "
+                    "are not used. A mask lies beside its target: 001_mask.png, or in a folder "
+                    "masks.",
+                    step=0.05,
+                ),
+                io.String.Input(
+                    "resolutions",
+                    default=DEFAULTS.resolutions,
+                    tooltip="Several resolutions in place of the one above, such as 512, 768: "
+                    "every pair is seen at each, so that the edit works at all sizes.",
+                ),
+                number(
+                    "preserve",
+                    "How strongly the LoRA is held to what the model does on other instructions, "
+                    "so that it stays out of other prompts: 1 is firm, 0 = not. Slower by a third.",
+                    step=0.1,
+                ),
+                number("preserve_every", "Steps between two such pulls. More is faster, weaker."),
+                io.String.Input(
+                    "preserve_prompts",
+                    default=DEFAULTS.preserve_prompts,
+                    multiline=True,
+                    tooltip="Instructions to stay out of, one a line. Remove any that is close to "
+                    "your own. Without caption dropout, an empty prompt is preserved too.",
+                ),
             ],
             outputs=[Settings.Output(display_name="settings")],
         )
+        for entry in schema.inputs:
+            entry.advanced = entry.id not in BASIC
+        return schema
 
     @classmethod
     def execute(cls, **settings) -> io.NodeOutput:

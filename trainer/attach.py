@@ -12,12 +12,13 @@ habits of ComfyUI's Flux code stand in autograd's way, and each has its replacem
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
 from .lora import FrozenBase, Lora, PassThrough
@@ -33,11 +34,13 @@ def attached(
     frozen: Callable[[nn.Module], FrozenBase],
     is_linear: Callable[[nn.Module], bool],
     checkpointed: Iterable[nn.Module] = (),
+    offloaded: bool = False,
 ) -> Iterator[None]:
     """Run `flux` with the LoRA, differentiably, inside the block.
 
     `frozen` wraps a linear of the host, `is_linear` recognises one; `checkpointed` blocks compute
-    their activations again in backward. On the way out, whatever the reason, every module has its
+    their activations again in backward, from inputs that wait in host memory if `offloaded`. On the
+    way out, whatever the reason, every module has its
     own forward again.
     """
     replaced: list[tuple[nn.Module, Forward | None]] = []
@@ -55,7 +58,7 @@ def attached(
             elif isinstance(module, nn.LayerNorm):
                 replace(module, layer_norm_forward(module.forward))
         for block in checkpointed:
-            replace(block, checkpointed_forward(block.forward))
+            replace(block, checkpointed_forward(block.forward, offloaded))
         yield
     finally:
         for module, before in reversed(replaced):
@@ -66,7 +69,8 @@ def attached(
 
 
 def linear_forward(base: FrozenBase, lora: Lora, name: str) -> Forward:
-    layer, place = lora.layers.get(name), [*lora.layers, name].index(name)
+    layer = lora.layers.get(name)
+    place = list(lora.layers).index(name) if layer else 0
 
     def forward(x: Tensor) -> Tensor:
         if layer is not None and lora.strength:
@@ -115,10 +119,10 @@ def layer_norm_forward(base: Forward) -> Forward:
     return forward
 
 
-def checkpointed_forward(base: Forward) -> Forward:
-    def on_copies(**inputs: Any) -> Any:
-        copies = {name: inputs[name].clone() for name in STREAMS if name in inputs}
-        return base(**{**inputs, **copies})
+def checkpointed_forward(base: Forward, offloaded: bool) -> Forward:
+    def on_copies(inputs: dict[str, Any], names: Iterable[str], *streams: Tensor) -> Any:
+        copies = {name: stream.clone() for name, stream in zip(names, streams, strict=True)}
+        return base(**inputs, **copies)
 
     def forward(x: Tensor | None = None, **inputs: Any) -> Any:
         if x is not None:  # single blocks get theirs by position
@@ -127,6 +131,11 @@ def checkpointed_forward(base: Forward) -> Forward:
             return base(**inputs)
         # ComfyUI counts blocks in this dictionary as it goes: recomputing needs it as it was
         inputs["transformer_options"] = dict(inputs["transformer_options"])
-        return checkpoint(on_copies, use_reentrant=False, preserve_rng_state=False, **inputs)
+        names = [name for name in STREAMS if name in inputs]
+        streams = [inputs.pop(name) for name in names]
+        with save_on_cpu(pin_memory=True) if offloaded else nullcontext():
+            return checkpoint(
+                on_copies, inputs, names, *streams, use_reentrant=False, preserve_rng_state=False
+            )
 
     return forward

@@ -17,6 +17,22 @@ from .files import save_tensors, storing, write_atomically
 
 FORMATS = ("comfyui", "diffusers", "peft")
 
+# Parts of an adapter: our names, and what they are called in kohya's and LyCORIS' files
+PARTS = {
+    "down": "lora_down.weight",
+    "up": "lora_up.weight",
+    "dora_scale": "dora_scale",
+    **{part: part for part in ("lokr_w1", "lokr_w2", "lokr_w2_a", "lokr_w2_b")},
+    **{part: part for part in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")},
+}
+KINDS = {"dora_scale": "DoRA", "lokr_w1": "LoKr", "hada_w1_a": "LoHa"}  # plain LoRA has none
+UNFIT = {
+    "DoRA": "diffusers and PEFT measure the weight by rows, this one by columns, as LyCORIS does",
+    "LoKr": "diffusers has no such layers, and q, k and v are one here, three there",
+    "LoHa": "diffusers has no such layers",
+}
+OF_RANK = ("down", "lokr_w2_b", "hada_w1_b")  # parts [rank, …]
+
 # One fused linear of ComfyUI's Flux is one or several linears of diffusers', in this order
 DOUBLE = {
     "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
@@ -42,13 +58,15 @@ def comfyui_tensors(
 ) -> dict[str, Tensor]:
     """kohya's names, which ComfyUI, Forge, SwarmUI, diffusers and nunchaku read.
 
-    `tensors` are `<linear>.down` and `<linear>.up`; every layer gets its `.alpha`.
+    `tensors` are `<linear>.down` and `<linear>.up`, or what PARTS has beside them; every layer
+    gets its `.alpha`. A dora_scale multiplies the whole weight: it stays in float32.
     """
     named: dict[str, Tensor] = {}
-    for name, down, up in layers(tensors):
+    for key, tensor in tensors.items():
+        name, part = key.rsplit(".", 1)
         prefix = f"lora_unet_{name.replace('.', '_')}"
-        named[f"{prefix}.lora_down.weight"] = down.to(dtype)
-        named[f"{prefix}.lora_up.weight"] = up.to(dtype)
+        exact = part == "dora_scale"
+        named[f"{prefix}.{PARTS[part]}"] = tensor.to(torch.float32 if exact else dtype)
         named[f"{prefix}.alpha"] = torch.tensor(float(alpha))
     return named
 
@@ -67,22 +85,36 @@ def diffusers_tensors(
 
 
 def read_lora(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], float]:
-    """`<linear>.down` and `<linear>.up` of a LoRA in kohya's or ComfyUI's names, and its alpha.
+    """`<linear>.<part>` of a LoRA in kohya's, LyCORIS' or ComfyUI's names, and its alpha.
 
-    Raises ValueError for a file that is not a plain FLUX.1 LoRA.
+    Raises ValueError for a file that is not for FLUX.1, or has other parts than PARTS.
     """
     tensors: dict[str, Tensor] = {}
     alphas = set()
-    for key, down in named.items():
-        prefix = key.removesuffix(".lora_down.weight")
-        if prefix != key:
-            name = linear_name(prefix)
-            tensors[f"{name}.down"] = down
-            tensors[f"{name}.up"] = named[f"{prefix}.lora_up.weight"]
-            alphas.add(float(named.get(f"{prefix}.alpha", down.shape[0])))
-    if not tensors or len(alphas) != 1:
-        raise ValueError("This is not a FLUX.1 LoRA in kohya's or ComfyUI's names.")
-    return tensors, alphas.pop()
+    for key, tensor in named.items():
+        if key.endswith(".alpha"):
+            continue
+        prefix, part = part_of_layer(key)
+        tensors[f"{linear_name(prefix)}.{part}"] = tensor
+        if part in OF_RANK:
+            alphas.add(float(named.get(f"{prefix}.alpha", tensor.shape[0])))
+    if not tensors or len(alphas) > 1:
+        raise ValueError(f"This is not a FLUX.1 LoRA of one alpha: {sorted(alphas) or 'empty'}.")
+    return tensors, alphas.pop() if alphas else 1.0
+
+
+def part_of_layer(key: str) -> tuple[str, str]:
+    """A file's name of a layer, and our name of its part."""
+    for part, suffix in PARTS.items():
+        if key.endswith(f".{suffix}"):
+            return key.removesuffix(f".{suffix}"), part
+    raise ValueError(f"{key} is no part of a FLUX.1 LoRA in kohya's or ComfyUI's names.")
+
+
+def kind_of(tensors: Mapping[str, Tensor]) -> str:
+    """LoRA, DoRA, LoKr or LoHa, by its parts."""
+    parts = {key.rsplit(".", 1)[1] for key in tensors}
+    return next((kind for part, kind in KINDS.items() if part in parts), "LoRA")
 
 
 def linear_name(prefix: str) -> str:
@@ -125,12 +157,18 @@ def export_lora(
     """Write a LoRA, given in kohya's or ComfyUI's names, in one of FORMATS; returns where it is.
 
     `peft` makes a folder: `path` without its suffix. Raises FileExistsError rather than replace
-    another LoRA, unless `overwrite`.
+    another LoRA, unless `overwrite`, and ValueError for a kind that the format has no place for.
     """
     tensors, alpha = read_lora(named)
-    dtype = next(iter(tensors.values())).dtype
+    kind = kind_of(tensors)
+    dtype = next(t.dtype for name, t in tensors.items() if not name.endswith(".dora_scale"))
     if format == "comfyui":
         return write_lora(path, comfyui_tensors(tensors, alpha, dtype), metadata, overwrite)
+    if kind != "LoRA":
+        raise ValueError(
+            f"This is a {kind}, which cannot be saved as {format}: {UNFIT[kind]}. Save it as "
+            "comfyui, or train with `adapter` lora."
+        )
     if format == "diffusers":
         return write_lora(path, diffusers_tensors(tensors, alpha, dtype), metadata, overwrite)
     folder = path.with_suffix("")
@@ -173,6 +211,22 @@ def peft_config(named: Mapping[str, Tensor]) -> dict[str, Any]:
     return LoraConfig(r=rank, lora_alpha=rank, target_modules=modules).to_dict()
 
 
+def network(config: Mapping[str, object]) -> dict[str, str]:
+    """What kohya's and LyCORIS' metadata call the kind of adapter."""
+    kind = config["adapter"]
+    if kind == "lora":
+        return {"ss_network_module": "networks.lora_flux"}
+    arguments = {
+        "dora": {"algo": "lora", "dora_wd": "True", "wd_on_output": "False"},
+        "lokr": {"algo": "lokr", "factor": str(config["lokr_factor"] or -1)},
+        "loha": {"algo": "loha"},
+    }
+    return {
+        "ss_network_module": "lycoris.kohya",
+        "ss_network_args": json.dumps(arguments[str(kind)]),
+    }
+
+
 def model_metadata(
     name: str,
     tensors: Mapping[str, Tensor],
@@ -192,7 +246,7 @@ def model_metadata(
         "modelspec.title": name,
         "modelspec.hash_sha256": f"0x{digest.hexdigest()}",
         "ss_base_model_version": "flux.1_kontext",
-        "ss_network_module": "networks.lora_flux",
+        **network(config),
         "ss_network_dim": str(config["rank"]),
         "ss_network_alpha": str(config["alpha"]),
         "ss_learning_rate": str(config["learning_rate"]),

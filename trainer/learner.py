@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from .config import TrainConfig
@@ -43,10 +43,13 @@ class Learner:
         self.average = [weight.detach().clone() for weight in averaged]
 
     def groups(self) -> list[dict[str, Any]]:
-        """LoRA+ (Hayou et al. 2024) trains `up` faster than `down`."""
-        layers = self.lora.layers.values()
-        down, up = [layer.down for layer in layers], [layer.up for layer in layers]
-        return [{"params": down, "faster": 1.0}, {"params": up, "faster": self.config.lora_plus}]
+        """LoRA+ (Hayou et al. 2024) trains `up`, or what else starts at zero, faster."""
+        first: list[nn.Parameter] = []
+        last: list[nn.Parameter] = []
+        for layer in self.lora.layers.values():
+            for part, parameter in layer.named_parameters():
+                (last if part == layer.last else first).append(parameter)
+        return [{"params": first, "faster": 1.0}, {"params": last, "faster": self.config.lora_plus}]
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a part of the step's loss.

@@ -31,6 +31,8 @@ class FrozenBase(Protocol):
 
     def backward(self, gradient: Tensor) -> Tensor: ...
 
+    def column_norms(self, device: torch.device) -> Tensor: ...
+
 
 Drop = Callable[[Tensor], Tensor]
 
@@ -61,7 +63,7 @@ class Adapter(nn.Module):
         """Parameters that do the same as a file's parts, which were trained with another scale."""
         changed = dict(parts)
         if self.last in changed:
-            changed[self.last] = changed[self.last] * (scale / self.scale)
+            changed[self.last] = changed[self.last].float() * (scale / self.scale)
         return changed
 
 
@@ -71,11 +73,12 @@ class LowRank(Adapter):
     The initialisation is PEFT's and kohya's: Kaiming uniform with a = √5.
     """
 
+    last = "up"
+
     def __init__(
         self, in_features: int, out_features: int, rank: int, scale: float, seed: torch.Generator
     ) -> None:
         super().__init__()
-        self.last = "up"
         bound = 1 / math.sqrt(in_features)
         down = torch.empty(rank, in_features).uniform_(-bound, bound, generator=seed)
         self.down = nn.Parameter(down)
@@ -96,18 +99,18 @@ class Lora:
         self.layers = dict(layers)
         self.strength = 1.0
         self.dropout = 0.0
-        self.mask_seed = 0
+        self.masks = torch.empty(0)
 
     @classmethod
     def create(
         cls,
-        linears: Mapping[str, nn.Linear],
+        linears: Mapping[str, Sized],
         rank: int,
         scale: float,
         seed: int,
         kind: Callable[..., Adapter] = LowRank,
     ) -> Lora:
-        """Fresh adapters for these linears (anything with in_features and out_features)."""
+        """Fresh adapters for these linears."""
         generator = torch.Generator().manual_seed(seed)
         return cls(
             {
@@ -117,12 +120,10 @@ class Lora:
         )
 
     @contextmanager
-    def dropping(self, rate: float, generator: torch.Generator) -> Iterator[None]:
-        """Dropout inside the block. The masks follow from one draw and the layer's place, so that
-        checkpointed blocks meet them again; at rate 0 nothing is drawn."""
-        if rate:
-            self.mask_seed = int(torch.randint(2**62, (), generator=generator))
-        self.dropout = rate
+    def dropping(self, rate: float, masks: Tensor) -> Iterator[None]:
+        """Dropout inside the block. Masks follow from the sample's seed, one of `masks`, and the
+        layer's place: the same in checkpointed blocks, and however a batch is shared out."""
+        self.dropout, self.masks = rate, masks
         try:
             yield
         finally:
@@ -132,7 +133,7 @@ class Lora:
         """Dropout for the input of the layer at this place, if there is any."""
         if not self.dropout:
             return None
-        return lambda x: Dropout.apply(x, self.dropout, self.mask_seed + place)
+        return lambda x: Dropout.apply(x, self.dropout, self.masks + place)
 
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for layer in self.layers.values() for parameter in layer.parameters()]
@@ -152,6 +153,12 @@ class Lora:
                 for key, value in tensors.items()
                 if key.startswith(start)
             }
+            here = layer.file_parts().keys()
+            if parts and parts.keys() != here:
+                raise ValueError(
+                    f"The LoRA to start from is of another kind: {name} has {', '.join(parts)} "
+                    f"there, {', '.join(here)} here. Train with its `adapter`."
+                )
             given = layer.from_file(parts, scale)
             for part, parameter in layer.named_parameters():
                 if part not in given or given[part].shape != parameter.shape:
@@ -248,22 +255,28 @@ class Dropout(torch.autograd.Function):
     """x with a share of its values at 0 and the others scaled up; keeps nothing for backward."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, rate: float, seed: int) -> Tensor:
-        ctx.rate, ctx.seed = rate, seed
-        return x * mask(x, rate, seed)
+    def forward(ctx: Any, x: Tensor, rate: float, seeds: Tensor) -> Tensor:
+        ctx.rate, ctx.seeds = rate, seeds
+        return x * mask(x, rate, seeds)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return gradient * mask(gradient, ctx.rate, ctx.seed), None, None
+        return gradient * mask(gradient, ctx.rate, ctx.seeds), None, None
 
 
-def mask(like: Tensor, rate: float, seed: int) -> Tensor:
-    """0 with the probability `rate`, else 1 / (1 - rate)."""
-    generator = torch.Generator(like.device).manual_seed(seed)
+def mask(like: Tensor, rate: float, seeds: Tensor) -> Tensor:
+    """0 with the probability `rate`, else 1 / (1 - rate); a seed for each sample of the batch."""
     # of its own layout: x and its gradient may lie differently in memory
     kept = torch.empty(like.shape, dtype=like.dtype, device=like.device)
-    return kept.bernoulli_(1 - rate, generator=generator).div_(1 - rate)
+    for sample, seed in zip(kept, seeds.tolist(), strict=True):
+        sample.bernoulli_(1 - rate, generator=torch.Generator(like.device).manual_seed(seed))
+    return kept.div_(1 - rate)
+
+
+def draw_seeds(count: int, generator: torch.Generator) -> Tensor:
+    """Seeds of the dropout masks of `count` samples."""
+    return torch.randint(2**62, (count,), generator=generator)
 
 
 # ---- which linears -------------------------------------------------------------------------

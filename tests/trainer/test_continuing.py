@@ -4,6 +4,7 @@ import pytest
 from kontext.trainer import host
 from kontext.trainer.optimizers import OPTIMIZERS
 from kontext.trainer.run import Run, RunError
+from PIL import Image
 
 from .short_runs import SHORT, assert_same, interrupt_after, last_lora
 
@@ -13,6 +14,9 @@ from .short_runs import SHORT, assert_same, interrupt_after, last_lora
     [
         {"accumulate": 2, "caption_dropout": 0.5},
         {"schedule": "constant", "ema": 0.9, "dtype": "fp16"},
+        {"adapter": "dora", "dropout": 0.2, "checkpointing": "on"},
+        {"adapter": "lokr", "dropout": 0.2, "accumulate": 2, "lora_plus": 4.0},
+        {"adapter": "loha", "dropout": 0.2, "ema": 0.9},
         *({"optimizer": name} for name in OPTIMIZERS),
     ],
     ids=str,
@@ -49,6 +53,35 @@ def test_a_taken_name_is_refused_with_the_differences(run_training):
         run_training(SHORT.replace(rank=8))
     run = run_training(SHORT.replace(rank=8, steps=2), replace=True)
     assert [checkpoint.step for checkpoint in run.checkpoints()] == [2]
+
+
+def test_the_same_pictures_elsewhere_are_the_same(run_training, make_pairs, tmp_path):
+    """As after a crash, when nodes write their pictures anew; other pictures are named."""
+    first = run_training()
+    moved = make_pairs(tmp_path / "moved", 4)
+    assert run_training(pairs=moved).checkpoints() == first.checkpoints()
+    Image.new("RGB", (64, 64), "red").save(moved.pairs[2].target)
+    with pytest.raises(RunError, match="other target pictures: 002"):
+        run_training(pairs=moved)
+
+
+def test_another_text_encoder_is_told(run_training, base, make_lora):
+    run_training()
+    clip = base.clip.clone()
+    clip.clip_layer(-2)
+    with pytest.raises(RunError, match="differs: other text encoders"):
+        run_training(base=host.Base(base.model, clip, base.vae))
+
+
+def test_cancel_says_where(run_training, monkeypatch, tmp_path):
+    said = []
+    monkeypatch.setattr(host.Progress, "say", lambda self, text: said.append(text))
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        with pytest.raises(host.Interrupted):
+            run_training()
+    folder = tmp_path / "out" / "loras" / "test"
+    assert said[-1] == f"stopped at step 3/6 · step 3 is kept in {folder}"
 
 
 def test_replace_spares_the_same_run(run_training, monkeypatch):
