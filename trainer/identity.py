@@ -15,7 +15,7 @@ from .config import TrainConfig
 MOST_NAMED = 5
 # What of a pair has changed, in words; other fields by their own names
 PARTS = {"target": "other target pictures", "controls": "other control pictures"}
-PARTS |= {"caption": "other captions", "split": "another split"}
+PARTS |= {"caption": "other captions", "split": "another split", "mask": "other masks"}
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def pair_differences(
         "pairs added": [stem for stem in theirs if stem not in ours],
         "pairs removed": [stem for stem in ours if stem not in theirs],
     }
-    for stem in ours.keys() & theirs.keys():
+    for stem in (stem for stem in ours if stem in theirs):
         for part in sorted(ours[stem].keys() | theirs[stem].keys()):
             if ours[stem].get(part) != theirs[stem].get(part):
                 changes.setdefault(PARTS.get(part, f"another {part}"), []).append(stem)

@@ -212,14 +212,21 @@ class Run:
         save_tensors(comfyui_tensors(tensors, alpha, dtype), path, metadata)
         return Checkpoint(step, path)
 
-    def drop_oldest(self, keep: int) -> None:
-        """Delete all but the last `keep` checkpoints, the best and the pinned; 0 keeps all."""
+    def drop_oldest(self, keep: int) -> list[str]:
+        """Delete all but the last `keep` checkpoints, the best and the pinned; 0 keeps all.
+
+        Returns in words which could not be deleted: another program may have them open.
+        """
         old = self.checkpoints()[:-keep] if keep else ()
         stay = self.pinned() | {best.step for best in [self.best()] if best}
+        stuck = []
         for checkpoint in old:
             if checkpoint.step not in stay:
-                with storing(checkpoint.path):
-                    checkpoint.path.unlink()
+                try:
+                    checkpoint.path.unlink(missing_ok=True)
+                except OSError as error:
+                    stuck.append(f"{checkpoint.path.name} ({error.strerror})")
+        return stuck
 
     def best(self) -> Checkpoint | None:
         """The checkpoint with the lowest mean held-out loss; None where none was measured."""

@@ -66,16 +66,16 @@ class Session:
             config, kind = self.config, adapter_kind(self.config)
             lora = Lora.create(adapted, config.rank, config.scale, config.seed, kind)
             self.lora = lora.to(self.device)
+            self.plan = plan_memory(
+                self.footprint(tokens), self.memory_limit(), self.config.checkpointing
+            )
+            self.note_plan(self.plan.words())
             if config.adapter == "dora":
                 self.load()
                 measure(lora, adapted, self.device)
             if start:
                 tensors, alpha = read_lora(start)
                 lora.start_from(tensors, alpha / config.rank)
-            self.plan = plan_memory(
-                self.footprint(tokens), self.memory_limit(), self.config.checkpointing
-            )
-            self.note_plan(self.plan.words())
             self.learner = Learner(self.lora, self.config, self.device, self.dtype)
             if parallel.is_first() and not run.has_state():
                 run.write_state(0, *self.learner.state_dict())
@@ -94,7 +94,8 @@ class Session:
         with host.sampling_allowed():
             host.check_products(self.flux, self.device, self.dtype)
         if self.torn:
-            self.done, self.torn = self.restore(), False
+            with host.differentiable():
+                self.done, self.torn = self.restore(), False
         self.learner.forget_gradients()  # of a step that ran out of memory half-way
         host.forget_peak(self.device)
         with (
@@ -173,10 +174,9 @@ class Session:
             self.save_into(self.run)
         except StorageError as error:
             raise self.rescued(error) from error
-        try:
-            self.run.drop_oldest(self.config.keep)
-        except StorageError as error:  # another program may be reading it: not worth the run
-            self.note(f"an old checkpoint could not be deleted: {error}")
+        stuck = self.run.drop_oldest(self.config.keep)
+        if stuck:
+            self.note(f"could not be deleted, and is tried again: {', '.join(stuck)}")
 
     def save_into(self, run: Run) -> None:
         """Write a checkpoint, read it back as ComfyUI does, and write what continuing needs."""

@@ -20,10 +20,53 @@ def test_out_of_memory_repeats_the_step_with_checkpointing(run_training, monkeyp
     assert [entry["step"] for entry in spared.logged()] == [1, 2, 3, 4, 5, 6]
 
 
-def test_out_of_memory_again_is_told(run_training, monkeypatch):
-    break_backward(monkeypatch, host.OutOfMemory(), calls=2)
+def test_out_of_memory_is_told_once_nothing_is_left_to_spare(run_training, monkeypatch):
+    """Four blocks are checkpointed one after the other; the fifth time there is no way out."""
+    break_backward(monkeypatch, host.OutOfMemory(), calls=5)
     with pytest.raises(host.OutOfMemory):
         run_training()
+
+
+def test_out_of_memory_in_the_update_spoils_nothing(run_training, monkeypatch, tmp_path):
+    """Half of the weights had moved. The run goes back to its save and ends as if undisturbed."""
+    plain = run_training(name="plain")
+    real, calls = Learner.update, []
+
+    def update(self, step):
+        calls.append(step)
+        if len(calls) == 4:
+            with torch.no_grad():
+                self.lora.parameters()[0].add_(1.0)
+            raise host.OutOfMemory()
+        real(self, step)
+
+    monkeypatch.setattr(Learner, "update", update)
+    spared = run_training(name="spared")
+    assert calls == [0, 1, 2, 3, 2, 3, 4, 5]
+    assert_same(last_lora(spared), last_lora(plain))
+
+
+def test_a_failure_in_the_update_saves_nothing_half_done(run_training, monkeypatch, tmp_path):
+    real = Learner.update
+
+    def update(self, step):
+        real(self, step)
+        if step == 3:
+            raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "update", update)
+        with pytest.raises(ZeroDivisionError):
+            run_training()
+    run = Run.open("test", tmp_path / "out")
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [2]
+    assert not run.finished and run_training().finished
+
+
+def test_what_happened_is_in_the_log(run_training, monkeypatch):
+    explode(monkeypatch, 4)
+    notes = [entry.get("note") for entry in run_training().logged()]
+    assert notes == [None, None, "loss nan at step 4: back to step 2", None, None, None]
 
 
 def test_cancel_inside_a_step_keeps_the_steps_before(run_training, monkeypatch, tmp_path):

@@ -115,6 +115,106 @@ def test_files_of_others_survive_replacing(run, tmp_path):
     assert [path.name for path in run.lora_folder.iterdir()] == ["edit_best.safetensors"]
 
 
+def saved(run, *steps, held_out=None):
+    """Checkpoints at these steps, and the held-out losses that the log tells of them."""
+    for step in steps:
+        run.write_checkpoint(step, LORA, IDENTITY)
+        losses = {"holdout": held_out[step]} if held_out and step in held_out else {}
+        run.log(step=step, loss=0.5, **losses)
+
+
+def kept(run):
+    return [checkpoint.step for checkpoint in run.checkpoints()]
+
+
+def test_the_last_the_best_and_the_pinned_stay(run):
+    losses = {1: [0.9, 0.9], 2: [0.2, 0.4], 3: [0.1, 0.6], 4: [0.5, 0.5], 6: [0.6, 0.6]}
+    saved(run, 1, 2, 3, 4, 5, 6, 7, held_out=losses)
+    run.pin(1)
+    assert run.best().step == 2
+    assert run.drop_oldest(2) == []
+    assert kept(run) == [1, 2, 6, 7]
+    run.pin(1, pinned=False)
+    run.drop_oldest(1)
+    assert kept(run) == [2, 7]
+    assert run.drop_oldest(0) == [] and kept(run) == [2, 7]
+
+
+def test_the_best_is_of_those_that_are_there_and_measured(run):
+    """A loss that is not finite, of another step, or of a deleted checkpoint does not count."""
+    saved(run, 1, 2, 3, held_out={1: [float("nan")], 2: [0.5], 3: [0.4]})
+    run.log(step=4, loss=0.5, holdout=[0.1])
+    assert run.best().step == 3
+    run.checkpoint_at(3).path.unlink()
+    assert run.best().step == 2
+    run.checkpoint_at(2).path.unlink()
+    assert run.best() is None
+
+
+def test_pins_are_kept_in_a_file_and_need_a_checkpoint(run, tmp_path):
+    saved(run, 1, 2)
+    run.pin(2)
+    run.pin(1)
+    assert Run.open("edit", tmp_path).pinned() == {1, 2}
+    assert (run.folder / "pinned.json").read_text() == "[1, 2]"
+    with pytest.raises(RunError, match="no checkpoint at step 3. It has: 1, 2"):
+        run.pin(3)
+
+
+PAIR = {"target": "a", "controls": "b", "caption": "polish", "split": "train", "repeats": "1"}
+
+
+def test_what_differs_is_listed(tmp_path):
+    """Everything at once, each thing by name."""
+    config = TrainConfig(steps=1000, alpha=16.0)
+    pairs = {name: dict(PAIR) for name in ("ring", "pin", "clasp")}
+    first = Identity(config, "base", "1", "", "t5", "vae", pairs)
+    others = {
+        "ring": {**PAIR, "caption": "polish it"},
+        "clasp": {**PAIR, "target": "c", "mask": "d"},
+        **{f"new{i}": PAIR for i in range(7)},
+    }
+    other = Identity(
+        config.replace(rank=8, pattern="linear1"), "other", "2", "lora", "fp8", "other", others
+    )
+    run = Run.create("edit", tmp_path, first)
+    saved(run, 1)
+    run.write_state(1, LORA)
+    assert run.changes(replace_in(first, config=config.replace(learning_rate=1e-5))) == []
+    assert run.changes(other) == [
+        "rank was 16, now 8",
+        "pattern was empty, now linear1",
+        "another base model, or other LoRAs on it",
+        "pairs added: new0 new1 new2 new3 new4 and 2 more, pairs removed: pin, "
+        "other captions: ring, other masks: clasp, other target pictures: clasp",
+        "another LoRA to start from",
+        "other text encoders",
+        "another VAE",
+    ]
+
+
+def test_a_run_without_its_state_is_not_begun_anew(run, tmp_path):
+    """Its checkpoints would be overwritten one by one."""
+    saved(run, 250)
+    with pytest.raises(RunError, match="state.safetensors, which continuing needs, is gone"):
+        Run.create("edit", tmp_path, IDENTITY)
+    assert kept(run) == [250]
+
+
+def test_a_damaged_state_is_told(run):
+    run.write_state(250, LORA)
+    run.state_file.write_bytes(run.state_file.read_bytes()[:-100])
+    with pytest.raises(RunError, match="damaged.*`start_from`"):
+        run.read_state()
+
+
+def test_a_run_of_a_newer_version_is_told(run, tmp_path):
+    path = run.folder / "run.yaml"
+    path.write_text(path.read_text("utf-8").replace("config:", "config:\n  magic: 3"), "utf-8")
+    with pytest.raises(RunError, match="magic.*Update the trainer"):
+        Run.open("edit", tmp_path).identity()
+
+
 def test_a_checkpoint_says_what_it_is(run):
     checkpoint = run.write_checkpoint(250, LORA, IDENTITY)
     metadata = checkpoint.metadata()
