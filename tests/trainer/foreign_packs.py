@@ -112,6 +112,8 @@ class GgufOps(comfy.ops.manual_cast):
             for name in ("weight", "bias"):
                 side = getattr(self, name)
                 destination[prefix + name] = torch.zeros_like(side, device="meta")
+            # it adds to the largest layer the memory that unpacking takes
+            destination[f"{prefix}temp.weight"] = torch.empty(self.weight.shape, device="meta")
 
         def cast_bias_weight(self, input):
             sides = []
