@@ -20,7 +20,12 @@ from .trainer.run import RunError
 
 PAGE = "/kontext/compare/{run}/{comparison}"
 FILES = Path(__file__).parent / "web" / "viewer"
-TYPES = {".html": "text/html", ".css": "text/css", ".mjs": "text/javascript"}
+TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".mjs": "text/javascript",
+    ".svg": "image/svg+xml",
+}
 OWN = "; ".join(f"{kind}-src 'self'" for kind in ("img", "style", "script", "connect"))
 HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; {OWN}; base-uri 'none'; form-action 'none'; "

@@ -87,7 +87,7 @@ class Viewer {
       ...manifest.columns.map((column, place) =>
         element("button", { class: "thumb", "data-column": place, onclick: () => this.put(place) },
           element("img", { alt: "", loading: "lazy" }),
-          element("span", { class: "name" }, nameOf(column)))));
+          element("span", { class: "name" }, column.kind === "target" ? words.after : nameOf(column)))));
   }
 
   show() {
