@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import comfy.ops
@@ -108,6 +108,10 @@ class FrozenLinear:
             with cast_weight(self.module, x) as (weight, bias):
                 return nn.functional.linear(x, weight, bias)
         return self.comfy_forward(x)
+
+    def dense(self, like: Tensor) -> AbstractContextManager[tuple[Tensor, Tensor | None]]:
+        """`cast_weight` of this layer."""
+        return cast_weight(self.module, like)
 
     def must_cast(self, x: Tensor) -> bool:
         """True where the layer's own forward would fail, or overwrite something, in training."""
