@@ -225,6 +225,12 @@ class TrainingSettings(io.ComfyNode):
                     tooltip="Instructions to stay out of, one a line. Remove any that is close to "
                     "your own. Without caption dropout, an empty prompt is preserved too.",
                 ),
+                choice(
+                    "matmul",
+                    "How the frozen layers multiply. int8 (RTX 30 and newer) and fp8 (RTX 40 and "
+                    "newer) round activations and weights to 8 bits where the first step shows "
+                    "that it makes little difference: faster, not exact.",
+                ),
             ],
             outputs=[Settings.Output(display_name="settings")],
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -219,12 +220,20 @@ def for_training(model: Model) -> Model:
     return bare
 
 
-def load_alone(model: Model, activation_bytes: int) -> None:
-    """Load this model and unload all others, leaving `activation_bytes` of its device free."""
-    memory.load_models_gpu([model], activation_bytes, minimum_memory_required=activation_bytes)
-    ours = [loaded for loaded in memory.current_loaded_models if loaded.model is model]
-    memory.free_memory(1e30, model.load_device, keep_loaded=ours)
-    memory.soft_empty_cache()
+def load_alone(model: Model, beside: int, resident: int | None = None, buffers: int = 0) -> None:
+    """Load this model and unload all others, leaving `beside` bytes of its device free.
+
+    Of its weights, ComfyUI streams what exceeds `resident` bytes, through `buffers` bytes.
+    """
+    unload_others(model)
+    if resident is not None and resident < model.model_size():
+        # it loads whatever leaves so much free, its buffers and its reserve included
+        rest = free_bytes(model) - resident - buffers - memory.extra_reserved_memory()
+        beside = max(beside, int(rest))
+        if model.is_dynamic():  # these are loaded as they are used, up to a watermark
+            model._vbar_get(create=True).set_watermark_limit(resident)
+    memory.load_models_gpu([model], beside, minimum_memory_required=beside)
+    unload_others(model)
     # buffers for streamed weights, made by an earlier node, are inference tensors
     memory.reset_cast_buffers()
 
@@ -298,12 +307,42 @@ def predict_velocity(
     )
 
 
-def room_beside(model: Model) -> int:
-    """Bytes that its device could give to activations with this model alone on it."""
-    device = model.load_device
+def unload_others(model: Model) -> None:
+    """Push all other models off this one's device."""
     ours = [loaded for loaded in memory.current_loaded_models if loaded.model.is_clone(model)]
-    memory.free_memory(1e30, device, keep_loaded=ours)
-    return int(memory.get_free_memory(device)) - (model.model_size() - model.loaded_size())
+    memory.free_memory(1e30, model.load_device, keep_loaded=ours)
+    memory.soft_empty_cache()
+
+
+def free_bytes(model: Model) -> int:
+    """Bytes of its device that are free or hold this model's weights."""
+    free, on_cpu = int(memory.get_free_memory(model.load_device)), model.load_device.type == "cpu"
+    return free + (model.model_size() if on_cpu else model.loaded_size())
+
+
+def room_for(model: Model) -> int:
+    """Bytes of its device for this model and its training, all other models unloaded."""
+    unload_others(model)
+    return free_bytes(model) - int(memory.extra_reserved_memory())
+
+
+def weight_bytes(model: Model, dtype: torch.dtype) -> tuple[int, int, int, int, int]:
+    """Bytes of its weights, and of those that ComfyUI can stream; of the largest layer, and of its
+    cast to `dtype` (0 if it is stored like that); and the number of parameters."""
+    streams = memory.VRAMState.LOW_VRAM, memory.VRAMState.NORMAL_VRAM, memory.VRAMState.NO_VRAM
+    movable = model.load_device.type != "cpu" and memory.vram_state in streams
+    linears = [part for part in model.model.diffusion_model.modules() if is_linear(part)]
+    sizes = [math.prod(FrozenLinear(linear).shape) for linear in linears]
+    largest = max(map(memory.module_size, linears))
+    dense, whole = max(sizes) * dtype.itemsize, model.model_size()
+    cast = 0 if abs(largest - dense) < dense / 10 else dense
+    return whole, whole if movable else 0, largest, cast, sum(sizes)
+
+
+def card_bytes() -> int:
+    """Memory of the graphics card that ComfyUI computes on; 0 without one."""
+    device = memory.get_torch_device()
+    return 0 if device.type == "cpu" else int(memory.get_total_memory(device))
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -339,8 +378,15 @@ class Progress:
         """Put a line of text on the node."""
         self.last_text = time.monotonic()
         if self.node_id is None:
-            logging.info(text)
+            logging.getLogger("kontext.progress").info(text)
             return
         from server import PromptServer  # exists only once the server has been started
 
         PromptServer.instance.send_progress_text(text, self.node_id)
+
+
+def tell_pages(event: str, content: dict[str, Any]) -> None:
+    """Send an event with JSON to every open page of ComfyUI; without one it goes nowhere."""
+    from server import PromptServer
+
+    PromptServer.instance.send_sync(event, content)
