@@ -18,7 +18,7 @@ from ..trainer.batches import EncodedPair, sequence_length
 from ..trainer.config import TrainConfig
 from ..trainer.holdout import held_out_losses
 from ..trainer.host import Base, Progress
-from ..trainer.memory import activation_bytes
+from ..trainer.memory import forward_bytes
 from .generate import Setting, load_for
 
 Array = NDArray[np.floating]
@@ -135,6 +135,4 @@ def _reserve(base: Base, jobs: Sequence[Job], config: TrainConfig) -> int:
     """Bytes to keep free for the largest pair's forward pass."""
     tokens = max(sequence_length(job.pair.shape) for job in jobs)
     dtype = host.training_dtype(base.model, config.dtype)
-    blocks = len(host.blocks(base.flux))
-    hidden = base.flux.params.hidden_size
-    return activation_bytes(tokens, hidden, blocks, dtype.itemsize, checkpointing=True)
+    return forward_bytes(tokens, base.flux.params.hidden_size, dtype.itemsize)

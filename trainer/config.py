@@ -37,6 +37,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "loss": ("mse", "huber"),
     "aspect": ("bucket", "square"),
     "checkpointing": ("auto", "on", "off"),
+    "matmul": ("exact", "int8", "fp8"),
 }
 # Instructions that most edits have nothing to do with: what `preserve` keeps
 OFF_TASK = """\
@@ -147,6 +148,7 @@ class TrainConfig:
     preserve: float = 0.0
     preserve_every: int = 4
     preserve_prompts: str = OFF_TASK
+    matmul: str = "exact"
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():

@@ -23,6 +23,7 @@ from .holdout import MOST_PAIRS
 from .identity import identity_of
 from .job import write_job
 from .lora import draw_seeds
+from .matmul8 import check_device
 from .objective import sample_losses
 from .optimizers import check_optimizer
 from .preserve import Preservation, require_off_task
@@ -59,6 +60,7 @@ def train(
     host.without_object_patches(base.model)
     host.check_base(base)
     check_optimizer(config)
+    check_device(config.matmul, base.model.load_device)
     parallel.check_batch(config)
     if not pairs.train:
         raise DatasetError("There is no pair to train on: all are held out. Lower `holdout`.")
@@ -164,6 +166,7 @@ def fit(
 ) -> None:
     """The training loop, from where the session stands to its last step."""
     config, device = session.config, session.device
+    session.try_products(batches.at(0)[0])
     pace = Pace(session.done, config.steps)
     while session.done < config.steps:
         # draw: which pairs, how noisy, which noise. All from (seed, step) alone, so that a

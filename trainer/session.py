@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,14 +16,16 @@ from torch import Tensor
 from . import host, parallel
 from .adapters import adapter_kind, measure
 from .attach import attached
-from .batches import EncodedPair
+from .batches import EncodedPair, load_batch, seeded
 from .board import Board, Watcher
 from .export import read_lora
 from .files import StorageError, storing
 from .holdout import held_out_losses
 from .learner import Learner
 from .lora import Lora, targeted
+from .matmul8 import Products
 from .memory import GB, Footprint, plan_memory, trained_bytes
+from .objective import sample_losses
 from .preview import Preview
 from .rescue import LAST_RESORT, rescue
 from .run import Identity, Run
@@ -54,6 +57,8 @@ class Session:
         self.flux, self.device = base.flux, self.model.load_device
         self.dtype = host.training_dtype(self.model, self.config.dtype)
         self.blocks = host.blocks(self.flux)
+        eight = self.config.matmul != "exact"
+        self.products = Products(host.FrozenLinear, self.config.matmul) if eight else None
         self.held_out = held_out
         self.base_losses: list[float] = []
         self.watcher = watcher if watcher and parallel.is_first() else Watcher()
@@ -93,6 +98,7 @@ class Session:
         self.load()
         with host.sampling_allowed():
             host.check_products(self.flux, self.device, self.dtype)
+        frozen = self.products or host.FrozenLinear
         if self.torn:
             with host.differentiable():
                 self.done, self.torn = self.restore(), False
@@ -103,7 +109,7 @@ class Session:
             attached(
                 self.flux,
                 self.lora,
-                host.FrozenLinear,
+                frozen,
                 host.is_linear,
                 self.blocks[: self.plan.checkpointed],
                 self.plan.offloaded,
@@ -115,6 +121,24 @@ class Session:
                 if self.done != self.saved and not self.torn:
                     self.save()
                     self.watcher.saved()
+
+    def try_products(self, pair: EncodedPair) -> None:
+        """Find the layers that may multiply in 8 bits: one step of this pair through the base."""
+        if self.products is None or self.products.tried:
+            return
+        batch = load_batch([pair], None, self.device)
+        generator = seeded(self.config.seed, 0, "8bit")
+        noise = torch.randn(batch.target.shape, generator=generator).to(self.device)
+        target = batch.target.requires_grad_()  # so that gradients pass through every layer
+        batch, sigma = dataclasses.replace(batch, target=target), noise.new_full((1,), 0.5)
+        self.lora.strength = 0.0
+        try:
+            with self.products.trying():
+                losses = sample_losses(self.flux, batch, sigma, noise, self.config, self.dtype)
+                losses.sum().backward()
+        finally:
+            self.lora.strength = 1.0
+        self.note(self.products.words())
 
     def footprint(self, tokens: int) -> Footprint:
         """What a step with a batch of so many tokens takes."""
