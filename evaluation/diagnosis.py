@@ -21,7 +21,7 @@ FEWEST_PAIRS = 3  # fewer have no interval
 BLOCKS = (10, 20, 40)  # the log is looked at in so many pieces: slow and fast swings
 SWING = 0.05  # rises of the training loss below this share do no harm
 JUMP = 0.05  # the same for the held-out loss, as a share of the base's
-RISE = 0.01  # of the base's held-out loss; less is no memorising worth a word
+RISE = 0.02  # of the base's held-out loss; less is no memorising worth a word
 FLAT = 0.015  # of the base's held-out loss: less over a third of a run is standing still
 FLAT_TRAINING = 0.02  # the same for the training loss
 LITTLE = 0.03  # a gain below this share is hardly any
@@ -141,7 +141,7 @@ def falling_fit(values: Array, weights: Array) -> Array:
             total = mass + pool[1]
             pool = ((mean * mass + pool[0] * pool[1]) / total, total, count + pool[2])
         pools.append(pool)
-    return np.concatenate([np.full(count, mean) for mean, _, count in pools])
+    return np.repeat([mean for mean, *_ in pools], [count for *_, count in pools])
 
 
 def jumping(tested: Sequence[Tested]) -> Finding | None:
@@ -194,8 +194,14 @@ def rising(tested: Sequence[Tested], steps: Array, losses: Array) -> Finding | N
 
 
 def jitter(curve: Array) -> float:
-    """Scatter of single values about a smooth curve: from their second differences."""
-    return float(np.median(np.abs(np.diff(curve, 2)))) / (0.6745 * 6**0.5)
+    """Scatter of single values about the closest curve that falls and then rises."""
+    ones, best = np.ones_like(curve), np.inf
+    for low in range(len(curve)):
+        falling = falling_fit(curve[: low + 1], ones[: low + 1])
+        rising = -falling_fit(-curve[low + 1 :], ones[low + 1 :])
+        best = min(best, np.mean((curve - np.concatenate([falling, rising])) ** 2))
+    # the fit follows half of the scatter
+    return 2 * float(np.sqrt(best))
 
 
 # ---- improving or not ----------------------------------------------------------------------

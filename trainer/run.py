@@ -26,6 +26,9 @@ LONGEST_NAME = 80  # it occurs twice in a path, and Windows stops at 260 charact
 MOST_BYTES = 200  # of the 255 that Linux allows, less the step and the suffix
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+OWN_FILES = (
+    "run.yaml", "log.jsonl", "pairs.json", "pinned.json", "loss.png", "log.csv", "run.html",
+)  # fmt: skip
 SAVE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -117,8 +120,7 @@ class Run:
         files = [path for folder in folders for path in folder.glob("*.tmp")]
         if everything:
             files += [checkpoint.path for checkpoint in self.checkpoints()]
-            names = ("run.yaml", "log.jsonl", "pairs.json", "pinned.json", "loss.png")
-            files += [self.state_file, *(self.folder / name for name in names)]
+            files += [self.state_file, *(self.folder / name for name in OWN_FILES)]
             files += self.folder.glob("samples/step_*.png")
         for path in files:
             with storing(path):
@@ -161,11 +163,11 @@ class Run:
                 f"Run {self.name!r} has settings that this version of the trainer does not know: "
                 f"{', '.join(sorted(unknown))}. Update the trainer, or choose another name."
             )
-        hashes = (content.get(f"{of}_hash", "") for of in ("base", "dataset", "start"))
-        encoders = (content.get(f"{of}_hash", "") for of in ("text", "vae"))
+        names = [f"{of}_hash" for of in ("base", "dataset", "start", "text", "vae")]
+        hashes: dict[str, str] = {name: content.get(name, "") for name in names}
         path = self.folder / "pairs.json"
         text = path.read_bytes().decode("utf-8", "surrogatepass") if path.exists() else "{}"
-        return Identity(TrainConfig(**content["config"]), *hashes, *encoders, json.loads(text))
+        return Identity(TrainConfig(**content["config"]), **hashes, pairs=json.loads(text))
 
     @property
     def config(self) -> TrainConfig:
