@@ -95,7 +95,7 @@ FORMATS = {
 
 
 def forward_product(x: Tensor, weight: Rounded, form: Format) -> Tensor:
-    """x Wᵀ for x [tokens, in]."""
+    """x Wᵀ for x [..., in]."""
 
     def product(part: Tensor) -> Tensor:
         rounded = form.round(part)
@@ -105,7 +105,7 @@ def forward_product(x: Tensor, weight: Rounded, form: Format) -> Tensor:
 
 
 def backward_product(gradient: Tensor, weight: Rounded, form: Format) -> Tensor:
-    """g W for g [tokens, out]."""
+    """g W for g [..., out]."""
     turned, channels = weight.turned, weight.scale.T
     ones = channels.new_ones(1, turned.shape[0])
 
@@ -117,10 +117,14 @@ def backward_product(gradient: Tensor, weight: Rounded, form: Format) -> Tensor:
 
 
 def in_parts(product: Callable[[Tensor], Tensor], rows: Tensor, width: int) -> Tensor:
-    """The product of even parts of the rows, so that what it needs on the way stays small."""
+    """The product of even parts of the rows, so that what it needs on the way stays small.
+
+    No view: autograd lets nobody add to a view that a function of ours returns.
+    """
+    result = rows.new_empty(*rows.shape[:-1], width)
+    rows, places = rows.flatten(0, -2), result.view(-1, width)
     count = -(-len(rows) // MOST_ROWS)
-    result = rows.new_empty(len(rows), width)
-    for part, place in zip(rows.tensor_split(count), result.tensor_split(count), strict=True):
+    for part, place in zip(rows.tensor_split(count), places.tensor_split(count), strict=True):
         place.copy_(product(part))
     return result
 
@@ -142,6 +146,9 @@ class Linear8:
     def backward(self, gradient: Tensor) -> Tensor:
         return self.near("backward", gradient, self.base.backward, self.backward8)
 
+    def column_norms(self, device: torch.device) -> Tensor:
+        return self.base.column_norms(device)
+
     def near(
         self,
         direction: str,
@@ -161,16 +168,15 @@ class Linear8:
 
     def forward8(self, x: Tensor) -> Tensor:
         with self.base.dense(x) as (weight, bias):
-            y = forward_product(x.flatten(0, -2), self.form.round(weight), self.form)
+            y = forward_product(x, self.form.round(weight), self.form)
             if bias is not None:
                 y += bias
-        return y.view(*x.shape[:-1], -1)
+        return y
 
     def backward8(self, gradient: Tensor) -> Tensor:
         with self.base.dense(gradient) as (weight, _):
             rounded = self.form.round(weight)
-        x_gradient = backward_product(gradient.flatten(0, -2), rounded, self.form)
-        return x_gradient.view(*gradient.shape[:-1], -1)
+        return backward_product(gradient, rounded, self.form)
 
 
 class Products:

@@ -1,0 +1,105 @@
+"""Show what products in 8 bits do to the held-out loss of the demo model.
+
+    python scripts/prove_matmul8.py --comfyui PATH [--out FOLDER] [--seeds 4] [--steps 200]
+
+Trains the same LoRAs, from the same seeds, with exact and with 8-bit products, scores each by the
+held-out loss (always computed exactly, same draws), and sets the difference that 8 bits make beside
+the one that another seed makes. Finished runs are kept in the output folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from demo_host import ROOT, boot
+
+KINDS = ("exact", "int8", "fp8")
+DRAWS = (16, 4)  # noise levels and noises of a held-out pair
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--comfyui", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=ROOT / ".host" / "matmul8")
+    parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=200)
+    options = parser.parse_args()
+    boot(options.comfyui, options.out / "base")
+    turns = product(range(options.seeds), KINDS)
+    print(table([train_and_score(options.out, kind, seed, options.steps) for seed, kind in turns]))
+
+
+def train_and_score(out: Path, kind: str, seed: int, steps: int) -> dict[str, Any]:
+    """Held-out loss of the base and of the LoRA trained this way, with the seconds it took."""
+    file = out / f"{kind}_{seed}_{steps}.json"
+    if file.exists():
+        return json.loads(file.read_text(encoding="utf-8"))
+    import prove_verdicts as proof
+    from kontext.trainer.config import TrainConfig
+    from kontext.trainer.loop import train
+
+    laboratory, regime = proof.Laboratory(out), proof.REGIMES["right"]
+    folder = out / f"work_{kind}_{seed}_{steps}"
+    pairs = laboratory.dataset(proof.edits()[0], regime, 0, folder / "pairs")
+    config = TrainConfig(
+        steps=steps, save_every=steps, learning_rate=1e-3, seed=seed, resolution=proof.SIZE,
+        preview_steps=0, matmul=kind,
+    )  # fmt: skip
+    started = time.perf_counter()
+    run = train(laboratory.base, pairs, config, "proof", folder, folder / "cache", replace=True)
+    seconds = time.perf_counter() - started
+    losses = exact_losses(laboratory.base, pairs, run, config.replace(matmul="exact"), folder)
+    result = {"kind": kind, "seed": seed, "steps": steps, "seconds": seconds, **losses}
+    file.write_text(json.dumps(result), encoding="utf-8")
+    print(result, flush=True)
+    return result
+
+
+def exact_losses(base: Any, pairs: Any, run: Any, config: Any, folder: Path) -> dict[str, float]:
+    """Mean held-out loss without and with the LoRA, exact products, the same draws for all."""
+    import torch
+    from kontext.trainer import host
+    from kontext.trainer.cache import Cache
+    from kontext.trainer.holdout import held_out_losses
+
+    lora = host.load_lora_file(run.checkpoints()[-1].path)
+    cache, found = Cache(folder / "cache", base, config), {}
+    with torch.inference_mode():
+        encoded = [cache.encode(pair) for pair in pairs.holdout]
+    for name, model in [("base", base.model), ("loss", host.with_lora(base.model, lora, 1.0))]:
+        model = host.for_training(model)
+        host.load_alone(model, 0)
+        dtype = host.training_dtype(model, config.dtype)
+        with host.sampling_allowed():
+            losses = held_out_losses(base.flux, encoded, config, dtype, model.load_device, *DRAWS)
+        found[name] = losses.mean().item()
+    return found
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """One row per seed; the noise is what the exact runs of different seeds differ by."""
+    import numpy as np
+
+    by = {(r["kind"], r["seed"]): r for r in results}
+    seeds = sorted({r["seed"] for r in results})
+    lines = ["| seed | base | exact | int8 | fp8 |", "| --- | --- | --- | --- | --- |"]
+    for seed in seeds:
+        losses = [f"{by[kind, seed]['loss']:.5f}" for kind in KINDS]
+        lines.append(f"| {seed} | {by['exact', seed]['base']:.5f} | {' | '.join(losses)} |")
+    gains = {k: np.array([by[k, s]["loss"] - by[k, s]["base"] for s in seeds]) for k in KINDS}
+    spread = gains["exact"].std(ddof=1)
+    lines.append(f"\nexact runs of different seeds: standard deviation {spread:.5f}")
+    for kind in KINDS[1:]:
+        gap = gains[kind] - gains["exact"]
+        error = gap.std(ddof=1) / len(gap) ** 0.5
+        lines.append(f"{kind} minus exact, same seed: {gap.mean():+.5f} ± {error:.5f}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
