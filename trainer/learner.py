@@ -119,6 +119,7 @@ class Learner:
             tensors |= {f"average.{i}": tensor for i, tensor in enumerate(self.average)}
         rest = {
             "rate": self.rate,
+            "learning_rate": self.config.learning_rate,
             "scaler": self.scaler.state_dict(),
             "optimizer": set_apart(self.optimizer.state_dict(), "optimizer", tensors),
         }
@@ -129,7 +130,9 @@ class Learner:
     def load_state_dict(self, tensors: Mapping[str, Tensor], rest: str) -> None:
         """Take up a state; gradients gathered so far are dropped."""
         state = json.loads(rest)
-        self.rate = state["rate"]
+        # a learning rate that the user has changed since is meant as it is
+        same_rate = state.get("learning_rate") == self.config.learning_rate
+        self.rate = state["rate"] if same_rate else 1.0
         self.scaler = self.new_scaler()
         self.scaler.load_state_dict(state["scaler"])
         self.forget_gradients()

@@ -63,6 +63,20 @@ def test_a_failure_in_the_update_saves_nothing_half_done(run_training, monkeypat
     assert not run.finished and run_training().finished
 
 
+def test_a_learning_rate_chosen_after_diverging_is_taken_as_it_is(run_training, monkeypatch):
+    """Halved once and stopped at the second time: the next attempt begins with the new number."""
+    config = SHORT.replace(schedule="constant")
+    with monkeypatch.context() as patch:
+        explode(patch, 2, 6)
+        with pytest.raises(TrainingError, match="step 4"):
+            run_training(config)
+    rates = [entry["learning_rate"] for entry in run_training(config).logged()]
+    assert rates == [5e-3] * 6
+    longer = run_training(config.replace(steps=8, learning_rate=1e-3))
+    rates = [entry["learning_rate"] for entry in longer.logged()]
+    assert rates == [5e-3] * 6 + [1e-3] * 2
+
+
 def test_what_happened_is_in_the_log(run_training, monkeypatch):
     explode(monkeypatch, 4)
     notes = [entry.get("note") for entry in run_training().logged()]
