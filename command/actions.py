@@ -41,20 +41,19 @@ def perform(options: Options, screen: Screen) -> int:
         return COMMANDS[options.command](options, screen)
     except KeyboardInterrupt:
         return 130
-    except Exception as error:
+    except (Exception, host.Interrupted) as error:  # to ComfyUI, Cancel is no Exception
         code = exit_code(error)
         if options.traceback or code == 1:
             traceback.print_exc()
-        if code == 130:
-            error = InterruptedError("Cancelled. Steps done are saved; `resume` goes on.")
+        words = "Cancelled. Steps done are saved; `resume` goes on." if code == 130 else str(error)
         if screen.mode == "json":
-            screen.result("", error=str(error), kind=type(error).__name__, exit_code=code)
+            screen.result("", error=words, kind=type(error).__name__, exit_code=code)
         elif code != 1:
-            screen.write(sys.stderr, str(error))
+            screen.write(sys.stderr, words)
         return code
 
 
-def exit_code(error: Exception) -> int:
+def exit_code(error: BaseException) -> int:
     if isinstance(error, host.Interrupted):
         return 130
     if isinstance(error, INPUT_ERRORS):

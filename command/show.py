@@ -96,7 +96,7 @@ class Bar(Nothing):
         self.bar.refresh()
 
     def say(self, text: str) -> None:
-        self.bar.set_description_str(text)
+        self.bar.set_description_str(text.partition("\n")[0])
 
     def close(self) -> None:
         self.bar.close()
@@ -108,10 +108,10 @@ class Lines(Nothing):
     last, unsaid = float("-inf"), ""
 
     def say(self, text: str) -> None:
-        self.unsaid = text
+        self.unsaid = text.replace("\n", " · ")
         if time.monotonic() - self.last > SECONDS:
+            self.screen.write(sys.stderr, self.unsaid)
             self.last, self.unsaid = time.monotonic(), ""
-            self.screen.write(sys.stderr, text)
 
     def close(self) -> None:
         if self.unsaid:
