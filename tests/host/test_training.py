@@ -78,10 +78,13 @@ def slack(server, name) -> int:
     return 1 + round(0.5 / pace)
 
 
-def test_a_lora_from_the_list_changes_the_picture(server, run, train, sample):
-    run(train("applied", learning_rate=0.01))
+@pytest.mark.parametrize("adapter", ["lora", "dora", "lokr", "loha"])
+def test_a_lora_from_the_list_changes_the_picture(server, run, train, sample, adapter):
+    graph = train(adapter, learning_rate=0.01)
+    graph["quick"]["inputs"] |= {"adapter": adapter, "dropout": 0.05}
+    run(graph)
     plain = saved_picture(server, run(sample))
-    name = next(name for name in server.loras() if name.endswith("applied_000006.safetensors"))
+    name = next(name for name in server.loras() if name.endswith(f"{adapter}_000006.safetensors"))
     sample["lora"] = {
         "class_type": "LoraLoaderModelOnly",
         "inputs": {"model": ["model", 0], "lora_name": name, "strength_model": 1.0},

@@ -83,6 +83,7 @@ def test_backward_uses_the_stored_weight_to_the_last_bit(form, wide_weights, mak
     gradient = torch.randn(5, weight.shape[0])
     with host.differentiable(), torch.no_grad():
         assert torch.equal(layer.backward(gradient), gradient @ weight)
+        torch.testing.assert_close(layer.column_norms(gradient.device), weight.norm(dim=0))
         host.check_products(model.model.diffusion_model, gradient.device, gradient.dtype)
 
 
