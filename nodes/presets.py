@@ -53,6 +53,7 @@ class TrainingPreset(io.ComfyNode):
                 io.Int.Output(display_name="save_every"),
                 io.String.Output(display_name="advice"),
             ],
+            hidden=[io.Hidden.unique_id],
             is_output_node=True,
         )
 
@@ -63,6 +64,7 @@ class TrainingPreset(io.ComfyNode):
         count = len(pairs.train) if pairs else 0
         config = settings_for(preset, resolution, count)
         text = advice(preset, config, count, host.card_bytes())
+        host.Progress(1, cls.hidden.unique_id).say(text)
         return io.NodeOutput(
             config,
             config.steps,

@@ -93,10 +93,9 @@ def advice(name: str, config: TrainConfig, pairs: int, card: int) -> str:
     """Why these values; what is usual for this number of pairs (0: not known) and a card of so many
     bytes (0: none)."""
     preset = PRESETS[name]
-    parts = [f"{name[0].upper()}{name[1:]}: {preset.why}", preset.hint]
-    parts += [of_pairs(preset, config, pairs), of_time(config), of_memory(config, card)]
-    parts.append("These are recommendations: change any of them.")
-    return "\n\n".join(part for part in parts if part)
+    why = f"{name[0].upper()}{name[1:]}: {preset.why} {preset.hint}".strip()
+    parts = of_pairs(preset, config, pairs), of_time(config), of_memory(config, card), why
+    return "\n".join((*parts, "All of this is advice: change what you like."))
 
 
 def of_pairs(preset: Preset, config: TrainConfig, pairs: int) -> str:

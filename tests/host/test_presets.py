@@ -25,7 +25,7 @@ def test_a_preset_fills_in_the_train_node(server, run, train, load_pairs):
     del graph["quick"]
 
     shown = run(graph)["outputs"]["preset"]["text"][0]
-    assert "3 to train on" in shown and "recommendations" in shown
+    assert "3 to train on" in shown and "change what you like" in shown
     config, log = run_of(server, "by preset")
     assert (config["rank"], config["learning_rate"], config["save_every"]) == (16, 2e-4, 100)
     assert (config["resolution"], config["reference_resolution"]) == (64, 32)
