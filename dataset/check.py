@@ -10,9 +10,11 @@ from .alike import NEAR, distances
 from .check_pair import Look, look_at
 from .files import folded, list_folder
 from .finding import ERROR, NOTE, WARNING, Finding
+from .image import picture_size
+from .masks import open_mask
 from .measure import offset
 from .names import side_of
-from .pair import Pair, PairedDataset
+from .pair import DatasetError, Pair, PairedDataset
 
 FEWEST_PAIRS = 15
 """Guides: 15–20 pictures at least, 20–60 pairs for an edit."""
@@ -44,6 +46,7 @@ def check(
         *(finding for look in looks.values() for finding in look.findings),
         *duplicates(dataset.pairs, looks),
         *leftovers(dataset.pairs),
+        *masks([pair for pair in dataset if looks[pair.stem].hashes]),
         *captions(dataset.pairs, count_tokens),
         *amount(dataset.pairs, looks),
     ]
@@ -128,6 +131,20 @@ def leftovers(pairs: Sequence[Pair]) -> list[Finding]:
                         f"{', '.join(double)} in {folder} share a name with a used picture.",
                         "Keep one file of each name.")
             )  # fmt: skip
+    return findings
+
+
+def masks(pairs: Sequence[Pair]) -> list[Finding]:
+    """Masks that cannot be opened, do not fit their target, or are black."""
+    findings = []
+    for pair in pairs:
+        try:
+            if pair.mask:
+                open_mask(pair.mask, pair.target, picture_size(pair.target))
+        except DatasetError as error:
+            findings.append(
+                Finding("mask", ERROR, str(error), "Training stops at such a mask.", (pair.stem,))
+            )
     return findings
 
 

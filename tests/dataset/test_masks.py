@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from folders import picture, save, save_both
-from kontext.dataset.check import leftovers
+from kontext.dataset.check import check, leftovers
 from kontext.dataset.load import Loaded, Source, find_pairs
 from kontext.dataset.masks import open_mask
 from kontext.dataset.pair import DatasetError, Pair, PairedDataset
@@ -175,3 +175,12 @@ def test_a_mask_that_cannot_be_meant_is_refused(tmp_path: Path):
     Image.new("L", (80, 40)).save(path)
     with pytest.raises(DatasetError, match="black all over"):
         open_mask(path, tmp_path / "a.png", (80, 40))
+
+
+def test_the_check_finds_every_such_mask(tmp_path: Path):
+    save_both(tmp_path, ["fine", "long", "black"])
+    save(tmp_path / "masks" / "fine.png")
+    save(tmp_path / "masks" / "long.png", size=(64, 32))
+    Image.new("L", (32, 32)).save(tmp_path / "masks" / "black.png")
+    findings = [found for found in check(find(tmp_path).dataset) if found.kind == "mask"]
+    assert sorted(stem for found in findings for stem in found.stems) == ["black", "long"]
