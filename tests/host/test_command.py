@@ -1,0 +1,27 @@
+"""A run made in a graph, repeated from a terminal."""
+
+import subprocess
+import sys
+
+import torch
+from safetensors.torch import load_file
+
+
+def test_a_graphs_run_is_repeated_from_a_terminal(server, run, train):
+    """Its own file, another name: the same LoRA, bit for bit."""
+    run(train("in_graph"))
+    (pack,) = (server.base / "custom_nodes").iterdir()
+    file = server.base / "output" / "kontext_runs" / "in_graph" / "run.yaml"
+    done = subprocess.run(
+        [sys.executable, str(pack), "train", str(file), "--set", "name=in_terminal", "--cpu",
+         "--comfyui", str(server.host.comfyui), "--base-directory", str(server.base)],
+        cwd=server.base, capture_output=True, text=True, timeout=500,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("in_terminal: step 6 of 6")
+    one, other = (
+        load_file(server.base / "output" / "loras" / name / f"{name}_000006.safetensors")
+        for name in ("in_graph", "in_terminal")
+    )
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
