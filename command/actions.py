@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from ..dataset.pair import DatasetError, PairedDataset
+from ..evaluation.follow import Follower
 from ..trainer import host, host_files, parallel
 from ..trainer.cache import Cache
 from ..trainer.config import ConfigError
@@ -167,6 +168,7 @@ def run_job(
             cache_folder(options),
             replace,
             first,
+            watcher=Follower(pairs),
         )
         if parallel.is_first():
             tell(run, screen)

@@ -16,7 +16,7 @@ from .statistics import Interval, paired_interval
 
 Entry = Mapping[str, Any]
 Array = NDArray[np.float64]
-SMOOTHING_SHARE = 0.05  # of the run's steps, the width of the moving average
+SMOOTHING_SHARE = 0.05  # of the steps done, the width of the moving average
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ def moving_average(values: Sequence[float], width: int) -> Array:
 
 
 def smoothing_width(steps: int) -> int:
-    return max(1, round(steps * SMOOTHING_SHARE))
+    """Steps that are averaged: a twentieth of those done, at least ten."""
+    return max(10, round(steps * SMOOTHING_SHARE))
 
 
 def thinned(length: int, most: int) -> list[int]:

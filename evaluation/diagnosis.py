@@ -1,7 +1,7 @@
 """What the curves of a run say, in plain words, with the numbers that say it.
 
-Nothing is said that chance would say: of runs whose loss is noise without a trend, fewer than one
-in twenty is called oscillating or memorising (simulated, tests/evaluation/test_diagnosis.py).
+Nothing is said that chance would say: of runs whose loss is noise without a trend, about one in
+twenty at worst is called oscillating or memorising (simulated, tests/evaluation/test_diagnosis.py).
 """
 
 from __future__ import annotations

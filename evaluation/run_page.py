@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,16 @@ TEMPLATE = Path(__file__).with_name("run_page.html")
 MOST_SAMPLES = 40  # on the page; spread over the run, the last one among them
 MOST_PAIRS = 200
 THUMBNAIL = 320  # pixels of height
-SAMPLE = re.compile(r"step_(\d+).*")
+SAMPLE = re.compile(r"step_(\d+)(_\d+)?")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A strip of control, result and target as a small JPEG in a data: URL."""
+
+    name: str
+    url: str
+    prompt: str
 
 
 def write_report(run: Run, log: Sequence[Entry], pairs: PairedDataset | None = None) -> None:
@@ -47,6 +57,7 @@ def run_page(run: Run, log: Sequence[Entry], pairs: PairedDataset | None) -> str
         done=done,
         steps=config.steps,
         findings=diagnose(log),
+        notes=[(entry["step"], entry["note"]) for entry in log if "note" in entry],
         curves=loss_svg(log, steps, f"{run.name}: {config.steps} steps") if log else "",
         samples=samples(run.folder / "samples"),
         checkpoints=checkpoints(run, log),
@@ -55,29 +66,38 @@ def run_page(run: Run, log: Sequence[Entry], pairs: PairedDataset | None) -> str
     )
 
 
-def samples(folder: Path) -> list[dict[str, str]]:
-    """Strips of control, result and target, as data: URLs with their steps, earliest first."""
-    found = sorted(path for path in folder.glob("step_*.png") if SAMPLE.fullmatch(path.stem))
-    chosen = [found[i] for i in thinned(len(found), MOST_SAMPLES)]
-    return [
-        {
-            "step": str(int(SAMPLE.fullmatch(path.stem)[1])),  # type: ignore[index]
-            "name": path.name,
-            "url": thumbnail(path, path.stat().st_mtime_ns),
-        }
-        for path in chosen
-    ]
+def samples(folder: Path) -> dict[int, list[Sample]]:
+    """The samples of each step, earliest first; of some steps only, where there are many."""
+    steps: dict[int, list[Path]] = {}
+    for path in folder.glob("step_*.png"):
+        if match := SAMPLE.fullmatch(path.stem):
+            steps.setdefault(int(match[1]), []).append(path)
+    most = max(1, MOST_SAMPLES // max(map(len, steps.values()), default=1))
+    chosen = [sorted(steps)[i] for i in thinned(len(steps), most)]
+    return {
+        step: [
+            thumbnail(path, path.stat().st_mtime_ns) for path in sorted(steps[step], key=natural)
+        ]
+        for step in chosen
+    }
+
+
+def natural(path: Path) -> tuple[int, str]:
+    """_10 after _9."""
+    return len(path.stem), path.stem
 
 
 @lru_cache(maxsize=256)
-def thumbnail(path: Path, _modified: int) -> str:
-    """The picture as a small JPEG in a data: URL; made once, though the page is written often."""
+def thumbnail(path: Path, _modified: int) -> Sample:
+    """A small copy of the strip; made once, though the page is written often."""
     with Image.open(path) as picture:
-        # the strip is three pictures wide
+        facts = json.loads(picture.info.get("kontext_sample", "{}"))
+        # the strip is three pictures wide or more
         small = ImageOps.contain(picture.convert("RGB"), (THUMBNAIL * 6, THUMBNAIL))
     content = io.BytesIO()
     small.save(content, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode("ascii")
+    url = "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode("ascii")
+    return Sample(path.name, url, facts.get("prompt", ""))
 
 
 def checkpoints(run: Run, log: Sequence[Entry]) -> list[dict[str, Any]]:

@@ -236,6 +236,7 @@ def fit(
             session.save()
         if preview and preview.due(done, saving):
             progress.update(done, preview=session.preview(preview, progress))
+        if saving:
             session.watcher.saved()
 
 

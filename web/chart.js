@@ -11,13 +11,13 @@ const BLUE = "#5b8def", GREEN = "#3fae76";
 
 const ENGLISH = {
   step: "step", rate: "learning rate", memory: "memory", gain: "held-out", loss: "training loss",
-  mean: "mean of 5 % of the steps", held: "held-out loss against the base model",
+  mean: "thick: moving mean of 5 % of the steps", held: "held-out loss against the base model",
   base: "base",
 };
 
 const CHINESE = {
   step: "步数", rate: "学习率", memory: "显存", gain: "留出损失", loss: "训练损失",
-  mean: "5 % 步数的均值", held: "留出损失（相对基础模型）", base: "基础模型",
+  mean: "粗线：5 % 步数的滑动平均", held: "留出损失（相对基础模型）", base: "基础模型",
   // the findings, by their kinds (evaluation/diagnosis.py); in English they come with the event
   rate_too_high: "学习率过高：训练损失来回摆动，有 {times} 次上升，最多 {rise} %，超出单步噪声的范围。请将学习率减半。",
   rate_too_high_held_out: "学习率过高：留出损失上下跳动 {times} 次，最多为基础模型的 {rise} %。请将学习率减半。",

@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 
@@ -7,6 +8,7 @@ from kontext.evaluation.run_page import write_report
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.run import Identity, Run
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from .runs import STEPS, known_run
 
@@ -48,8 +50,14 @@ def page(tmp_path) -> tuple[Run, Reader]:
     for step in (750, 1500):
         (run.lora_folder / f"{run.name}_{step:06d}.safetensors").write_bytes(b"x" * 1_200_000)
         (run.folder / "samples").mkdir(exist_ok=True)
-        Image.new("RGB", (300, 100), "olive").save(run.folder / "samples" / f"step_{step:06d}.png")
-    write_report(run, known_run("memorising"), pairs)
+        words = PngInfo()
+        words.add_text("kontext_sample", json.dumps({"prompt": f"sampled {EVIL}"}))
+        picture = run.folder / "samples" / f"step_{step:06d}.png"
+        Image.new("RGB", (300, 100), "olive").save(picture, pnginfo=words)
+        Image.new("RGB", (64, 64)).save(run.folder / "samples" / f"step-{step}-a-cell.png")
+    log = known_run("memorising")
+    log[20]["note"] = f"half the learning rate {EVIL}"
+    write_report(run, log, pairs)
     return run, Reader((run.folder / "run.html").read_text(encoding="utf-8"))
 
 
@@ -58,7 +66,7 @@ def test_everything_is_on_the_page(page):
     for words in (
         "Memorising: since step", "training loss", "learning rate", "held-out", "step 750",
         f"{run.name}_000750.safetensors", "1.2", "lowest", "rank 64", "96 × 64 (2)", "b & <b>",
-        EVIL, "pattern <i>",
+        EVIL, f"sampled {EVIL}", f"step 21: half the learning rate {EVIL}", "pattern <i>",
     ):  # fmt: skip
         assert words in re.sub(r"\s+", " ", read.text), words
     assert "svg" in read.tags
