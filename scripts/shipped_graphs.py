@@ -96,7 +96,7 @@ TRAIN = (
                     "pairs": "captions.pairs",
                     "settings": "settings.settings",
                 },
-                (360, 620),
+                (360, 900),  # the chart and a sample find room while it trains
             ),
             Node(
                 "save",
