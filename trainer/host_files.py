@@ -89,7 +89,7 @@ def _loaded(patcher: Any) -> list[str]:
 def _weight_dtype(model: Any) -> str:
     how = model.cached_patcher_init
     options = how[1][1] if how and how[0].__name__ == "load_diffusion_model" else {}
-    dtype = options.get("dtype")
+    dtype: Any = options.get("dtype")
     fast = "_fast" if options.get("fp8_optimizations") else ""
     names = {torch.float8_e4m3fn: "fp8_e4m3fn" + fast, torch.float8_e5m2: "fp8_e5m2"}
     return names.get(dtype, "")
