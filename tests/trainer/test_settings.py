@@ -1,15 +1,17 @@
 """The settings of a run: each changes the LoRA, every optimiser learns."""
 
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
+from kontext.dataset.pair import PairedDataset
 from kontext.trainer import host
 from kontext.trainer.config import ConfigError
 from kontext.trainer.loop import train
 from kontext.trainer.optimizers import OPTIMIZERS
 
-from .short_runs import SHORT, last_lora
+from .short_runs import SHORT, assert_same, last_lora
 
 
 def test_every_optimizer_learns(run_training):
@@ -89,7 +91,7 @@ def train_beside(weights, make_flux, make_pairs, clip, vae, tmp_path_factory):
         {"timesteps": "logit_normal", "sigma_spread": 2.0},
         {"preserve": 1.0},
         {"preserve": 1.0, "preserve_every": 1},
-        {"preserve": 1.0, "preserve_prompts": "Make it rain."},
+        {"preserve": 1.0, "preserve_prompts": "Make it rain"},
     ],
     ids=str,
 )
@@ -99,3 +101,32 @@ def test_every_setting_changes_the_lora(train_beside, change):
         torch.equal(plain[name], changed[name]) for name in plain
     )
     assert not same
+
+
+def test_dropped_captions_are_no_captions(run_training, pairs):
+    """Reference: pairs without a caption. With half of them dropped, neither comes out."""
+    silent = PairedDataset(tuple(replace(pair, caption="") for pair in pairs))
+    lora = {
+        share: last_lora(run_training(SHORT.replace(caption_dropout=share), name=f"drop {share}"))
+        for share in (0.0, 0.5, 1.0)
+    }
+    config = SHORT.replace(caption_dropout=0.0)
+    assert_same(lora[1.0], last_lora(run_training(config, name="silent", pairs=silent)))
+    for share in (0.0, 1.0):
+        assert any(not torch.equal(lora[share][name], lora[0.5][name]) for name in lora[0.5])
+
+
+def test_dropped_references_are_no_references(run_training, pairs):
+    """Reference: pairs without a control picture."""
+    blind = PairedDataset(tuple(replace(pair, controls=()) for pair in pairs))
+    dropped = run_training(SHORT.replace(reference_dropout=1.0), name="dropped")
+    assert_same(last_lora(dropped), last_lora(run_training(name="blind", pairs=blind)))
+
+
+def test_repeats_are_what_writing_a_pair_twice_would_be(run_training, pairs):
+    """Reference: the same picture under two names, in epochs of the same order."""
+    first, second, *_ = pairs
+    repeated = PairedDataset((replace(first, repeats=2), second))
+    written = PairedDataset((first, replace(first, stem="again"), second))
+    lora = last_lora(run_training(name="repeated", pairs=repeated))
+    assert_same(lora, last_lora(run_training(name="written", pairs=written)))
