@@ -73,6 +73,21 @@ class Page:
             node_type,
         )
 
+    def press_button(self, node_type: str, name: str) -> None:
+        """Click a button of the first node of this type, which must be in view."""
+        x, y = self.page.evaluate(
+            """([type, name]) => {
+                const node = app.graph.nodes.find(n => n.type === type);
+                const button = node.widgets.find(w => w.name === name);
+                const {scale, offset} = app.canvas.ds;
+                const box = app.canvas.canvas.getBoundingClientRect();
+                const place = [node.pos[0] + node.size[0] / 2, node.pos[1] + button.last_y + 10];
+                return [0, 1].map(i => (place[i] + offset[i]) * scale + [box.x, box.y][i]);
+            }""",
+            [node_type, name],
+        )
+        self.page.mouse.click(x, y)
+
     def pictures(self, node_type: str) -> list[str]:
         """Where the pictures come from that nodes of this type show."""
         return self.page.evaluate(

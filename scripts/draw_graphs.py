@@ -25,6 +25,7 @@ from choosing_graphs import CHOOSING_GRAPHS
 from dataset_graphs import DATASET_GRAPHS
 from driver import Server
 from shipped_graphs import GRAPHS, SHOWN, Group
+from style_graphs import STYLE_GRAPHS, STYLE_SHOWN
 
 WORKFLOWS = hosts.ROOT / "workflows"
 PAGE_SIDE = Path(__file__).with_suffix(".js")
@@ -63,17 +64,17 @@ def without_nulls(value: Any) -> Any:
 def main() -> None:
     host = hosts.find_or_set_up(os.environ.get("COMFYUI_PATH"), None, tests=True)
     with tempfile.TemporaryDirectory() as base, Server(host, Path(base)) as server:
-        shutil.copytree(
-            hosts.ROOT / "examples/test/before", server.base / "input", dirs_exist_ok=True
-        )
-        graphs = GRAPHS | CAPTION_GRAPHS | CHOOSING_GRAPHS | DATASET_GRAPHS
+        for side, folder in (("before", "input"), ("after", "input/after")):
+            test = hosts.ROOT / "examples/test" / side
+            shutil.copytree(test, server.base / folder, dirs_exist_ok=True)
+        graphs = GRAPHS | CAPTION_GRAPHS | CHOOSING_GRAPHS | DATASET_GRAPHS | STYLE_GRAPHS
         for name in sys.argv[1:] or graphs:
             with front_end(server.url, 3400, 2000) as page:
                 page.page.add_script_tag(path=PAGE_SIDE)
                 workflow = draw(page, graphs[name])
                 text = json.dumps(workflow, indent=1, ensure_ascii=False)
                 (WORKFLOWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-                page.set_widgets(SHOWN.get(name, {}))
+                page.set_widgets((SHOWN | STYLE_SHOWN).get(name, {}))
                 photograph(page, server, WORKFLOWS / f"{name}.jpg")
                 print(name, *(e for e in page.errors), sep="\n  ", flush=True)
 

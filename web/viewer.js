@@ -21,7 +21,7 @@ async function openViewer(node) {
   const place = [made.run, made.comparison].map(encodeURIComponent).join("/");
   const there = await api.fetchApi(`/kontext/compare/${place}/manifest`);
   if (!there.ok) return tell(await there.text());
-  const theme = document.body.classList.contains("dark-theme") ? "dark" : "light";
+  const theme = document.querySelector(".dark-theme") ? "dark" : "light";
   showOver(api.apiURL(`/kontext/compare/${place}?theme=${theme}&lang=${chinese() ? "zh" : "en"}`));
 }
 

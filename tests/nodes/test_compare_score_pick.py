@@ -95,7 +95,12 @@ def test_cancel_keeps_the_cells_and_the_next_run_makes_the_rest(server, run, gra
     run(graph, lambda event: len(pictures(server)) >= 3 and server.interrupt())
     kept = pictures(server)
     assert 3 <= len(kept) < 28
-    shown = grid(server, run(graph))
+    entry = run(graph)
+    (made,) = entry["outputs"]["compare"]["kontext_compare"]  # what the viewer's button opens
+    found = server.get(f"/kontext/compare/{made['run']}/{made['comparison']}/manifest")
+    assert [len(row) for row in found["shown"]] == [1 + 1 + 3 * 2 + 1] * 4
+    assert all(column["cost"] for column in found["columns"][1:-1])
+    shown = grid(server, entry)
     every = pictures(server)
     assert len(every) == 4 * (1 + 3 * 2)
     assert kept.items() <= every.items()

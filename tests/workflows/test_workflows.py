@@ -1,6 +1,7 @@
 """Every shipped graph opens in the real front end and runs through the real server."""
 
 import json
+import re
 from pathlib import Path
 
 import api_form
@@ -8,9 +9,10 @@ import browser
 import pytest
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-# The one that trains the LoRA others apply goes first.
 FIRST = "train_kontext_lora"
-GRAPHS = sorted(WORKFLOWS.glob("*.json"), key=lambda path: (path.stem != FIRST, path))
+# Those that train the LoRAs others apply go first.
+TRAINING = (FIRST, "train_style_lora")
+GRAPHS = sorted(WORKFLOWS.glob("*.json"), key=lambda path: (path.stem not in TRAINING, path))
 
 # Smaller numbers for the run through the server: graph, node type, input.
 FAST = {
@@ -18,6 +20,7 @@ FAST = {
         "KontextTrainLora": {"steps": 8, "save_every": 4},
         "KontextCompareCheckpoints": {"sampling_steps": 2},
     },
+    "train_style_lora": {"KontextTrainLora": {"steps": 8, "save_every": 4}},
     "compare_checkpoints": {"KontextCompareCheckpoints": {"sampling_steps": 2, "strengths": "1"}},
     "choose_checkpoint": {"KontextScoreCheckpoints": {"pictures": 0, "strengths": "1"}},
 }
@@ -79,8 +82,29 @@ def test_a_finished_node_shows_its_result_and_not_the_last_preview(server):
             page.look_at(node_type)  # the page loads the pictures of what it draws
             page.page.wait_for_timeout(3000)
             shown += page.pictures(node_type)
+        assert votes_in_the_viewer(page) == 1
     assert len(shown) == 2
     assert all("/api/view?" in source for source in shown), shown
+
+
+def votes_in_the_viewer(page: browser.Page) -> int:
+    """Open the viewer from the node, vote once, close it, open it again: the votes it shows."""
+    viewer = page.page.frame_locator("#kontext-viewer")
+    page.press_button("KontextCompareCheckpoints", "kontext_viewer")
+    viewer.locator(".thumb.is-b").wait_for(timeout=60_000)
+    assert viewer.locator(":root").get_attribute("data-theme") == "dark"  # as ComfyUI is
+    viewer.locator("#vote").click()
+    viewer.locator("#blind .tag >> visible=true").first.wait_for()
+    viewer.locator("#blind [data-choice=right]").click()
+    viewer.locator(".count", has_text="1 vote").wait_for()
+    viewer.locator("body").press("Escape")  # leaves the vote
+    viewer.locator("body").press("Escape")  # and the viewer
+    page.page.wait_for_selector("#kontext-viewer", state="detached")
+
+    page.press_button("KontextCompareCheckpoints", "kontext_viewer")
+    viewer.locator("#ranking").click()
+    title = viewer.locator("#results h2").inner_text()
+    return int(re.search(r"\d+", title)[0])
 
 
 @each_graph

@@ -24,10 +24,12 @@ export function resultsSheet(manifest, ranking, nameOf, select, close) {
     ...(scored ? [[words.measured], [words.verdict]] : []),
     ...(costed ? [[words.load, "number"], [words.each, "number"], [words.memory, "number"]] : []),
   ];
-  const body = ranking.standings.map((standing, place) => {
+  const votes = (standing) => standing.wins + standing.equal + standing.losses;
+  const seenFirst = [...ranking.standings].sort((one, other) => !votes(one) - !votes(other));
+  const body = seenFirst.map((standing, place) => {
     const at = manifest.columns.findIndex((column) => column.item === standing.item);
     const column = manifest.columns[at];
-    const voted = standing.wins + standing.equal + standing.losses > 0;
+    const voted = votes(standing) > 0;
     return element("tr", { "data-item": standing.item, onclick: () => select(at) },
       element("td", { class: "number" }, voted ? `${place + 1}` : ""),
       element("td", {}, nameOf(column)),

@@ -78,7 +78,7 @@ class Viewer {
       element("button", { class: "quiet", id: "theme", title: words.theme, onclick: switchTheme }, "◐"));
     if (embedded)
       byId("actions").append(
-        element("a", { class: "button quiet", href: location.href, target: "_blank", title: words.tab }, "⧉"),
+        element("a", { class: "button quiet", href: location.href, target: "_blank", title: words.tab }, "↗"),
         element("button", { class: "quiet", id: "close", title: words.close, onclick: leave }, "✕"));
     byId("keys").append(
       ...words.keys.map(([keys, what]) =>
