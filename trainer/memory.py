@@ -40,6 +40,7 @@ class Footprint:
     cast: int
     trained: int
     parameters: int
+    moment: int = 0  # units that the kind of adapter takes for a moment, see `adapter_units`
 
     @property
     def blocks(self) -> int:
@@ -61,7 +62,7 @@ class Footprint:
         # double blocks keep more, but their turn comes when a third of the inputs is left
         again = KEPT_SINGLE if checkpointed > self.double and not offloaded else KEPT_DOUBLE
         inside = max(self.kept(checkpointed), again if checkpointed else 0)
-        return self.unit * (inputs + inside + GRADIENTS + ENDS)
+        return self.unit * (inputs + inside + GRADIENTS + self.moment + ENDS)
 
     @property
     def buffers(self) -> int:

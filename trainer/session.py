@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import host, parallel
-from .adapters import adapter_kind, measure
+from .adapters import adapter_kind, adapter_units, measure
 from .attach import attached
 from .batches import EncodedPair, load_batch, seeded
 from .board import Board, Watcher
@@ -152,6 +152,7 @@ class Session:
             cast=cast,
             trained=trained_bytes(self.lora),
             parameters=parameters,
+            moment=adapter_units(self.config),
         )
 
     def memory_limit(self) -> int:

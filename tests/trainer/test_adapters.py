@@ -8,15 +8,19 @@ import pytest
 import torch
 from kontext.dataset.pair import PairedDataset
 from kontext.trainer import host
-from kontext.trainer.adapters import adapter_kind, factors, measure
+from kontext.trainer.adapters import adapter_kind, adapter_units, factors, measure
 from kontext.trainer.attach import attached
+from kontext.trainer.batches import Batch, Text
 from kontext.trainer.config import ConfigError, TrainConfig
 from kontext.trainer.export import comfyui_tensors, export_lora, read_lora
 from kontext.trainer.lora import Dropout, Lora, targeted
+from kontext.trainer.memory import Footprint
+from kontext.trainer.objective import sample_losses
 from safetensors.torch import load_file
 from torch import nn
 
 from .short_runs import SHORT, last_lora
+from .test_memory import peak_of
 
 KINDS = {
     "lora": TrainConfig(rank=4, alpha=8.0),
@@ -231,6 +235,31 @@ def test_computing_twice_meets_the_same_masks(base, make_batch, lora_gradients, 
     kept, again, whole = sides
     assert all(torch.equal(one, other) for one, other in zip(kept, again, strict=True))
     assert not any(torch.equal(one, other) for one, other in zip(kept, whole, strict=True))
+
+
+@pytest.mark.parametrize("kind, rate", [("lora", 0.1), ("dora", 0.0), ("lokr", 0.1), ("loha", 0.1)])
+def test_the_memory_plan_counts_them(make_flux, kind, rate):
+    """The peak of torch's allocator in a step with every block checkpointed is not above it."""
+    dtype, hidden, shape = torch.bfloat16, 256, dict(depth=1, depth_single_blocks=2)
+    flux = make_flux(options={"dtype": dtype}, hidden_size=hidden, num_heads=2, **shape)
+    flux = flux.model.diffusion_model
+    config = KINDS[kind].replace(rank=2, dropout=rate)
+    lora = adapters_on(flux, config, "blocks")
+    for weight in lora.parameters():
+        weight.grad = torch.zeros_like(weight)
+    text = Text(torch.randn(1, 128, 64), torch.randn(1, 32))
+    batch = Batch(torch.randn(1, 16, 40, 40), (torch.randn(1, 16, 40, 40),), text)
+    question = (batch, torch.tensor([0.5]), torch.randn(batch.target.shape), config, dtype)
+
+    def step():
+        parts = (flux, lora, host.FrozenLinear, host.is_linear, host.blocks(flux))
+        with host.differentiable(), attached(*parts), lora.dropping(rate, torch.tensor([3])):
+            sample_losses(flux, *question).mean().backward()
+
+    step()  # what is allocated once only
+    unit = (2 * 20 * 20 + 128) * hidden * dtype.itemsize
+    of = Footprint(1, 2, unit, 0, 0, 0, 0, 0, 1, adapter_units(config))
+    assert 0.9 * of.activations(3) < peak_of(step) < of.activations(3)
 
 
 # ---- files ---------------------------------------------------------------------------------
