@@ -117,10 +117,10 @@ def generate(
                 label = f"{setting.label} {trial.subject.name} seed {trial.seed}"
                 samples.save(cells[setting, trial], picture, label, graph)
                 done, made = done + 1, made + 1
+                each = (time.perf_counter() - started - loads[0]) / made
+                cost = Cost(reading, loads[0], each, memory_taken(device))
+                costs.add(lora.digest if lora else "", setting.strength if lora else 0.0, cost)
                 progress.update(done, f"{done} of {len(cells)} pictures", picture)
-            each = (time.perf_counter() - started - sum(loads)) / made
-            cost = Cost(reading, loads[0], each, memory_taken(device))
-            costs.add(lora.digest if lora else "", setting.strength if lora else 0.0, cost)
     return {place: samples[cell] for place, cell in cells.items()}
 
 
