@@ -24,6 +24,7 @@ JUMP = 0.05  # the same for the held-out loss, as a share of the base's
 RISE = 0.02  # of the base's held-out loss; less is no memorising worth a word
 FLAT = 0.015  # of the base's held-out loss: less over a third of a run is standing still
 FLAT_TRAINING = 0.02  # the same for the training loss
+SPENT = 0.3  # of its peak: a learning rate below this hardly moves the LoRA any more
 LITTLE = 0.03  # a gain below this share is hardly any
 
 TEXTS = {
@@ -49,6 +50,9 @@ TEXTS = {
     "against the base. More steps of the same bring little.",
     "levelled_training": "Levelled off: the training loss fell by {fall} % in all, and by less "
     "than {high} % over the last third. More steps of the same bring little.",
+    "levelled_as_rate_fell": "Levelled off with the learning rate: since step {step} the held-out "
+    "loss stands still at {change} % against the base, but over the last third the rate was only "
+    "{rate} % of its peak. A run planned with more steps may still gain.",
     "undecided": "No trend can be told yet: over the last third the held-out loss changed by "
     "{change} % of the base's ({low} to {high} %).",
     "undecided_training": "No trend can be told yet: over the last third the training loss "
@@ -90,8 +94,8 @@ def diagnose(log: Sequence[Entry]) -> list[Finding]:
     if not any(findings):
         findings.append(rising(trusted, steps, losses))
     if not any(findings):
-        if len(trusted) >= FEWEST_TESTS:
-            findings.append(trend(trusted, done))
+        if enough and len(trusted) >= FEWEST_TESTS:
+            findings.append(trend(trusted, done, late_rate(log)))
         elif enough:
             findings.append(training_trend(losses, done))
         else:
@@ -207,8 +211,11 @@ def jitter(curve: Array) -> float:
 # ---- improving or not ----------------------------------------------------------------------
 
 
-def trend(tested: Sequence[Tested], done: int) -> Finding:
-    """The last third of the held-out measurements against the third before it."""
+def trend(tested: Sequence[Tested], done: int, rate: float) -> Finding:
+    """The last third of the held-out measurements against the third before it.
+
+    `rate` is the learning rate of the time, as a share of its peak.
+    """
     base = base_loss(tested)
     matrix = np.array([each.losses for each in tested]) / base
     thirds = np.array_split(matrix, 3)
@@ -224,8 +231,11 @@ def trend(tested: Sequence[Tested], done: int) -> Finding:
         away = np.flatnonzero(np.abs(curve - thirds[2].mean()) > max(FLAT, 3 * jitter(curve)))
         since = min(away[-1] + 1, len(curve) - 1) if len(away) else 0
         step = tested[since].step
+        numbers["step"] = step
+        if step > done / 3 and rate < SPENT:
+            return Finding("levelled_as_rate_fell", {**numbers, "rate": percent(rate)})
         early = step <= done / 3 or now > -LITTLE
-        return Finding("stalled" if early else "levelled", {**numbers, "step": step})
+        return Finding("stalled" if early else "levelled", numbers)
     bounds = {"low": percent(change.low), "high": percent(change.high)}
     return Finding("undecided", {"change": percent(change.mean), **bounds})
 
@@ -248,6 +258,12 @@ def training_trend(losses: Array, done: int) -> Finding:
         return Finding("stalled_training", numbers)
     bounds = {"low": percent(-fall - reach), "high": percent(-fall + reach)}
     return Finding("undecided_training", {"change": percent(-fall), **bounds})
+
+
+def late_rate(log: Sequence[Entry]) -> float:
+    """Mean learning rate of the last third of the log, as a share of its peak."""
+    rates = [entry["learning_rate"] for entry in log]
+    return float(np.mean(rates[-len(rates) // 3 :])) / (max(rates) or 1.0)
 
 
 def base_loss(tested: Sequence[Tested]) -> float:

@@ -29,6 +29,7 @@ const CHINESE = {
   stalled_training: "过早停滞：{done} 步里训练损失只下降了 {fall} %，至多 {high} %。请尝试更高的学习率，并检查图片对和描述。",
   levelled: "已趋平稳：自第 {step} 步起，留出损失停在相对基础模型 {change} %。继续同样的训练收益很小。",
   levelled_training: "已趋平稳：训练损失共下降 {fall} %，最近三分之一的步数里不到 {high} %。继续同样的训练收益很小。",
+  levelled_as_rate_fell: "随学习率下降而趋平：自第 {step} 步起，留出损失停在相对基础模型 {change} %，但最近三分之一的步数里学习率只有峰值的 {rate} %。计划更多步数的训练可能还有提升。",
   undecided: "还看不出趋势：最近三分之一的步数里，留出损失变化了基础模型的 {change} %（{low} 至 {high} %）。",
   undecided_training: "还看不出趋势：最近三分之一的步数里，训练损失变化了 {change} %（{low} 至 {high} %），在单步噪声之内。",
   too_early: "现在判断还太早：{done} 步，{tests} 次留出测量。",

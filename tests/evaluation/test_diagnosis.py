@@ -77,6 +77,18 @@ def test_without_enough_held_out_pairs_only_training_is_judged():
     assert kinds(known_run("oscillating", pairs=0)) == ["rate_too_high", "few_held_out"]
 
 
+def test_a_run_whose_learning_rate_ran_out_is_not_told_that_steps_are_useless():
+    """At -12 % from the middle on; the schedule is constant, then cosine."""
+    curve = np.r_[np.linspace(-0.02, -0.12, 8), np.full(8, -0.12)]
+    log = make_log(np.full(STEPS, 0.4), curve, 0, pairs=8, pair_noise=1e-3)
+    assert kinds(log) == ["levelled"]
+    for entry in log:
+        entry["learning_rate"] = 1e-4 * (1 + np.cos(np.pi * entry["step"] / STEPS)) / 2
+    (finding,) = diagnose(log)
+    assert finding.kind == "levelled_as_rate_fell"
+    assert finding.numbers["rate"] == pytest.approx(8.65, abs=0.1)  # 1/2 - 3 √3 / 4π
+
+
 def test_the_first_steps_say_nothing():
     assert kinds([]) == ["too_early"]
     assert kinds(known_run("improving")[:40]) == ["too_early"]
