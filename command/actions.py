@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import signal
-import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,10 +20,11 @@ from ..evaluation.follow import Follower
 from ..trainer import host, host_files, parallel
 from ..trainer.cache import Cache
 from ..trainer.config import ConfigError
+from ..trainer.encode import encode_dataset
 from ..trainer.export import FORMATS, export_lora
 from ..trainer.files import StorageError
 from ..trainer.job import Job, JobError, Places
-from ..trainer.loop import encode_dataset, train
+from ..trainer.loop import train
 from ..trainer.optimizers import check_optimizer
 from ..trainer.run import Run, RunError, checked_name
 from ..trainer.session import TrainingError
@@ -50,7 +50,7 @@ def perform(options: Options, screen: Screen) -> int:
         if screen.mode == "json":
             screen.result("", error=words, kind=type(error).__name__, exit_code=code)
         elif code != 1:
-            screen.write(sys.stderr, words)
+            screen.write(screen.errors, words)
         return code
 
 
@@ -152,24 +152,25 @@ def run_job(
     for line in notes:
         screen.note(line)
     first = host.load_lora_file(lora_file(job.start, places)) if job.start else None
-    with parallel.joined(), stopping(), screen.progress(), torch.inference_mode():
-        base = load_base(job)
-        if job.base_hash and job.base_hash != host.base_hash(base.model):
-            screen.note(
-                "The model is not the one this run was made with: another file, or the graph had "
-                "a LoRA on it."
+    with parallel.joined(), stopping():
+        with screen.progress(), torch.inference_mode():
+            base = load_base(job)
+            if job.base_hash and job.base_hash != host.base_hash(base.model):
+                screen.note(
+                    "The model is not the one this run was made with: another file, or the graph "
+                    "had a LoRA on it."
+                )
+            run = train(
+                base,
+                pairs,
+                job.settled(pairs),
+                job.name,
+                output or output_folder(),
+                cache_folder(options),
+                replace,
+                first,
+                watcher=Follower(pairs),
             )
-        run = train(
-            base,
-            pairs,
-            job.settled(pairs),
-            job.name,
-            output or output_folder(),
-            cache_folder(options),
-            replace,
-            first,
-            watcher=Follower(pairs),
-        )
         if parallel.is_first():
             tell(run, screen)
     return 0

@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             whole=options.command not in ("status", "convert"),
         )
     except comfyui.NotFound as error:
-        screen.write(sys.stderr, str(error))
+        screen.write(screen.errors, str(error))
         return 2
     from .actions import perform  # needs ComfyUI
 
@@ -106,7 +106,9 @@ def mode(options: argparse.Namespace) -> str:
         return "json"
     if options.quiet or int(os.environ.get("RANK", "0")):
         return "quiet"
-    return getattr(options, "progress", None) or ("bar" if sys.stderr.isatty() else "lines")
+    # some consoles of rented machines do not tell their width, which a bar needs
+    wide = sys.stderr.isatty() and os.get_terminal_size(sys.stderr.fileno()).columns
+    return getattr(options, "progress", None) or ("bar" if wide else "lines")
 
 
 def comfyui_arguments(options: argparse.Namespace) -> list[str]:

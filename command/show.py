@@ -19,6 +19,7 @@ class Screen:
 
     def __init__(self, mode: str) -> None:
         self.mode, self.results = mode, sys.stdout
+        self.errors = sys.stderr  # ComfyUI puts an interceptor there that a bar breaks
 
     def result(self, words: str, **facts: Any) -> None:
         """Tell the outcome, in words or as one line of JSON."""
@@ -32,7 +33,7 @@ class Screen:
         if self.mode == "json":
             self.write(self.results, json.dumps({"note": words}, ensure_ascii=False))
         elif self.mode != "quiet":
-            self.write(sys.stderr, words)
+            self.write(self.errors, words)
 
     @contextmanager
     def progress(self) -> Iterator[None]:
@@ -89,7 +90,7 @@ class Bar(Nothing):
 
         super().__init__(screen)
         form = "{percentage:3.0f}%|{bar:30}| {desc}"
-        self.bar = tqdm(total=0, bar_format=form, file=sys.stderr, dynamic_ncols=True)
+        self.bar = tqdm(total=0, bar_format=form, file=screen.errors, dynamic_ncols=True)
 
     def at(self, step: int, total: int, preview: object = None, node_id: object = None) -> None:
         self.bar.total, self.bar.n = total, step
@@ -110,12 +111,12 @@ class Lines(Nothing):
     def say(self, text: str) -> None:
         self.unsaid = text.replace("\n", " · ")
         if time.monotonic() - self.last > SECONDS:
-            self.screen.write(sys.stderr, self.unsaid)
+            self.screen.write(self.screen.errors, self.unsaid)
             self.last, self.unsaid = time.monotonic(), ""
 
     def close(self) -> None:
         if self.unsaid:
-            self.screen.write(sys.stderr, self.unsaid)
+            self.screen.write(self.screen.errors, self.unsaid)
 
 
 class Events(Nothing):

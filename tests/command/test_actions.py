@@ -1,5 +1,6 @@
 """The commands on the demo model, in this process; the door itself in one of its own."""
 
+import io
 import json
 import os
 import signal
@@ -196,6 +197,20 @@ def test_the_door_opens_by_path_from_anywhere(folder):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"runs": []}
+
+
+@pytest.mark.parametrize("mode, shown", [("bar", " 67%|"), ("lines", "step 2/3"), ("quiet", "")])
+def test_progress_goes_to_the_terminal_itself(monkeypatch, mode, shown):
+    """ComfyUI puts its own stream in the place of standard error, which a bar breaks."""
+    terminal = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    screen = Screen(mode)
+    monkeypatch.setattr(sys, "stderr", None)
+    with screen.progress():
+        host.Progress(3).update(2, "step 2/3 · loss 0.5\nfits 24 GB")
+    assert shown in terminal.getvalue()
+    assert bool(terminal.getvalue()) == bool(shown)
+    assert ("step 2/3 · loss 0.5" in terminal.getvalue()) == bool(shown)
 
 
 def test_comfyui_is_found_or_asked_for(tmp_path, monkeypatch):
