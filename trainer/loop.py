@@ -6,23 +6,22 @@ import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
-from itertools import product
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..dataset.pair import DatasetError, Pair, PairedDataset
+from ..dataset.pair import DatasetError, PairedDataset
 from . import host, parallel
-from .batches import Batches, EncodedPair, load_batch, seeded
+from .batches import Batches, load_batch
 from .board import Watcher
 from .cache import Cache
 from .config import TrainConfig
-from .flow import draw_quantiles, part_of_step, sigma_quantiles
-from .holdout import MOST_PAIRS
+from .draw import draw_step
+from .encode import encode_dataset
+from .flow import sigma_quantiles
 from .identity import identity_of
 from .job import write_job
-from .lora import draw_seeds
 from .matmul8 import check_device
 from .objective import sample_losses
 from .optimizers import check_optimizer
@@ -119,43 +118,6 @@ def shared_run(
     return run
 
 
-def encode_dataset(
-    cache: Cache, pairs: PairedDataset, progress: host.Progress
-) -> tuple[Batches, list[EncodedPair], Path, list[Path]]:
-    """Encode what is not cached yet: batches to train on, held-out pairs, the empty caption, and
-    the instructions to preserve."""
-    config = cache.config
-    views = [*product(pairs.train, (False, True) if config.flip else (False,), config.sides)]
-    held = [*product(pairs.holdout[:MOST_PAIRS], (False,), config.sides[:1])]
-    encoded = encode_all(cache, views, progress)
-    held_out = encode_all(cache, held, progress)
-    blank = cache.encode_text("")
-    kept = [cache.encode_text(text) for text in config.preserved] if config.preserve else []
-    repeats = [pair.repeats for pair, *_ in views]
-    batches = Batches(encoded, repeats, config.batch_size, config.seed)
-    return batches, held_out, blank, kept
-
-
-def encode_all(
-    cache: Cache, views: Sequence[tuple[Pair, bool, int]], progress: host.Progress
-) -> list[EncodedPair]:
-    """Encode pairs, mirrored where the flag says so, each at a resolution: all images first, then
-    all captions, so that the VAE and the text encoders are loaded once. Several processes share the
-    work."""
-    share = parallel.mine(views)
-    steps, count = cache.config.steps, len(share)
-    for number, view in enumerate(share, start=1):
-        progress.update(0, f"{steps} steps to come · encoding picture {number} of {count}")
-        cache.encode_images(*view)
-    encoded = []
-    for number, view in enumerate(share, start=1):
-        progress.update(0, f"{steps} steps to come · encoding caption {number} of {count}")
-        encoded.append(cache.encode(*view))
-    parallel.wait()
-    # what the others have encoded is on disk now, and only looked up
-    return encoded if share == views else [cache.encode(*view) for view in views]
-
-
 def fit(
     session: Session,
     batches: Batches,
@@ -169,43 +131,33 @@ def fit(
     session.try_products(batches.at(0)[0])
     pace = Pace(session.done, config.steps)
     while session.done < config.steps:
-        # draw: which pairs, how noisy, which noise. All from (seed, step) alone, so that a
-        # continued run draws what an unbroken one would have drawn
+        # learn: the velocity loss of this process's share of the step, and its gradients
         step = session.done
-        generator = seeded(config.seed, step, "step")
-        groups = [batches.at(step * config.accumulate + i) for i in range(config.accumulate)]
-        sizes = [len(group) for group in groups]
-        part = part_of_step(config.seed, step)
-        quantiles = draw_quantiles(sum(sizes), generator, *part).split(sizes)
-        dropped = torch.rand((), generator=generator) < config.caption_dropout
-        blind = torch.rand((), generator=generator) < config.reference_dropout
-        masks = draw_seeds(sum(sizes), seeded(config.seed, step, "dropout")).split(sizes)
-
-        # learn: the velocity loss of this process's share of each group, and its gradients
-        loss, shares = 0.0, parallel.shares(sizes)
-        for group, quantile, seeds, share in zip(groups, quantiles, masks, shares, strict=True):
-            noise = torch.randn(len(group), *group[0].shape[0][1:], generator=generator)
-            if not share:
-                continue
-            noise, quantile = noise[share].to(device), quantile[share]
-            batch = load_batch([group[i] for i in share], blank if dropped else None, device)
-            if blind:
+        drawn = draw_step(batches, config, step)
+        loss = 0.0
+        for share in drawn.shares:
+            batch = load_batch(share.pairs, blank if drawn.captionless else None, device)
+            if drawn.blind:
                 batch = dataclasses.replace(batch, references=())
-            sigma = sigma_quantiles(quantile, config, batch.target_tokens).to(device)
-            with session.lora.dropping(config.dropout, seeds[share]):
+            sigma = sigma_quantiles(share.quantile, config, batch.target_tokens).to(device)
+            noise = share.noise.to(device)
+            with session.lora.dropping(config.dropout, share.seeds):
                 losses = sample_losses(session.flux, batch, sigma, noise, config, session.dtype)
-                group_loss = losses.sum() / sum(sizes)
-                session.learner.backward(group_loss)
-            loss += group_loss.item()
+                part = losses.sum() / drawn.samples
+                session.learner.backward(part)
+            loss += part.item()
 
         # keep: what the base makes of other instructions
         drift: dict[str, float] = {}
         if preservation.due(step) and parallel.is_first():
+            pair = drawn.shares[0].pairs[0]
             pull = preservation.drift(
-                session.flux, session.lora, groups[0][0], step, device, session.dtype
+                session.flux, session.lora, pair, step, device, session.dtype
             )
             session.learner.backward(config.preserve * pull)
             drift["drift"] = pull.item()
+
+        # step, unless the loss has exploded
         loss = parallel.add_up(session.lora.parameters(), loss)
         norm = session.learner.gradient_norm()
         if session.learner.exploded(loss, norm):
