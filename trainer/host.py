@@ -41,6 +41,7 @@ from .host_weights import fingerprint as fingerprint
 from .host_weights import is_linear as is_linear
 from .host_weights import vae_hash as vae_hash
 from .host_weights import without_object_patches as without_object_patches
+from .rotation import rotated
 
 Interrupted = memory.InterruptProcessingException
 OutOfMemory = memory.OOM_EXCEPTION
@@ -242,11 +243,13 @@ def load_alone(model: Model, beside: int, resident: int | None = None, buffers: 
 def differentiable() -> Iterator[None]:
     """Operations that have a backward, and no shortcuts that only sampling can afford.
 
-    ComfyUI's own switch swaps its fused rotary kernels. Some packs put an attention without a
+    ComfyUI's own switch swaps its fused rotary kernels for a function that autograd would keep
+    much of. Some packs put an attention without a
     backward into Flux's module itself; `--fast` adds float16 products up in float16.
     """
     with (
         swapped(memory, "in_training", True),
+        swapped(flux_math, "_apply_rope", rotated),
         swapped(flux_math, "optimized_attention", attention_pytorch),
         swapped(torch.backends.cuda.matmul, "allow_fp16_accumulation", False),
         torch.inference_mode(False),
