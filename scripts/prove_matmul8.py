@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+import zlib
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200)
     options = parser.parse_args()
     boot(options.comfyui, options.out / "base")
+    out = options.out / weights_in_use()
     turns = product(range(options.seeds), KINDS)
-    print(table([train_and_score(options.out, kind, seed, options.steps) for seed, kind in turns]))
+    print(table([train_and_score(out, kind, seed, options.steps) for seed, kind in turns]))
+
+
+def weights_in_use() -> str:
+    """Results of one demo model are not to be compared with those of another."""
+    return f"{zlib.crc32((ROOT / 'models' / 'demo' / 'demo_kontext.safetensors').read_bytes()):08x}"
 
 
 def train_and_score(out: Path, kind: str, seed: int, steps: int) -> dict[str, Any]:
@@ -39,10 +46,13 @@ def train_and_score(out: Path, kind: str, seed: int, steps: int) -> dict[str, An
     file = out / f"{kind}_{seed}_{steps}.json"
     if file.exists():
         return json.loads(file.read_text(encoding="utf-8"))
+    if out.name != weights_in_use():
+        raise SystemExit("The demo model has changed in the meantime: start again.")
     import prove_verdicts as proof
     from kontext.trainer.config import TrainConfig
     from kontext.trainer.loop import train
 
+    out.mkdir(exist_ok=True)
     laboratory, regime = proof.Laboratory(out), proof.REGIMES["right"]
     folder = out / f"work_{kind}_{seed}_{steps}"
     pairs = laboratory.dataset(proof.edits()[0], regime, 0, folder / "pairs")
