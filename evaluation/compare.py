@@ -120,7 +120,7 @@ def tried_rows(trials: Sequence[Trial]) -> tuple[Tried, ...]:
 
 def cost_table(comparison: Comparison) -> str:
     """What each column cost: seconds to read and to apply it and for a picture, and memory."""
-    table = [("", "read", "apply", "a picture", "memory")]
+    table: list[tuple[str, ...]] = [("", "read", "apply", "a picture", "memory")]
     for column in comparison.columns:
         if column.kind in ("base", "lora"):
             name = f"{column.label} x {column.strength:g}" if column.label else "base model"

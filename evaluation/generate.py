@@ -99,7 +99,8 @@ def generate(
         reading = time.perf_counter() - started
         for setting, places in groupby(of_lora, key=lambda place: place[0]):
             model = host.with_lora(base.model, tensors, setting.strength) if lora else base.model
-            model = timed(model, loads := [])
+            loads: list[float] = []
+            model = timed(model, loads)
             host.forget_peak(device)
             started, made = time.perf_counter(), 0
             for _, trial in places:
