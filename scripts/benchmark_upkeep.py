@@ -37,7 +37,7 @@ from kontext.trainer.config import TrainConfig
 from kontext.trainer.host import Base
 from kontext.trainer.session import Session
 
-PARTS = ("log", "validate", "save", "preview")
+PARTS = ("log", "validate", "save", "preview", "saved")  # the last: table and page of the run
 INSTRUCTION = "Restore this old print: fresh colours, no scratches."
 
 
@@ -80,6 +80,7 @@ def main() -> None:
             with clocked(loop, "fit", kept):
                 watcher = Follower(pairs, None)
                 with (
+                    clocked(Follower, "saved", kept),
                     clocked(Session, "log", kept),
                     clocked(Session, "validate", kept),
                     clocked(Session, "save", kept),
