@@ -69,7 +69,9 @@ def test_the_full_model_fits_its_limits(pixels, bits, limit, checkpointed, strea
     assert plan.fits and plan.peak <= limit * GB
 
 
-@pytest.mark.parametrize(("pixels", "bits", "limit"), [(1024, 16, 30), (1024, 8, 18), (512, 8, 14.5)])
+@pytest.mark.parametrize(
+    ("pixels", "bits", "limit"), [(1024, 16, 30), (1024, 8, 18), (512, 8, 14.5)]
+)
 def test_full_checkpointing_fits_with_nothing_streamed(pixels, bits, limit):
     of = full_size(pixels, bits)
     plan = plan_memory(of, 140 * GB, "on")
