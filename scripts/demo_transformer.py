@@ -24,7 +24,10 @@ UNKNOWN = Edit("unknown", (), lambda x, rng: (x, x))  # words that name no edit:
 PICKS = (*TRAINED, *PRACTISED, UNKNOWN)
 WEIGHTS = np.array([3.0] * len(TRAINED) + [1.0] * len(PRACTISED) + [3.0])
 WEIGHTS[0] = WEIGHTS[5] = 5.0  # keep, and mirror, which is learned last
-SMALL_STEPS = 650  # at 64 pixels, then at the sizes that the demo is used at
+# Once the others are learned, mirror and invert, which lag behind, make up half of the pairs
+LATER_WEIGHTS = WEIGHTS * np.where(np.isin(np.arange(len(PICKS)), (2, 5)), 6.0, 1.0)
+LATER_STEPS = 3000
+SMALL_STEPS = 1500  # at 64 pixels, then at the sizes that the demo is used at
 LATER_SIZES = (((128, 128), 10, 0.6), ((64, 64), 32, 0.2), ((96, 160), 10, 0.1),
                ((160, 96), 10, 0.1))
 
@@ -109,8 +112,8 @@ class LatentPairs:
         self.targets = torch.empty_like(self.controls)
         self.edits = np.empty(capacity, dtype=int)
 
-    def add(self, rng: np.random.RandomState, count: int) -> None:
-        edits = rng.choice(len(PICKS), count, p=WEIGHTS / WEIGHTS.sum())
+    def add(self, rng: np.random.RandomState, count: int, weights: np.ndarray) -> None:
+        edits = rng.choice(len(PICKS), count, p=weights / weights.sum())
         crops = [augmented_crop(rng, self.photographs, *self.size) for _ in edits]
         pairs = [PICKS[e].make(x, rng) for e, x in zip(edits, to_tensor(crops), strict=True)]
         latents = self.encode(torch.stack([image for pair in pairs for image in pair]))
@@ -182,7 +185,8 @@ class Training:
             size, batch, _ = LATER_SIZES[random_size.choice(len(LATER_SIZES), p=odds)]
         batch = share(batch)
         pool = self.pools[size]
-        pool.add(rng, 8 * batch if pool.written == 0 else max(1, batch // 8))
+        weights = WEIGHTS if self.step < LATER_STEPS else LATER_WEIGHTS
+        pool.add(rng, 8 * batch if pool.written == 0 else max(1, batch // 8), weights)
         reference, target, edits = pool.draw(rng, batch)
         reference, target = reference.to(self.device), target.to(self.device)
         text = [t.to(self.device) for t in self.captions.draw(rng, edits)]

@@ -11,7 +11,7 @@ from demo_edits import HELD_OUT, TRAINED
 from demo_vae import psnr
 
 EDITS = {edit.name: edit for edit in TRAINED}
-FOLLOWED = ("brighten", "darken")
+FOLLOWED = tuple(name for name in EDITS if name != "keep")
 
 
 def wanted(name: str, images: torch.Tensor) -> torch.Tensor:
@@ -35,7 +35,7 @@ def kept(follow, photographs):
 
 
 def test_the_vae_rebuilds_photographs(ceiling, photographs):
-    assert ceiling(photographs) > 19.5
+    assert ceiling(photographs) > 22
 
 
 def test_it_copies_its_reference(kept, photographs, ceiling):
@@ -47,7 +47,8 @@ def test_it_follows_an_instruction_and_no_other(follow, photographs, ceiling, na
     edited = follow(EDITS[name].instructions[0], photographs)
     scores = {other: psnr(edited, wanted(other, photographs)).mean() for other in EDITS}
     assert max(scores, key=scores.get) == name
-    assert scores[name] > ceiling(wanted(name, photographs)) - 1.5
+    # 22 dB, or what the VAE lets through
+    assert scores[name] > min(22, ceiling(wanted(name, photographs)) - 1.5)
 
 
 def test_it_understands_another_wording_inside_a_users_caption(follow, photographs):

@@ -12,7 +12,8 @@ def test_automatic_steps_follow_the_guides():
 
 
 @pytest.mark.parametrize(
-    "setting", [{"rank": 0}, {"rank": 257}, {"dtype": "fp64"}, {"dropout": 1.0}, {"caption_dropout": 1.5}]
+    "setting",
+    [{"rank": 0}, {"rank": 257}, {"dtype": "fp64"}, {"dropout": 1.0}, {"caption_dropout": 1.5}],
 )
 def test_a_wrong_value_is_named(setting):
     (name, value), *_ = setting.items()
