@@ -85,10 +85,10 @@ class Dora(LowRank):
         self.register_buffer("norms", torch.full((in_features,), math.nan))
 
     def gain(self, base: FrozenBase, dtype: torch.dtype) -> Tensor:
-        """m / ‖W + ΔW‖ [in]. Costs a backward of `rank` rows through the base, and no memory:
+        """m / ‖W + ΔW‖ [in]. Costs a product of `rank` rows with the weight, and no memory:
         ‖W + ΔW‖² = ‖W‖² + 2 W·ΔW + ‖ΔW‖², column by column."""
         with torch.no_grad():
-            across = base.backward(self.up.T.to(dtype)).float()  # upᵀ W
+            across = base.across(self.up.T.to(dtype)).float()  # upᵀ W
             within = (self.up.T @ self.up) @ self.down
             change = self.scale * (self.down * (2 * across + self.scale * within)).sum(0)
             lengths = (self.norms.square() + change).clamp_min(0).sqrt() + EPSILON

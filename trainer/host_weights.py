@@ -128,6 +128,10 @@ class FrozenLinear:
             before = gradient @ weight
         return before if self.input_scale is None else before * self.input_scale.to(before)
 
+    def across(self, rows: Tensor) -> Tensor:
+        """rows [n, out] times the weight, [n, in]."""
+        return self.backward(rows)
+
     def column_norms(self, device: torch.device) -> Tensor:
         """Length of each column of the dense weight [in], float32 on `device`."""
         with cast_weight(self.module, torch.empty(0, device=device)) as (weight, _):

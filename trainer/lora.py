@@ -31,6 +31,10 @@ class FrozenBase(Protocol):
 
     def backward(self, gradient: Tensor) -> Tensor: ...
 
+    def across(self, rows: Tensor) -> Tensor:
+        """rows [n, out] times the weight: never rounded, unlike `backward`."""
+        ...
+
     def column_norms(self, device: torch.device) -> Tensor: ...
 
 

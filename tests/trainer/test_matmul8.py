@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 from kontext.trainer import host, matmul8
+from kontext.trainer.adapters import Dora
 from kontext.trainer.matmul8 import FORMATS, Linear8, Products, check_device
 
 from .short_runs import SHORT, assert_same, interrupt_after, last_lora
@@ -27,6 +28,9 @@ class Plain(torch.nn.Module):
 
     def backward(self, gradient):
         return gradient @ self.weight
+
+    def across(self, rows):
+        return rows @ self.weight
 
     @contextmanager
     def dense(self, like):
@@ -138,6 +142,28 @@ def test_products_that_gain_nothing_stay_exact():
         fine.forward(few)
     assert fine.errors == {}
     assert torch.equal(fine.forward(few), fine.base.forward(few))
+
+
+@FORMAT
+def test_a_product_of_zeros_is_near(form):
+    products, (layer,) = wrapped(form.name, Plain(torch.randn(64, 96)))
+    with products.trying():
+        layer.forward(torch.zeros(100, 96))
+    assert layer.errors == {"forward": 0.0} and products.words().startswith(f"{form.name}: 1 of 1")
+
+
+def test_lengths_of_dora_are_never_rounded():
+    """Nor do they count in the trial, which a continued run makes with an `up` that is not zero."""
+    products, (layer,) = wrapped("int8", Plain(torch.randn(64, 96)))
+    dora = Dora(96, 64, 64, 1.0, torch.Generator().manual_seed(0))  # as many rows as count
+    dora.norms.copy_(layer.base.weight.norm(dim=0))
+    torch.nn.init.normal_(dora.up)
+    exact = dora.gain(layer.base, torch.float32)
+    with products.trying():
+        dora.gain(layer, torch.float32)
+    assert layer.errors == {}
+    layer.errors = {"backward": 0.0}
+    assert torch.equal(dora.gain(layer, torch.float32), exact)
 
 
 def test_what_a_device_cannot_do_is_said_before_training(monkeypatch):
