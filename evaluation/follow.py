@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from statistics import median
 from typing import Any
 
@@ -78,7 +79,7 @@ def not_fatal(message: str) -> Iterator[None]:
 def progress(
     log: Sequence[Entry], first: int, steps: int, findings: Sequence[Finding]
 ) -> dict[str, Any]:
-    """The chart of a log as JSON. `first` entries are of an earlier session.
+    """The chart of a log as JSON. The `first` entries were there before this start.
 
     `loss` is rows of step, loss, mean loss; `held_out` of step and change in percent with its
     bounds, null where there are none. `memory` is bytes, 0 if not counted.
@@ -103,7 +104,7 @@ def progress(
 def pace(entries: Sequence[Mapping[str, Any]], steps: int) -> dict[str, float]:
     """Seconds of a usual step, and seconds left: with the tests and pictures still to come."""
     clock = [0.0, *(entry["seconds"] for entry in entries)]
-    usual = median(after - before for before, after in zip(clock[-21:], clock[-20:], strict=False))
+    usual = median(after - before for before, after in pairwise(clock[-21:]))
     left = (steps - entries[-1]["step"]) * clock[-1] / len(entries)
     return {"seconds_per_step": significant(usual), "seconds_left": round(left)}
 

@@ -65,7 +65,8 @@ def loss_figure(
         panels[1].legend(loc="best", fontsize=9, framealpha=0.9)
     panels[-1].set_xlabel("step")
     chinese = getattr(label_font(title, 12), "path", None)
-    panels[0].set_title(title, font=Path(chinese) if isinstance(chinese, str) else None)
+    font = Path(chinese) if isinstance(chinese, str) else None
+    panels[0].set_title(title, font=font, parse_math=False)  # a run's name may hold dollar signs
     if diagnosed:
         words = "\n".join(fill(finding.text, 115) for finding in diagnose(log))
         figure.supxlabel(words, fontsize=10, x=0.02, ha="left", linespacing=1.4)

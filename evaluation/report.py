@@ -191,10 +191,11 @@ def draw_chart(scores: Scores) -> Image.Image:
     axes.set_xlim(edges[0], edges[-1])
     if np.nanmax(gain) > 0 and np.nanmin(gain) < -np.nanmax(gain):
         axes.set_ylim(bottom=-np.nanmax(gain))  # a diverged checkpoint must not flatten the rest
-    axes.set_xticks(x, [lora.label for lora in scores.loras], rotation=30 if len(x) > 8 else 0)
+    labels, turned = [lora.label for lora in scores.loras], 30 if len(x) > 8 else 0
+    axes.set_xticks(x, labels, rotation=turned, parse_math=False)  # file names: no formulas
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
     axes.set_ylabel("loss below the base model (higher is better)")
-    axes.set_title("\n".join(wrap(advice(scores), 95)), fontsize=13, loc="left")
+    axes.set_title("\n".join(wrap(advice(scores), 95)), fontsize=13, loc="left", parse_math=False)
     present = dict.fromkeys(verdict.label for verdict in verdicts)
     handles, _ = axes.get_legend_handles_labels()
     handles += [Patch(color=COLOURS[label], alpha=0.4, label=label.value) for label in present]

@@ -40,6 +40,12 @@ def test_an_event_holds_the_whole_chart():
     assert len(json.dumps(chart)) < 10_000
 
 
+def test_the_pace_is_known_from_the_first_steps():
+    log = [dict(entry, seconds=0.5 * entry["step"]) for entry in known_run("memorising")[:5]]
+    chart = progress(log, 0, 15, [])
+    assert chart["seconds_per_step"] == 0.5 and chart["seconds_left"] == 5
+
+
 def test_two_pairs_have_null_for_bounds():
     log = known_run("improving", pairs=2)
     chart = json.loads(json.dumps(progress(log, 0, STEPS, diagnose(log)), allow_nan=False))

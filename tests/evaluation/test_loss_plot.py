@@ -20,8 +20,9 @@ def test_the_plot_shows_what_happened():
             (log, [50, 100], "run"),
             (tested, [100], "run"),
             (log, [100], "修图"),
+            (log, [100], "no $_$ formula"),
         ]
     ]
-    for first in range(4):
+    for first in range(5):
         for second in range(first):
             assert pictures[first] != pictures[second]
