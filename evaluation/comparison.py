@@ -68,8 +68,9 @@ class Comparison:
 
     @property
     def contestants(self) -> list[str]:
-        """The items that are voted on: what a model made."""
-        return [column.item for column in self.columns if column.kind in ("base", "lora")]
+        """The items that are voted on: what a model made. Two files of one content are one."""
+        made = (column.item for column in self.columns if column.kind in ("base", "lora"))
+        return list(dict.fromkeys(made))
 
     def write(self, folder: Path) -> Path:
         """Into `comparisons` of a run's folder, under its id."""

@@ -270,3 +270,9 @@ def test_a_comparison_shows_nothing_outside_its_run(tmp_path, cell):
     tampered = Comparison("t", "", (Shown("base", "base", ""),), (row,), ((cell,),))
     with pytest.raises(ComparisonError, match="not inside"):
         tampered.picture(folder, 0, 0)
+
+
+def test_a_lora_that_is_there_under_two_names_is_voted_on_once():
+    names = [Shown("lora", "digest 1", name) for name in ("step 100", "my copy")]
+    columns = (Shown("base", "base", ""), *names)
+    assert Comparison("", "", columns, (), ()).contestants == ["base", "digest 1"]

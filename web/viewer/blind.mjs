@@ -63,6 +63,7 @@ export class Blind {
 
   // The picture before the edit in both places, or the two to choose from.
   peek(on) {
+    if (!this.pair) return; // still being asked for
     const { row, left, right } = this.pair;
     const [a, b] = on ? [cellUrl(row, 0), cellUrl(row, 0)] : [cellUrl(row, left), cellUrl(row, right)];
     const names = on ? { a: words.control, b: words.control } : { a: words.left, b: words.right };
@@ -70,7 +71,7 @@ export class Blind {
   }
 
   async choose(choice) {
-    if (this.busy) return;
+    if (this.busy || !this.pair) return;
     this.busy = true;
     const { row, left, right } = this.pair;
     try {

@@ -7,9 +7,8 @@ const MARGIN = 16;
 const PIXELS_SHOW = 6; // from so many screen pixels a pixel, edges stay sharp
 
 export class Stage {
-  constructor(root, onZoom = () => {}) {
+  constructor(root) {
     this.root = root;
-    this.onZoom = onZoom;
     root.classList.add("stage");
     this.panes = ["a", "b"].map((side) => {
       const layers = { a: this.layer(), b: this.layer() };
@@ -98,7 +97,6 @@ export class Stage {
     this.divider.style.left = `${this.split}%`;
     this.divider.setAttribute("aria-valuenow", Math.round(this.split));
     this.zoomShown.textContent = `${Math.round(ratio * this.scale * 100)} %`;
-    this.onZoom(this.scale);
   }
 
   // Zoom by a factor; the point of the pane under (x, y) stays where it is.
