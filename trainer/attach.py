@@ -40,8 +40,7 @@ def attached(
 
     `frozen` wraps a linear of the host, `is_linear` recognises one; `checkpointed` blocks compute
     their activations again in backward, from inputs that wait in host memory if `offloaded`. On the
-    way out, whatever the reason, every module has its
-    own forward again.
+    way out, whatever the reason, every module has its own forward again.
     """
     replaced: list[tuple[nn.Module, Forward | None]] = []
 

@@ -244,8 +244,8 @@ def differentiable() -> Iterator[None]:
     """Operations that have a backward, and no shortcuts that only sampling can afford.
 
     ComfyUI's own switch swaps its fused rotary kernels for a function that autograd would keep
-    much of. Some packs put an attention without a
-    backward into Flux's module itself; `--fast` adds float16 products up in float16.
+    much of. Some packs put an attention without a backward into Flux's module itself; `--fast`
+    adds float16 products up in float16.
     """
     with (
         swapped(memory, "in_training", True),

@@ -120,7 +120,7 @@ class Preview:
 def subjects(plan: SamplePlan, pairs: PairedDataset, cache: Cache) -> Iterator[Subject]:
     shown = (pairs.holdout or pairs.train)[: plan.most]
     for control in plan.controls:
-        side, area = cache.config.resolution, control.width * control.height
+        side, area = cache.config.sides[0], control.width * control.height
         size = reference = bucket_size(*control.size, min(side**2, area))
         if cache.config.reference_resolution:
             reference = bucket_size(*size, min(cache.config.reference_resolution**2, area))
