@@ -77,6 +77,7 @@ def validate(options: Options, screen: Screen) -> int:
         pairs, notes = job.load_pairs(places)
         config = job.settled(pairs).settled(len(pairs.train), job.model != "demo")
         check_optimizer(config)
+        job.sample_plan(places)
         if not pairs.train:
             raise DatasetError("There is no pair to train on: all are held out. Lower `holdout`.")
     except INPUT_ERRORS as error:
@@ -152,6 +153,7 @@ def run_job(
     for line in notes:
         screen.note(line)
     first = host.load_lora_file(lora_file(job.start, places)) if job.start else None
+    samples = job.sample_plan(places)
     with parallel.joined(), stopping():
         with screen.progress(), torch.inference_mode():
             base = load_base(job)
@@ -170,6 +172,8 @@ def run_job(
                 replace,
                 first,
                 watcher=Follower(pairs),
+                samples=samples,
+                rescue_places=[Path(folder_paths.get_user_directory()) / "kontext_rescued"],
             )
         if parallel.is_first():
             tell(run, screen)

@@ -16,6 +16,7 @@ By hand it is short; what is left out has its default:
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -27,11 +28,13 @@ from typing import Any
 import yaml
 from torch import Tensor
 
+from ..dataset.image import open_rgb
 from ..dataset.load import Source, load_pairs
 from ..dataset.pair import DatasetError, Pair, PairedDataset
 from . import host, host_files
 from .config import TrainConfig
-from .files import save_tensors, write_atomically
+from .files import save_tensors, storing, write_atomically
+from .preview import SamplePlan
 from .run import Run, checked_name
 
 PACK = Path(__file__).resolve().parents[1]
@@ -41,7 +44,9 @@ SOURCE_KEYS = {
     "control_folder", "target_folder", "default_caption", "holdout", "pattern", "several_controls",
     "unmatched", "repeats", "file", "folder",
 }  # fmt: skip
-KEYS = {"name", "model", "pairs", "config", "start", "epochs", "save_every_epochs"}
+SAMPLE_NUMBERS = ("every", "seed", "steps", "most")
+SAMPLE_KEYS = {"prompts", "controls", *SAMPLE_NUMBERS}
+KEYS = {"name", "model", "pairs", "config", "start", "samples", "epochs", "save_every_epochs"}
 TOGETHER = "one pair with several references"  # as KontextLoadPairs has it
 
 
@@ -67,7 +72,8 @@ class Places:
 class Job:
     """One training run to be done. `model` is "demo" or names the files, `pairs` the folders.
 
-    `epochs` 0 means that `config.steps` counts; `save_every_epochs` likewise.
+    `epochs` 0 means that `config.steps` counts; `save_every_epochs` likewise. `samples` are the
+    fields of a SamplePlan, controls by their files; empty, the first held-out pair is shown.
     """
 
     name: str
@@ -78,6 +84,7 @@ class Job:
     epochs: int = 0
     save_every_epochs: int = 0
     base_hash: str = field(default="", compare=False)
+    samples: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, content: Mapping[str, Any]) -> Job:
@@ -105,6 +112,7 @@ class Job:
             int(content.get("epochs") or 0),
             int(content.get("save_every_epochs") or 0),
             str(content.get("base_hash") or ""),
+            _samples(content.get("samples") or {}),
         )
 
     def content(self) -> dict[str, Any]:
@@ -119,6 +127,7 @@ class Job:
             "start": self.start,
             "epochs": self.epochs,
             "save_every_epochs": self.save_every_epochs,
+            "samples": dict(self.samples),
             "config": settings,
         }
         return {key: value for key, value in parts.items() if value}
@@ -137,6 +146,16 @@ class Job:
             notes += more
         return PairedDataset(tuple(pairs)), tuple(notes)
 
+    def sample_plan(self, places: Places) -> SamplePlan | None:
+        """What to show while training; None if the file doesn't say. Reads the controls."""
+        if not self.samples:
+            return None
+        files = [places.find(name) for name in self.samples.get("controls", ())]
+        missing = [str(file) for file in files if not file.is_file()]
+        if missing:
+            raise JobError(f"samples: there is no {', '.join(missing)}, which `controls` names.")
+        return SamplePlan(**{**self.samples, "controls": tuple(map(open_rgb, files))})
+
     def settled(self, pairs: PairedDataset) -> TrainConfig:
         """The settings, with epochs as steps."""
         config = self.config
@@ -150,11 +169,16 @@ class Job:
 
 
 def write_job(
-    run: Run, base: host.Base, pairs: PairedDataset, start: Mapping[str, Tensor] | None
+    run: Run,
+    base: host.Base,
+    pairs: PairedDataset,
+    start: Mapping[str, Tensor] | None,
+    plan: SamplePlan | None = None,
 ) -> None:
     """Add to the run's run.yaml what repeating it from a terminal needs.
 
-    Pairs go into dataset.jsonl beside it, with the captions and the split they have now.
+    Pairs go into dataset.jsonl beside it, with the captions and the split they have now, pictures
+    to sample from into sample_controls.
     """
     content = yaml.safe_load((run.folder / "run.yaml").read_text(encoding="utf-8"))
     model: Any = host_files.model_files(base)
@@ -167,11 +191,27 @@ def write_job(
     if start:
         save_tensors(start, run.folder / "start.safetensors")
         job["start"] = "start.safetensors"
+    content.pop("samples", None)  # another time the run may have been shown otherwise
+    if plan:
+        job["samples"] = written_samples(plan, run)
     lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
     write_atomically(run.folder / "dataset.jsonl", lines.encode("utf-8", "surrogatepass"))
     config = content.pop("config")
     text = yaml.safe_dump({**content, **job, "config": config}, allow_unicode=True, sort_keys=False)
     write_atomically(run.folder / "run.yaml", text.encode("utf-8"))
+
+
+def written_samples(plan: SamplePlan, run: Run) -> dict[str, Any]:
+    """The plan as a job's `samples`; writes its controls."""
+    names = [f"sample_controls/{number}.png" for number in range(1, len(plan.controls) + 1)]
+    for name, picture in zip(names, plan.controls, strict=True):
+        path, content = run.folder / name, io.BytesIO()
+        picture.save(content, "png")
+        with storing(path):
+            path.parent.mkdir(exist_ok=True)
+        write_atomically(path, content.getvalue())
+    numbers = {name: getattr(plan, name) for name in SAMPLE_NUMBERS}
+    return {"prompts": list(plan.prompts), "controls": names, **numbers}
 
 
 def pair_rows(pairs: PairedDataset) -> tuple[list[dict[str, Any]], str]:
@@ -243,6 +283,25 @@ def _load(source: Mapping[str, Any], places: Places) -> tuple[tuple[Pair, ...], 
     repeats = int(source.get("repeats", 1))
     pairs = (replace(pair, repeats=pair.repeats * repeats) for pair in loaded.dataset)
     return tuple(pairs), loaded.notes
+
+
+def _samples(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a SamplePlan as their kinds; controls stay names."""
+    _known("samples", given, SAMPLE_KEYS)
+    samples: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in SAMPLE_NUMBERS:
+            least = int(name == "most")
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise JobError(
+                    f"samples: {name} is {value!r}; it must be a whole number from {least} on."
+                )
+            samples[name] = value
+        elif isinstance(value, (str, list)):
+            samples[name] = (value,) if isinstance(value, str) else tuple(map(str, value))
+        else:
+            raise JobError(f"samples: {name} is {value!r}; it must be text, or a list of texts.")
+    return samples
 
 
 def _known(where: str, given: Any, known: set[str]) -> None:

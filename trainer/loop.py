@@ -71,7 +71,7 @@ def train(
     identity = identity_of(config, pairs, host.base_hash(base.model), *encoders, start_hash)
     run = shared_run(name, output, identity, replace, rescue_places)
     if parallel.is_first():
-        write_job(run, base, pairs, start)
+        write_job(run, base, pairs, start, samples)
     if run.finished:
         return run
 
@@ -151,9 +151,7 @@ def fit(
         drift: dict[str, float] = {}
         if preservation.due(step) and parallel.is_first():
             pair = drawn.shares[0].pairs[0]
-            pull = preservation.drift(
-                session.flux, session.lora, pair, step, device, session.dtype
-            )
+            pull = preservation.drift(session.flux, session.lora, pair, step, device, session.dtype)
             session.learner.backward(config.preserve * pull)
             drift["drift"] = pull.item()
 

@@ -122,6 +122,7 @@ class Run:
             files += [checkpoint.path for checkpoint in self.checkpoints()]
             files += [self.state_file, *(self.folder / name for name in OWN_FILES)]
             files += self.folder.glob("samples/step_*.png")
+            files += self.folder.glob("sample_controls/*.png")
         for path in files:
             with storing(path):
                 path.unlink(missing_ok=True)
@@ -132,7 +133,10 @@ class Run:
     # ---- what it was made from -------------------------------------------------------------
 
     def write_identity(self, identity: Identity) -> None:
-        content = {
+        """Note what the run is made from; the rest of run.yaml stays, should it end right here."""
+        path = self.folder / "run.yaml"
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if self.exists() else {}
+        content |= {
             "name": self.name,
             "changed": time.strftime("%Y-%m-%d %H:%M:%S"),
             "base_hash": identity.base_hash,
@@ -145,7 +149,7 @@ class Run:
         pairs = json.dumps(dict(identity.pairs), ensure_ascii=False, indent=0)
         write_atomically(self.folder / "pairs.json", pairs.encode("utf-8", "surrogatepass"))
         text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
-        write_atomically(self.folder / "run.yaml", text.encode("utf-8"))
+        write_atomically(path, text.encode("utf-8"))
 
     def write_plan(self, words: str) -> None:
         """Note the memory plan in run.yaml, beside what the run was made from."""

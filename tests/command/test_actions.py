@@ -112,6 +112,34 @@ def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_been(folder, perform, mo
     assert code == 0 and told["step"] == 6
 
 
+def test_samples_of_the_file_and_where_work_is_rescued(folder, perform, monkeypatch):
+    """As the train node has it."""
+    shown = {**JOB, "samples": {"prompts": ["swap"], "controls": "control/0.png", "steps": 2}}
+    (folder / "shown.yaml").write_text(yaml.safe_dump(shown), encoding="utf-8")
+    assert perform("train", "shown.yaml", "--set", "steps=2")[0] == 0
+    run = Run.open("edit", folder / "output")
+    (strip,) = (run.folder / "samples").iterdir()
+    assert json.loads(Image.open(strip).info["kontext_sample"])["prompt"] == "swap"
+    samples = yaml.safe_load((run.folder / "run.yaml").read_text("utf-8"))["samples"]
+    assert samples["controls"] == ["sample_controls/1.png"]
+
+    monkeypatch.setattr(folder_paths, "user_directory", str(folder / "user"))
+    real = Run.write_checkpoint
+
+    def full(run, *arguments):
+        if run.output == folder / "output":
+            raise StorageError("Could not write.")
+        return real(run, *arguments)
+
+    monkeypatch.setattr(Run, "write_checkpoint", full)
+    code, told, _ = perform("resume", "edit", "--set", "steps=4")
+    assert code == 4 and str(folder / "user" / "kontext_rescued") in told["error"]
+    monkeypatch.setattr(Run, "write_checkpoint", real)
+    code, told, _ = perform("resume", "edit", "--set", "steps=4")
+    assert code == 0 and told["step"] == 4
+    assert not [*(folder / "user" / "kontext_rescued").iterdir()]
+
+
 def test_cache_leaves_nothing_to_encode(folder, perform, monkeypatch):
     code, told, _ = perform("cache", "edit.yaml")
     assert code == 0 and told["pairs"] == 4

@@ -6,10 +6,12 @@ import sys
 import torch
 from safetensors.torch import load_file
 
+from .test_long_runs import PROMPTS, sampled
+
 
 def test_a_graphs_run_is_repeated_from_a_terminal(server, run, train):
-    """Its own file, another name: the same LoRA, bit for bit."""
-    run(train("in_graph"))
+    """Its own file, another name: the same LoRA and samples, bit for bit."""
+    run(sampled(train("in_graph"), prompts=PROMPTS, every=3, seed=5))
     (pack,) = (server.base / "custom_nodes").iterdir()
     file = server.base / "output" / "kontext_runs" / "in_graph" / "run.yaml"
     done = subprocess.run(
@@ -25,3 +27,8 @@ def test_a_graphs_run_is_repeated_from_a_terminal(server, run, train):
     )
     assert one.keys() == other.keys()
     assert all(torch.equal(one[name], other[name]) for name in one)
+    runs = server.base / "output" / "kontext_runs"
+    strips = sorted((runs / "in_graph" / "samples").iterdir())
+    assert len(strips) == 4
+    for strip in strips:
+        assert (runs / "in_terminal" / "samples" / strip.name).read_bytes() == strip.read_bytes()

@@ -5,10 +5,12 @@ import pytest
 import torch
 import yaml
 from kontext.dataset.pair import DatasetError, PairedDataset
-from kontext.trainer import host, host_files
+from kontext.trainer import host, host_files, loop
 from kontext.trainer.config import ConfigError, TrainConfig
 from kontext.trainer.job import Job, JobError, Places, pair_rows
+from kontext.trainer.preview import SamplePlan
 from kontext.trainer.run import RunError
+from PIL import Image
 from safetensors.torch import save_file
 
 import nodes
@@ -40,6 +42,56 @@ def test_a_run_is_repeated_from_its_file(run_training, pairs, tmp_path):
     start = host.load_lora_file(places.find(job.start))
     repeated = run_training(job.config, pairs=again, name="repeated", start=start)
     assert_same(last_lora(repeated), last_lora(begun))
+
+
+def test_samples_are_repeated_from_the_file(run_training, tmp_path):
+    """Prompts, pictures to edit, seed and steps: the same strips, byte for byte."""
+    config = SHORT.replace(steps=2)
+    noise = torch.rand(64, 96, 3, generator=torch.Generator().manual_seed(1)).mul(255).byte()
+    red = Image.new("RGB", (64, 64), "red")
+    plan = SamplePlan(("交换", "keep"), (Image.fromarray(noise.numpy()), red), 1, 7, 2)
+    run = run_training(config, "shown", samples=plan)
+    content = yaml.safe_load((run.folder / "run.yaml").read_text("utf-8"))
+    again = Job.parse(content).sample_plan(Places((run.folder,), tmp_path))
+    repeated = run_training(config, "repeated", samples=again)
+    strips = [sorted((each.folder / "samples").iterdir()) for each in (run, repeated)]
+    assert [path.name for path in strips[0]] == [path.name for path in strips[1]]
+    assert len(strips[0]) == 8
+    for one, other in zip(*strips, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+
+    run_training(config, "shown")
+    content = yaml.safe_load((run.folder / "run.yaml").read_text("utf-8"))
+    assert "samples" not in content, "this time without"
+
+
+def test_a_file_says_what_to_sample(tmp_path):
+    places = Places((tmp_path,), tmp_path)
+    Image.new("L", (40, 30), 90).save(tmp_path / "cat.png")
+    job = parse("{name: a, pairs: p, samples: {prompts: swap, controls: [cat.png], every: 5}}")
+    plan = job.sample_plan(places)
+    assert (plan.prompts, plan.every, plan.steps) == (("swap",), 5, 20)
+    assert plan.controls[0].size == (40, 30) and plan.controls[0].mode == "RGB"
+    assert Job.parse(yaml.safe_load(yaml.safe_dump(job.content()))) == job
+    assert parse("{name: a, pairs: p}").sample_plan(places) is None
+    with pytest.raises(JobError, match="samples: there is no .*dog.png"):
+        parse("{name: a, pairs: p, samples: {controls: [dog.png]}}").sample_plan(places)
+
+
+def test_a_run_killed_while_it_is_opened_keeps_its_file(run_training, monkeypatch):
+    """Between noting what it is made from and what repeating it needs."""
+    run = run_training(SHORT.replace(steps=1))
+    before = yaml.safe_load((run.folder / "run.yaml").read_text("utf-8"))
+
+    def killed(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "write_job", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run_training(SHORT.replace(steps=1))
+    after = yaml.safe_load((run.folder / "run.yaml").read_text("utf-8"))
+    assert {**before, "changed": ""} == {**after, "changed": ""}
+    assert Job.parse(after).pairs and after["memory_plan"]
 
 
 def test_pictures_may_move(run_training, pairs, tmp_path):
@@ -82,6 +134,10 @@ def test_numbers_as_yaml_reads_them():
         ("{name: a, pairs: p, config: {steps: many}}", JobError, "'many'.*a whole number"),
         ("{name: a, pairs: p, config: {steps: 1.5}}", JobError, "1.5.*a whole number"),
         ("{name: a, pairs: p, config: {flip: 'yes'}}", JobError, "'yes'.*true or false"),
+        ("{name: a, pairs: p, samples: {prompt: x}}", JobError, "samples: unknown prompt"),
+        ("{name: a, pairs: p, samples: {every: 1.5}}", JobError, "every is 1.5.*whole number"),
+        ("{name: a, pairs: p, samples: {most: 0}}", JobError, "most is 0.*from 1 on"),
+        ("{name: a, pairs: p, samples: {prompts: 5}}", JobError, "prompts is 5.*text"),
         ("{name: a, pairs: p, config: {rank: 999}}", ConfigError, "999.*1 to 256"),
     ],
 )
