@@ -271,13 +271,20 @@ class Session:
         self.watcher.add(entry)
 
     def validate(self) -> dict[str, list[float]]:
-        """Losses of the held-out pairs, now and with the base alone, one for each pair."""
+        """Losses of the held-out pairs, now and with the base alone, one for each pair; none if
+        there is no memory for them."""
         if not self.held_out:
             return {}
-        if not self.base_losses:
-            self.base_losses = self.losses_at(strength=0.0)
-        with self.learner.evaluating():
-            return {"holdout": self.losses_at(strength=1.0), "holdout_base": self.base_losses}
+        try:
+            if not self.base_losses:
+                self.base_losses = self.losses_at(strength=0.0)
+            with self.learner.evaluating():
+                return {"holdout": self.losses_at(strength=1.0), "holdout_base": self.base_losses}
+        except host.OutOfMemory:
+            if parallel.processes() > 1:  # the others wait for what this one cannot tell
+                raise
+            self.note(f"held-out pairs not measured at step {self.done}: out of memory")
+            return {}
 
     def preview(self, preview: Preview, progress: host.Progress) -> Image.Image | None:
         """What the LoRA makes of the preview's pictures; None if there is no memory for them.

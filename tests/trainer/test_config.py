@@ -23,9 +23,11 @@ def test_a_wrong_value_is_named(setting):
 
 def test_schedules_warm_up_and_end():
     """Closed forms at the start, the top, the middle and the end."""
-    for schedule, middle in [("cosine", 0.5), ("linear", 0.5), ("constant", 1.0)]:
+    middles = {"cosine": 0.5, "linear": 0.5, "constant": 1.0, "polynomial": 0.25}
+    middles["cosine_restarts"] = 1.0  # of two cycles, the second begins there
+    for schedule, middle in middles.items():
         config = TrainConfig(
-            steps=1100, warmup_steps=100, learning_rate=1.0, schedule=schedule, alpha=16.0
+            steps=1100, warmup_steps=100, learning_rate=1.0, schedule=schedule, restarts=2
         )
         assert config.learning_rate_at(0) == 0.01
         assert config.learning_rate_at(100) == 1.0

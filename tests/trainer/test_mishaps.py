@@ -1,9 +1,12 @@
 """What goes wrong inside a step: no memory, no finite loss, Cancel. No step is lost or spoilt."""
 
+from dataclasses import replace
+
 import comfy.model_management
 import pytest
 import torch
-from kontext.trainer import host, loop
+from kontext.dataset.pair import PairedDataset
+from kontext.trainer import host, loop, session
 from kontext.trainer.learner import Learner
 from kontext.trainer.run import Run
 from kontext.trainer.session import TrainingError
@@ -44,6 +47,25 @@ def test_out_of_memory_in_the_update_spoils_nothing(run_training, monkeypatch, t
     spared = run_training(name="spared")
     assert calls == [0, 1, 2, 3, 2, 3, 4, 5]
     assert_same(last_lora(spared), last_lora(plain))
+
+
+def test_out_of_memory_in_measuring_loses_no_step(run_training, make_pairs, monkeypatch, tmp_path):
+    """Steps 4 and 6 are measured, step 2 is not; the log has a line for each and says why."""
+    real, calls = session.held_out_losses, []
+
+    def losses(*arguments):
+        calls.append(1)
+        if len(calls) == 2:  # the first is the base alone
+            raise host.OutOfMemory()
+        return real(*arguments)
+
+    last = replace(make_pairs(tmp_path / "pairs", 5).pairs[4], split="holdout")
+    pairs = PairedDataset((*make_pairs(tmp_path / "pairs", 4), last))
+    monkeypatch.setattr(session, "held_out_losses", losses)
+    log = run_training(pairs=pairs).logged()
+    assert [entry["step"] for entry in log] == [1, 2, 3, 4, 5, 6]
+    assert [entry["step"] for entry in log if "holdout" in entry] == [4, 6]
+    assert "not measured at step 2: out of memory" in log[1]["note"]
 
 
 def test_a_failure_in_the_update_saves_nothing_half_done(run_training, monkeypatch, tmp_path):
