@@ -374,7 +374,8 @@ class Progress:
         throw_if_interrupted()
         shown = ("JPEG", preview, 1024) if preview is not None else None
         self.bar.update_absolute(step, preview=shown)
-        if text and time.monotonic() - self.last_text > 0.25:
+        # at most four times a second, but always how it ended
+        if text and (step == self.bar.total or time.monotonic() - self.last_text > 0.25):
             self.say(text)
 
     def say(self, text: str) -> None:
