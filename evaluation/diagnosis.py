@@ -74,10 +74,6 @@ class Finding:
     def text(self) -> str:
         return TEXTS[self.kind].format(**self.numbers)
 
-    @property
-    def headline(self) -> str:
-        return self.text.partition(":")[0]
-
 
 def diagnose(log: Sequence[Entry]) -> list[Finding]:
     """What a log says, the most important first. Never empty; works on the log of any moment."""

@@ -84,7 +84,7 @@ def progress(
     `loss` is rows of step, loss, mean loss; `held_out` of step and change in percent with its
     bounds, null where there are none. `memory` is bytes, 0 if not counted.
     """
-    now, losses = log[-1], [entry["loss"] for entry in log]
+    now, losses, tested = log[-1], [entry["loss"] for entry in log], held_out(log)
     smooth = moving_average(losses, smoothing_width(len(log)))
     return {
         "step": now["step"],
@@ -96,7 +96,7 @@ def progress(
             [log[i]["step"], significant(losses[i]), significant(smooth[i])]
             for i in thinned(len(log), MOST_POINTS)
         ],
-        "held_out": [percentages(each) for each in spread(held_out(log))],
+        "held_out": [percentages(tested[i]) for i in thinned(len(tested), MOST_POINTS)],
         "findings": [{"kind": f.kind, "numbers": f.numbers, "text": f.text} for f in findings],
     }
 
@@ -107,10 +107,6 @@ def pace(entries: Sequence[Mapping[str, Any]], steps: int) -> dict[str, float]:
     usual = median(after - before for before, after in pairwise(clock[-21:]))
     left = (steps - entries[-1]["step"]) * clock[-1] / len(entries)
     return {"seconds_per_step": significant(usual), "seconds_left": round(left)}
-
-
-def spread(tested: Sequence[Tested]) -> list[Tested]:
-    return [tested[i] for i in thinned(len(tested), MOST_POINTS)]
 
 
 def percentages(tested: Tested) -> list[float | None]:

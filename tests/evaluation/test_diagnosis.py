@@ -4,7 +4,7 @@ from pathlib import Path
 import kontext
 import numpy as np
 import pytest
-from kontext.evaluation.diagnosis import TEXTS, Finding, diagnose, falling_fit
+from kontext.evaluation.diagnosis import TEXTS, diagnose, falling_fit
 
 from .runs import STEPS, known_run, make_log
 
@@ -108,7 +108,3 @@ def test_the_page_has_every_finding_in_chinese_with_the_same_numbers():
     for kind, text in TEXTS.items():
         (chinese,) = re.findall(rf'^  {kind}: "(.*)",$', chart, re.MULTILINE)
         assert set(re.findall(r"\{(\w+)\}", chinese)) == set(re.findall(r"\{(\w+)\}", text))
-
-
-def test_a_finding_has_a_headline():
-    assert Finding("few_held_out", {"pairs": 2}).headline == "Too few held-out pairs"
