@@ -21,6 +21,8 @@ def test_out_of_memory_repeats_the_step_with_checkpointing(run_training, monkeyp
     spared = run_training(name="spared")
     assert_same(last_lora(spared), last_lora(plain))
     assert [entry["step"] for entry in spared.logged()] == [1, 2, 3, 4, 5, 6]
+    words = spared.logged()[0]["note"]
+    assert words.startswith("out of memory at step 1: ") and "1 of 4 blocks checkpointed" in words
 
 
 def test_out_of_memory_is_told_once_nothing_is_left_to_spare(run_training, monkeypatch):
@@ -159,6 +161,25 @@ def test_a_gradient_that_is_not_finite_is_never_applied(run_training, monkeypatc
     for checkpoint in run.checkpoints():
         tensors = host.load_lora_file(checkpoint.path)
         assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+
+
+def test_a_checkpoint_comfyui_would_not_read_replaces_none(run_training, monkeypatch, tmp_path):
+    """The run stops; of `keep` 1 the older one is still there, and the run goes on from it."""
+    real, read = host.unmapped_keys, []
+
+    def unmapped(model, tensors):
+        read.append(1)
+        odd = {f"odd.{name}": tensor for name, tensor in tensors.items()}
+        return real(model, odd if len(read) == 2 else tensors)
+
+    config = SHORT.replace(keep=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "unmapped_keys", unmapped)
+        with pytest.raises(TrainingError, match="ComfyUI would ignore .*odd"):
+            run_training(config)
+    run = Run.open("test", tmp_path / "out")
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [2] and not run.finished
+    assert_same(last_lora(run_training(config)), last_lora(run_training(name="plain")))
 
 
 def test_float16_overflow_skips_the_step_and_goes_on(run_training, monkeypatch):
