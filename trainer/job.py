@@ -159,7 +159,8 @@ class Job:
     def settled(self, pairs: PairedDataset) -> TrainConfig:
         """The settings, with epochs as steps."""
         config = self.config
-        counted = sum(pair.repeats for pair in pairs.train) * (2 if config.flip else 1)
+        views = (2 if config.flip else 1) * len(config.sides)  # of each pair, in an epoch
+        counted = sum(pair.repeats for pair in pairs.train) * views
         per_epoch = math.ceil(counted / (config.batch_size * config.accumulate))
         if self.epochs:
             config = config.replace(steps=self.epochs * per_epoch)

@@ -153,6 +153,8 @@ def test_epochs_are_counted_in_steps(make_pairs, tmp_path):
     three = PairedDataset(tuple(type(p)(**{**vars(p), "repeats": 3}) for p in pairs))
     config = job.settled(three)
     assert (config.steps, config.save_every) == (40, 16)
+    job = parse("{name: a, pairs: p, epochs: 1, config: {flip: true, resolutions: '512, 768'}}")
+    assert job.settled(pairs).steps == 40, "10 pairs, mirrored too, at two resolutions"
 
 
 def test_content_is_what_parse_reads():
