@@ -59,6 +59,14 @@ def test_every_prompt_on_every_picture(run_training):
     assert pictures[0].getpixel((5, 5)) == (255, 0, 0)
 
 
+def test_given_pictures_are_sampled_at_the_first_of_several_resolutions(run_training):
+    config = SHORT.replace(steps=1, save_every=1, resolutions="64, 96")
+    large = Image.new("RGB", (128, 128), "red")
+    run = run_training(config, samples=SamplePlan(("swap",), (large,), steps=1))
+    strip = Image.open(run.folder / "samples" / "step_000001.png")
+    assert strip.size == (128, 64)  # control and result
+
+
 def test_held_out_pairs_are_shown_with_their_targets(run_training, make_pairs, tmp_path):
     more = make_pairs(tmp_path / "pairs", 6).pairs
     held = [replace(pair, split="holdout") for pair in more[4:]]
