@@ -155,8 +155,10 @@ def ai_toolkit(content: Mapping[str, Any]) -> tuple[Job, list[str]]:
         sizes = part.take("resolution", default=512)
         sides = sizes if isinstance(sizes, list) else [sizes]
         size = {"resolution": sides[0]} if len(sides) == 1 else {"resolutions": sides}
-        theirs.config |= {**part.config, **size} if number == 1 else {}
-        ignored += [f"datasets[{number}].{line}" for line in part.ignored()]
+        given = {**part.config, **size}
+        theirs.config |= given if number == 1 else {}
+        lines = [*part.ignored(), *differing(theirs.config, given)]
+        ignored += [f"datasets[{number}].{line}" for line in lines]
     theirs.set("rank", "network.linear", "network.rank")
     theirs.set("alpha", "network.linear_alpha")
     theirs.set("save_dtype", "save.dtype", to=PRECISIONS)
@@ -216,7 +218,8 @@ def kohya(content: dict[str, Any], path: Path) -> tuple[Job, list[str]]:
             sources.append(pictures(part))
             shared(part)
             theirs.config = {**part.config, **theirs.config}
-            ignored += [f"datasets[{number}].{line}" for line in part.ignored()]
+            lines = [*part.ignored(), *differing(theirs.config, part.config)]
+            ignored += [f"datasets[{number}].{line}" for line in lines]
     if not datasets:
         sources.append(pictures(theirs))
     shared(theirs)
@@ -310,6 +313,11 @@ def side(value: Any) -> int:
 
 
 # ---- what they share -----------------------------------------------------------------------
+
+
+def differing(config: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """What a dataset sets for its own pairs, where ours has one value for all."""
+    return [f"{name}: {value}" for name, value in given.items() if config.get(name) != value]
 
 
 def timesteps(theirs: Theirs, name: str) -> None:

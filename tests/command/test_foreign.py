@@ -220,6 +220,20 @@ def test_what_it_becomes_is_read_again(tmp_path):
     assert again == job and ignored == []
 
 
+def test_what_a_dataset_sets_for_itself_is_listed(tmp_path):
+    """Ours has one value for all pairs: the first dataset's."""
+    own = "num_repeats: 4\n          flip_x: true"
+    text = AI_TOOLKIT.replace("num_repeats: 4", own, 1)
+    job, ignored = read(tmp_path, ring__yaml=text)
+    assert "datasets[2].flip: True" in ignored and not job.config.flip
+    assert not any("resolution" in line for line in ignored)
+
+    each = "  - {image_directory: %s, control_directory: before, resolution: [%d, %d]}\n"
+    text = "datasets:\n" + each % ("a", 512, 512) + each % ("b", 768, 768)
+    job, ignored = read(tmp_path, pairs__yaml=text)
+    assert job.config.resolution == 512 and ignored[0] == "datasets[2].resolution: 768"
+
+
 @pytest.mark.parametrize(
     "name, text, words",
     [
