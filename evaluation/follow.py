@@ -44,7 +44,8 @@ class Follower(Watcher):
         self.pairs, self.node_id = pairs, node_id
 
     def begin(self, run: Run) -> None:
-        self.run, self.steps, self.log = run, run.config.steps, run.logged()
+        self.run, self.steps = run, run.config.steps
+        self.log: list[Entry] = [*run.logged()]
         self.first, self.last_event = len(self.log), -math.inf
         self.findings = diagnose(self.log)
 

@@ -24,12 +24,19 @@ UNKNOWN = Edit("unknown", (), lambda x, rng: (x, x))  # words that name no edit:
 PICKS = (*TRAINED, *PRACTISED, UNKNOWN)
 WEIGHTS = np.array([3.0] * len(TRAINED) + [1.0] * len(PRACTISED) + [3.0])
 WEIGHTS[0] = WEIGHTS[5] = 5.0  # keep, and mirror, which is learned last
-# Once the others are learned, mirror and invert, which lag behind, make up half of the pairs
-LATER_WEIGHTS = WEIGHTS * np.where(np.isin(np.arange(len(PICKS)), (2, 5)), 6.0, 1.0)
-LATER_STEPS = 3000
+# What lags behind makes up half of the pairs from some step on, until the next takes its place
+LAGGING = ((3000, ("invert", "mirror")),
+           (6500, ("spots", "sticker", "noise", "emboss", "neon", "mosaic", "solarise")))
 SMALL_STEPS = 1500  # at 64 pixels, then at the sizes that the demo is used at
 LATER_SIZES = (((128, 128), 10, 0.6), ((64, 64), 32, 0.2), ((96, 160), 10, 0.1),
                ((160, 96), 10, 0.1))
+
+
+def odds_at(step: int) -> np.ndarray:
+    """How likely each of PICKS is at a step."""
+    lagging = [names for since, names in LAGGING if since <= step][-1:]
+    weights = WEIGHTS * [6.0 if edit.name in sum(lagging, ()) else 1.0 for edit in PICKS]
+    return weights / weights.sum()
 
 
 def build_flux() -> nn.Module:
@@ -112,8 +119,8 @@ class LatentPairs:
         self.targets = torch.empty_like(self.controls)
         self.edits = np.empty(capacity, dtype=int)
 
-    def add(self, rng: np.random.RandomState, count: int, weights: np.ndarray) -> None:
-        edits = rng.choice(len(PICKS), count, p=weights / weights.sum())
+    def add(self, rng: np.random.RandomState, count: int, odds: np.ndarray) -> None:
+        edits = rng.choice(len(PICKS), count, p=odds)
         crops = [augmented_crop(rng, self.photographs, *self.size) for _ in edits]
         pairs = [PICKS[e].make(x, rng) for e, x in zip(edits, to_tensor(crops), strict=True)]
         latents = self.encode(torch.stack([image for pair in pairs for image in pair]))
@@ -185,8 +192,7 @@ class Training:
             size, batch, _ = LATER_SIZES[random_size.choice(len(LATER_SIZES), p=odds)]
         batch = share(batch)
         pool = self.pools[size]
-        weights = WEIGHTS if self.step < LATER_STEPS else LATER_WEIGHTS
-        pool.add(rng, 8 * batch if pool.written == 0 else max(1, batch // 8), weights)
+        pool.add(rng, 8 * batch if pool.written == 0 else max(1, batch // 8), odds_at(self.step))
         reference, target, edits = pool.draw(rng, batch)
         reference, target = reference.to(self.device), target.to(self.device)
         text = [t.to(self.device) for t in self.captions.draw(rng, edits)]

@@ -28,6 +28,7 @@ RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 OWN_FILES = (
     "run.yaml", "log.jsonl", "pairs.json", "pinned.json", "loss.png", "log.csv", "run.html",
+    "scores/scores.json",
 )  # fmt: skip
 SAVE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 

@@ -84,6 +84,15 @@ def test_cancel_says_where(run_training, monkeypatch, tmp_path):
     assert said[-1] == f"stopped at step 3/6 · step 3 is kept in {folder}"
 
 
+def test_replace_leaves_nothing_of_another_run(run_training):
+    """Checkpoints are named alike again: the old scores would be taken for theirs."""
+    scores = run_training().folder / "scores" / "scores.json"
+    scores.parent.mkdir()
+    scores.write_text("{}", encoding="utf-8")
+    run_training(SHORT.replace(rank=8), replace=True)
+    assert not scores.exists()
+
+
 def test_replace_spares_the_same_run(run_training, monkeypatch):
     """Cancel and press Run again with `replace` on: it continues."""
     with monkeypatch.context() as patch:

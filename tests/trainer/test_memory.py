@@ -144,6 +144,16 @@ def peak_of(run) -> int:
     return peak
 
 
+@pytest.fixture
+def one_thread():
+    """Without the scratch memory that attention on the CPU takes for every thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
     ("double", "single", "checkpointed"), [(1, 1, 0), (1, 3, 0), (2, 1, 0), (1, 3, 4), (2, 2, 2)]
