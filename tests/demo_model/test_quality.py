@@ -1,7 +1,7 @@
 """The demo model really edits: on photographs that it was never trained on.
 
 What the VAE makes of the true target is the best that any output can be; the floors count from
-there. models/demo/README.md has the figures, and says which edits are not learned yet.
+there. models/demo/README.md has the figures.
 """
 
 import numpy as np
