@@ -110,7 +110,7 @@ CHOOSE = (
                 "KontextScoreCheckpoints",
                 {},
                 {**MODEL, "run": "run.run", "pairs": "captions.pairs"},
-                (360, 560),
+                (360, 660),
             ),
             Node(
                 "keep",
