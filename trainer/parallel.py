@@ -32,7 +32,15 @@ def joined() -> Iterator[None]:
         yield
         return
     on_gpus = torch.cuda.is_available() and dist.is_nccl_available()
-    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpus else "gloo", timeout=PATIENCE)
+    store, here, count = next(dist.rendezvous("env://", timeout=PATIENCE))
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+        # torchrun keeps its store when it starts again: addresses of the dead are still in it.
+        # Several machines may each count their restarts differently
+        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
+    dist.init_process_group(
+        backend, timeout=PATIENCE, store=store, rank=here, world_size=count
+    )
     try:
         yield
     finally:
