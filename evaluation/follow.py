@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -37,7 +36,7 @@ class Follower(Watcher):
     """Writes `log.csv` and `run.html` at every checkpoint and tells ComfyUI's pages of the steps.
 
     Every event holds the whole chart, so that a page that was just opened has it too. Without a
-    node there are none. What goes wrong in showing is logged and never ends the training.
+    node there are none.
     """
 
     def __init__(self, pairs: PairedDataset, node_id: str | None = None) -> None:
@@ -54,27 +53,20 @@ class Follower(Watcher):
         if not self.node_id:
             return
         tested = "holdout" in entry
-        with not_fatal("The chart could not be shown."):
-            if tested or entry["step"] % max(1, self.steps // DIAGNOSES) == 0:
-                self.findings = diagnose(self.log)
-            due = time.monotonic() - self.last_event > SECONDS_BETWEEN
-            if due or tested or entry["step"] == self.steps:
-                self.last_event = time.monotonic()
-                chart = progress(self.log, self.first, self.steps, self.findings)
-                host.tell_pages(EVENT, {"node": self.node_id, "run": self.run.name, **chart})
+        if tested or entry["step"] % max(1, self.steps // DIAGNOSES) == 0:
+            self.findings = diagnose(self.log)
+        due = time.monotonic() - self.last_event > SECONDS_BETWEEN
+        if due or tested or entry["step"] == self.steps:
+            self.last_event = time.monotonic()
+            chart = progress(self.log, self.first, self.steps, self.findings)
+            host.tell_pages(EVENT, {"node": self.node_id, "run": self.run.name, **chart})
 
     def saved(self) -> None:
-        with not_fatal(f"The page of run {self.run.name} could not be written."):
+        """Write the page and the table. Where the disk refuses them, training goes on."""
+        try:
             write_report(self.run, self.log, self.pairs)
-
-
-@contextmanager
-def not_fatal(message: str) -> Iterator[None]:
-    """Hours of training must not end because they cannot be drawn: log what went wrong, go on."""
-    try:
-        yield
-    except Exception:
-        logging.exception(message)
+        except OSError:
+            logging.exception("The page of run %s could not be written.", self.run.name)
 
 
 def progress(

@@ -6,6 +6,7 @@ from kontext.evaluation import follow, run_page
 from kontext.evaluation.diagnosis import diagnose
 from kontext.evaluation.follow import Follower, progress
 from kontext.trainer.config import TrainConfig
+from kontext.trainer.files import StorageError
 from kontext.trainer.run import Identity, Run
 
 from .runs import STEPS, known_run
@@ -82,14 +83,25 @@ def test_going_back_forgets_the_steps_that_were_undone(run, events):
     assert [row[0] for row in events[-1]["loss"]] == [1]
 
 
-def test_a_chart_that_fails_does_not_end_the_training(run, monkeypatch, caplog):
+def test_a_page_that_the_disk_refuses_does_not_end_the_training(run, monkeypatch, caplog):
     def fail(*_):
-        raise RuntimeError("no page")
+        raise StorageError("no room")
 
-    monkeypatch.setattr(follow.host, "tell_pages", fail)
-    monkeypatch.setattr(run_page, "run_page", fail)
-    follower = Follower(PairedDataset(()), "7")
+    monkeypatch.setattr(run_page, "write_atomically", fail)
+    follower = Follower(PairedDataset(()))
     follower.begin(run)
     follower.add(known_run("improving")[0])
     follower.saved()
-    assert caplog.text.count("RuntimeError: no page") == 2
+    assert "StorageError: no room" in caplog.text
+
+
+def test_any_other_error_of_the_page_comes_out(run, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(run_page, "run_page", fail)
+    follower = Follower(PairedDataset(()))
+    follower.begin(run)
+    follower.add(known_run("improving")[0])
+    with pytest.raises(RuntimeError, match="a mistake"):
+        follower.saved()
