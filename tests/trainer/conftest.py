@@ -136,6 +136,12 @@ def make_batch():
     return random_batch
 
 
+@pytest.fixture
+def question(make_batch):
+    batch = make_batch(1)
+    return torch.randn(batch.target.shape), torch.tensor([0.6]), batch
+
+
 def random_lora(flux: torch.nn.Module, rank: int = 4, targets: str = "all") -> Lora:
     """A LoRA whose `up` is not zero, so that every gradient is."""
     parts = flux.named_modules()

@@ -19,6 +19,7 @@ from kontext.trainer.objective import sample_losses
 from safetensors.torch import load_file
 from torch import nn
 
+from .predictions import in_training, predict
 from .short_runs import SHORT, last_lora
 from .test_memory import peak_of
 
@@ -185,28 +186,11 @@ def test_dropout_is_bernoulli_and_follows_the_sample():
 # ---- the whole model, against ComfyUI ------------------------------------------------------
 
 
-def question_of(make_batch):
-    batch = make_batch(1)
-    return torch.randn(batch.target.shape), torch.tensor([0.6]), batch
-
-
-def predict(model, question):
-    noised, sigma, batch = question
-    return host.predict_velocity(
-        model.model.diffusion_model, noised, sigma, batch.text, batch.references, 2.5
-    )
-
-
-def in_training(base, lora, question):
-    with host.differentiable(), attached(base.flux, lora, host.FrozenLinear, host.is_linear):
-        return predict(base.model, question).detach()
-
-
 @pytest.mark.parametrize("strength", [1.0, 0.6])
 @pytest.mark.parametrize("kind", KINDS)
-def test_comfyui_does_with_the_file_what_training_did(base, make_batch, tmp_path, kind, strength):
+def test_comfyui_does_with_the_file_what_training_did(base, question, tmp_path, kind, strength):
     """Reference: the model with the saved file loaded as LoraLoaderModelOnly loads it."""
-    config, question = KINDS[kind], question_of(make_batch)
+    config = KINDS[kind]
     lora = adapters_on(base.flux, config)
     named = comfyui_tensors(lora.file_tensors(), config.scale * config.rank, torch.float32)
     path = export_lora(named, {}, tmp_path / "edit.safetensors", "comfyui")

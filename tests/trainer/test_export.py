@@ -4,12 +4,13 @@ import comfy.utils
 import pytest
 import torch
 from kontext.trainer import host
-from kontext.trainer.attach import attached
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.export import comfyui_tensors, diffusers_tensors, export_lora, read_lora
 from kontext.trainer.loop import train
 from kontext.trainer.lora import Lora, targeted
 from safetensors.torch import load_file
+
+from .predictions import in_training, predict
 
 ALPHA = 8.0  # make_lora's: rank 4, scale 2
 
@@ -17,27 +18,6 @@ ALPHA = 8.0  # make_lora's: rank 4, scale 2
 @pytest.fixture
 def lora(base, make_lora):
     return make_lora(base.flux)
-
-
-@pytest.fixture
-def question(make_batch):
-    batch = make_batch(1)
-    return torch.randn(batch.target.shape), torch.tensor([0.6]), batch
-
-
-def predict(model, question):
-    noised, sigma, batch = question
-    return host.predict_velocity(
-        model.model.diffusion_model, noised, sigma, batch.text, batch.references, 2.5
-    )
-
-
-def in_training(base, lora, question):
-    with (
-        host.differentiable(),
-        attached(base.flux, lora, host.FrozenLinear, host.is_linear),
-    ):
-        return predict(base.model, question).detach()
 
 
 @pytest.fixture
