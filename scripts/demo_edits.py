@@ -55,20 +55,39 @@ def radius_from_centre(x: Tensor) -> Tensor:
     return (x_.square() + y.square()).div(2).sqrt()
 
 
-def plant_strokes(x: Tensor, rng: np.random.RandomState) -> Tensor:
-    """Scratches: a few long, thin, almost white lines at random angles."""
+def plant_lines(x: Tensor, rng: np.random.RandomState, count: int, thin: tuple[float, float],
+                paint: Callable[[], Tensor]) -> Tensor:
+    """`count` straight lines at random angles, `thin` times the picture's shorter side wide."""
     height, width = x.shape[1:]
     rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5,
                                    indexing="ij")
     x = x.clone()
-    for _ in range(rng.randint(3, 6)):
+    for _ in range(count):
         angle = rng.uniform(0, np.pi)
         distance = ((columns - rng.uniform(0, width)) * np.sin(angle)
                     - (rows - rng.uniform(0, height)) * np.cos(angle)).abs()
-        thickness = min(height, width) * rng.uniform(0.012, 0.02)
+        thickness = min(height, width) * rng.uniform(*thin)
         cover = (1.5 - distance / thickness).clamp(0, 1)
-        x = x * (1 - cover) + float(rng.uniform(0.85, 1.0)) * cover
+        x = x * (1 - cover) + paint() * cover
     return x
+
+
+def plant_strokes(x: Tensor, rng: np.random.RandomState) -> Tensor:
+    """Scratches: a few long, thin, almost white lines."""
+    return plant_lines(x, rng, rng.randint(3, 6), (0.012, 0.02),
+                       lambda: torch.full((3, 1, 1), rng.uniform(0.85, 1.0)))
+
+
+def plant_wires(x: Tensor, rng: np.random.RandomState) -> Tensor:
+    """Wires: dark or strongly coloured lines."""
+
+    def paint() -> Tensor:
+        ink = rng.uniform(0, 0.35, 3)
+        if rng.rand() < 0.5:
+            ink[rng.randint(3)] = rng.uniform(0.6, 1.0)
+        return torch.tensor(ink, dtype=torch.float32)[:, None, None]
+
+    return plant_lines(x, rng, rng.randint(2, 6), (0.01, 0.025), paint)
 
 
 def plant_spots(x: Tensor, rng: np.random.RandomState) -> Tensor:
@@ -152,10 +171,10 @@ TRAINED = (
     Edit("cool", ("give it cool morning light", "cool light", "make the light colder"),
          colour(0.7, 0, 0, 0, 0.95, 0, 0, 0, 1.25)),
     Edit("mirror", ("mirror the image", "flip it left to right"), changes(lambda x: x.flip(-1))),
-    Edit("brighten", ("brighten the image", "make it brighter"), changes(lambda x: x * 1.5)),
+    Edit("brighten", ("brighten the image", "make it brighter"), changes(lambda x: 0.35 + 0.65 * x)),
     Edit("darken", ("darken the image", "make it darker"), changes(lambda x: x * 0.55)),
     Edit("blur", ("blur the image", "make it soft and out of focus"),
-         changes(lambda x: gaussian(x, min(x.shape[1:]) / 50))),
+         changes(lambda x: gaussian(x, min(x.shape[1:]) / 20))),
     Edit("contrast", ("increase the contrast", "make it punchy"),
          changes(lambda x: (x - 0.5) * 1.6 + 0.5)),
 )
@@ -183,11 +202,14 @@ PRACTISED = (
     Edit("emboss", ("emboss it like metal",), changes(emboss)),
     Edit("neon", ("neon outlines on black",),
          changes(lambda x: (gradient(x) * (0.35 + x)))),
+    Edit("chalk", ("draw with chalk on a blackboard",),
+         changes(lambda x: 1.3 * gradient(x) + torch.tensor([0.08, 0.14, 0.11])[:, None, None])),
     Edit("sharpen", ("sharpen the details",), changes(lambda x: x + 1.2 * (x - gaussian(x, 1.5)))),
     Edit("vignette", ("add a dark vignette",),
          changes(lambda x: x * (1.15 - 1.1 * radius_from_centre(x).square()).clamp(0, 1))),
     Edit("frame", ("put a white frame around it",), changes(framed)),
     Edit("spots", ("clean away the spots",), repairs(plant_spots)),
+    Edit("wires", ("remove the wires", "take the cables away"), repairs(plant_wires)),
     Edit("sticker", ("take the sticker off",), repairs(plant_label)),
     Edit("noise", ("reduce the grain",), repairs(plant_noise)),
 )

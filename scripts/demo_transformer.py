@@ -26,7 +26,8 @@ WEIGHTS = np.array([3.0] * len(TRAINED) + [1.0] * len(PRACTISED) + [3.0])
 WEIGHTS[0] = WEIGHTS[5] = 5.0  # keep, and mirror, which is learned last
 # What lags behind makes up half of the pairs from some step on, until the next takes its place
 LAGGING = ((3000, ("invert", "mirror")),
-           (6500, ("spots", "sticker", "noise", "emboss", "neon", "mosaic", "solarise")))
+           (6500, ("spots", "sticker", "noise", "emboss", "neon", "mosaic", "solarise")),
+           (9500, ("wires", "chalk", "spots", "sticker", "noise", "emboss", "neon")))
 SMALL_STEPS = 1500  # at 64 pixels, then at the sizes that the demo is used at
 LATER_SIZES = (((128, 128), 10, 0.6), ((64, 64), 32, 0.2), ((96, 160), 10, 0.1),
                ((160, 96), 10, 0.1))
