@@ -227,9 +227,9 @@ class TrainingSettings(io.ComfyNode):
                 ),
                 choice(
                     "matmul",
-                    "How the frozen layers multiply. int8 (RTX 30 and newer) and fp8 (RTX 40 and "
-                    "newer) round activations and weights to 8 bits where the first step shows "
-                    "that it makes little difference: faster, not exact.",
+                    "How the frozen layers multiply. int8 (RTX 30 and newer), fp8 (RTX 40, H100) "
+                    "and mxfp8 (RTX 50, B200) round activations and weights to 8 bits where the "
+                    "first step shows that it makes little difference: faster, not exact.",
                 ),
             ],
             outputs=[Settings.Output(display_name="settings")],

@@ -89,6 +89,7 @@ def cases(small: bool, steps: int) -> list[Case]:
         Case("ours, fp8, 512 + 512, 8 GB", with_settings(eight_half, max_vram=8.0), train_ours),
         Case("ours, int8 products", with_settings(eight, matmul="int8"), train_ours),
         Case("ours, fp8 products", with_settings(eight, matmul="fp8"), train_ours),
+        Case("ours, mxfp8 products", with_settings(eight, matmul="mxfp8"), train_ours),
     ]
 
 

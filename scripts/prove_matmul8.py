@@ -19,7 +19,7 @@ from typing import Any
 
 from demo_host import ROOT, boot
 
-KINDS = ("exact", "int8", "fp8")
+KINDS = ("exact", "int8", "fp8", "mxfp8")
 DRAWS = (8, 1)  # noise levels and noises of a held-out pair, the same for all
 
 
@@ -97,7 +97,7 @@ def table(results: list[dict[str, Any]]) -> str:
 
     by = {(r["kind"], r["seed"]): r for r in results}
     seeds = sorted({r["seed"] for r in results})
-    lines = ["| seed | base | exact | int8 | fp8 |", "| --- | --- | --- | --- | --- |"]
+    lines = [f"| seed | base | {' | '.join(KINDS)} |", "| --- " * (2 + len(KINDS)) + "|"]
     for seed in seeds:
         losses = [f"{by[kind, seed]['loss']:.5f}" for kind in KINDS]
         lines.append(f"| {seed} | {by['exact', seed]['base']:.5f} | {' | '.join(losses)} |")

@@ -37,7 +37,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "loss": ("mse", "huber"),
     "aspect": ("bucket", "square"),
     "checkpointing": ("auto", "on", "off"),
-    "matmul": ("exact", "int8", "fp8"),
+    "matmul": ("exact", "int8", "fp8", "mxfp8"),
 }
 # Instructions that most edits have nothing to do with: what `preserve` keeps
 OFF_TASK = """\
