@@ -64,6 +64,7 @@ import comfy.ops
 import comfy.sd
 import comfy.utils
 from kontext.trainer import flow, host
+from kontext.trainer.ahead import Ahead
 from kontext.trainer.batches import Batches, EncodedPair, seeded
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.identity import Identity
@@ -303,9 +304,9 @@ def train_ours(work: Work, weights: dict[str, Tensor], clock: StepClock | None =
         with torch.inference_mode():
             session = Session(base, run, identity, work.batch * work.tokens, [])
             progress = host.Progress(work.steps)
-            with clock or StepClock() as clock, session.running():
-                blank = folder / "text.safetensors"
-                fit(session, batches, blank, Preservation([], work.config), progress, None)
+            ahead = Ahead(batches, folder / "text.safetensors", work.config, session.device)
+            with clock or StepClock() as clock, session.running(), ahead:
+                fit(session, ahead, Preservation([], work.config), progress, None)
         full = session.plan.checkpointed / work.size.blocks
         losses = [entry["loss"] for entry in run.logged()]
         note = session.plan.words()

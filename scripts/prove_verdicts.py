@@ -113,6 +113,8 @@ class Laboratory:
         from kontext.evaluation.subjects import loras_of_run
         from kontext.trainer.config import TrainConfig
         from kontext.trainer.loop import train
+        from kontext.trainer.run import Run
+        from kontext.trainer.session import TrainingError
 
         folder, started = self.out / "work" / name.replace(" ", "_"), time.perf_counter()
         shutil.rmtree(folder, ignore_errors=True)
@@ -126,7 +128,10 @@ class Laboratory:
             resolution=SIZE,
             preview_steps=0,
         )
-        run = train(self.base, pairs, config, "proof", folder, folder / "cache")
+        try:
+            run = train(self.base, pairs, config, "proof", folder, folder / "cache")
+        except TrainingError:  # it diverged: what was saved before is judged
+            run = Run.open("proof", folder)
         loras = loras_of_run(run)
         plan = PicturePlan(pairs=0)
         scores = score(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -13,13 +12,11 @@ from torch import Tensor
 
 from ..dataset.pair import DatasetError, PairedDataset
 from . import host, parallel
-from .batches import Batches, load_batch
+from .ahead import Ahead
 from .board import Watcher
 from .cache import Cache
 from .config import TrainConfig
-from .draw import draw_step
 from .encode import encode_dataset
-from .flow import sigma_quantiles
 from .identity import identity_of
 from .job import write_job
 from .matmul8 import check_device
@@ -84,11 +81,14 @@ def train(
     preservation = Preservation(kept, config)
     longest = -(-config.batch_size // parallel.processes()) * max(batches.tokens())
     session = Session(base, run, identity, longest, held_out, start, rescue_places, watcher)
+    for note in cache.notes():
+        session.note(note)
     try:
         while session.saved < config.steps:
             try:
-                with session.running():
-                    fit(session, batches, blank, preservation, progress, preview)
+                coming = Ahead(batches, blank, config, session.device)
+                with session.running(), coming as ahead:
+                    fit(session, ahead, preservation, progress, preview)
                 parallel.wait()  # until the first process has saved the last step
             except host.OutOfMemory:
                 if not session.spare_memory():
@@ -120,29 +120,24 @@ def shared_run(
 
 def fit(
     session: Session,
-    batches: Batches,
-    blank: Path,
+    ahead: Ahead,
     preservation: Preservation,
     progress: host.Progress,
     preview: Preview | None,
 ) -> None:
     """The training loop, from where the session stands to its last step."""
     config, device = session.config, session.device
-    session.try_products(batches.at(0)[0])
+    session.try_products(ahead.batches.at(0)[0])
     pace = Pace(session.done, config.steps)
     while session.done < config.steps:
         # learn: the velocity loss of this process's share of the step, and its gradients
         step = session.done
-        drawn = draw_step(batches, config, step)
+        drawn = ahead.at(step)
         loss = 0.0
-        for share in drawn.shares:
-            batch = load_batch(share.pairs, blank if drawn.captionless else None, device)
-            if drawn.blind:
-                batch = dataclasses.replace(batch, references=())
-            sigma = sigma_quantiles(share.quantile, config, batch.target_tokens).to(device)
-            noise = share.noise.to(device)
-            with session.lora.dropping(config.dropout, share.seeds):
-                losses = sample_losses(session.flux, batch, sigma, noise, config, session.dtype)
+        for ready in drawn.shares:
+            given = ready.batch, ready.sigma, ready.noise
+            with session.lora.dropping(config.dropout, ready.share.seeds):
+                losses = sample_losses(session.flux, *given, config, session.dtype)
                 part = losses.sum() / drawn.samples
                 session.learner.backward(part)
             loss += part.item()
@@ -150,7 +145,7 @@ def fit(
         # keep: what the base makes of other instructions
         drift: dict[str, float] = {}
         if preservation.due(step) and parallel.is_first():
-            pair = drawn.shares[0].pairs[0]
+            pair = drawn.shares[0].share.pairs[0]
             pull = preservation.drift(session.flux, session.lora, pair, step, device, session.dtype)
             session.learner.backward(config.preserve * pull)
             drift["drift"] = pull.item()

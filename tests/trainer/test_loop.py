@@ -9,7 +9,8 @@ import psutil
 import pytest
 import torch
 from kontext.dataset.pair import DatasetError, Pair, PairedDataset
-from kontext.trainer import host, loop
+from kontext.trainer import ahead, host
+from kontext.trainer.batches import load_batch
 from kontext.trainer.cache import Cache
 from kontext.trainer.export import comfyui_tensors
 
@@ -150,7 +151,7 @@ def test_sizes_of_target_and_reference(base, make_pairs, tmp_path, change, shape
     cache = Cache(tmp_path / "cache", base, SHORT.replace(**change))
     with torch.inference_mode():
         encoded = cache.encode(pairs.pairs[0])
-    batch = loop.load_batch([encoded], None, torch.device("cpu"))
+    batch = load_batch([encoded], None, torch.device("cpu"))
     assert [tuple(t.shape[2:]) for t in (batch.target, *batch.references)] == shapes
 
 
@@ -160,7 +161,7 @@ def test_mixed_shapes_train_in_buckets(base, make_pairs, run_training, tmp_path)
     renamed = tuple(Pair(f"t{p.stem}", p.controls, p.target, p.caption) for p in tall)
     mixed = PairedDataset((*wide.pairs, *renamed))
     seen = []
-    real = loop.load_batch
+    real = ahead.load_batch
 
     def load(pairs, *rest):
         batch = real(pairs, *rest)
@@ -168,7 +169,7 @@ def test_mixed_shapes_train_in_buckets(base, make_pairs, run_training, tmp_path)
         return batch
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "load_batch", load)
+        patch.setattr(ahead, "load_batch", load)
         run_training(SHORT.replace(batch_size=2, steps=4), pairs=mixed)
     assert sorted(seen) == sorted([(2, 16, 8, 12), (1, 16, 8, 12), (2, 16, 12, 8), (1, 16, 12, 8)])
 

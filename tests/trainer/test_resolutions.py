@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from kontext.dataset.pair import PairedDataset
-from kontext.trainer import holdout, loop
+from kontext.trainer import ahead, holdout
 from kontext.trainer.cache import Cache
 from kontext.trainer.config import ConfigError, TrainConfig
 
@@ -46,14 +46,14 @@ def test_a_pair_is_encoded_at_each_and_never_enlarged(base, make_pairs, tmp_path
 def test_an_epoch_has_every_pair_at_every_side(run_training, make_pairs, monkeypatch, tmp_path):
     """In an order that follows from the seed: the same when it is run again."""
     seen = []
-    real = loop.load_batch
+    real = ahead.load_batch
 
     def load(pairs, *rest):
         batch = real(pairs, *rest)
         seen.append((pairs[0].stem, tuple(batch.target.shape[2:])))
         return batch
 
-    monkeypatch.setattr(loop, "load_batch", load)
+    monkeypatch.setattr(ahead, "load_batch", load)
     config = SHORT.replace(resolutions="96, 64", steps=12, save_every=12)
     pairs = make_pairs(tmp_path / "large", 3, size=(96, 96))
     run_training(config, pairs=pairs)

@@ -149,11 +149,19 @@ def test_the_point_under_the_mouse_stays_where_it_is(page):
     assert under(500, 250) == pytest.approx(before, abs=0.01)
 
 
+def wait_for_two_pictures(page):
+    """Until the server has said which two are to be compared."""
+    page.wait_for_function(
+        "() => { const shown = [...document.querySelectorAll('#blind .layer img')];"
+        " return shown.length && shown.every((image) => image.src); }"
+    )
+
+
 def test_votes_are_blind_and_survive_a_reload(page, folder):
     file = folder / "votes.jsonl"
     file.unlink(missing_ok=True)
     page.click("#vote")
-    page.wait_for_selector("#blind .tag:visible")
+    wait_for_two_pictures(page)
     said = page.inner_text("#blind")
     assert "Left" in said and "step" not in said and "base" not in said
     for count, key in enumerate(["ArrowLeft", "ArrowDown", "ArrowRight"], start=1):
@@ -191,7 +199,7 @@ def test_results_show_what_was_measured_beside_the_votes(page):
 
 def test_hold_c_to_see_the_picture_before_in_both_places(page):
     page.keyboard.press("v")
-    page.wait_for_selector("#blind .tag:visible")
+    wait_for_two_pictures(page)
     sources = "() => [...document.querySelectorAll('#blind .layer img')].map(i => i.src)"
     pair = set(page.evaluate(sources))
     page.keyboard.down("c")
