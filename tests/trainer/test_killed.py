@@ -13,6 +13,8 @@ from kontext.trainer.config import TrainConfig
 from kontext.trainer.run import Identity, Run
 from safetensors.torch import load_file
 
+from .short_runs import SHORT, assert_same, last_lora
+
 IDENTITY = Identity(TrainConfig(steps=10_000, alpha=16.0, save_dtype="fp32"), "base", "pairs")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork and SIGKILL")
 
@@ -72,3 +74,26 @@ def test_a_hundred_kills(tmp_path):
     assert in_a_save > 10 and done > 0
     Run.create("killed", tmp_path, IDENTITY)
     assert not [*tmp_path.rglob("*.tmp")]
+
+
+def test_a_training_killed_again_and_again_ends_as_if_it_never_was(run_training, tmp_path):
+    """SIGKILL at random instants of `train` itself, from its start to its last step."""
+    config = SHORT.replace(steps=40, save_every=1, keep=2)
+    unbroken, clock, kills = run_training(config, name="unbroken"), random.Random(1), 0
+    output = unbroken.output
+    while not ("killed" in Run.names(output) and Run.open("killed", output).finished):
+        child = os.fork()
+        if child == 0:
+            torch.set_num_threads(1)
+            try:
+                run_training(config, name="killed")
+            finally:
+                os._exit(0)
+        time.sleep(clock.uniform(0.1, 1.0) * (1 + kills / 10))  # a busy machine needs longer
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        kills += os.WIFSIGNALED(status)
+    run = Run.open("killed", output)
+    assert kills >= 5
+    assert [entry["step"] for entry in run.logged()] == list(range(1, 41))
+    assert_same(last_lora(run), last_lora(unbroken))
