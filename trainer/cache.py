@@ -19,6 +19,7 @@ from . import host
 from .batches import EncodedPair
 from .config import TrainConfig
 from .files import save_tensors, storing
+from .memory import GB
 from .pixels import tensor_of
 
 
@@ -30,6 +31,8 @@ class Cache:
         self.dtype = host.training_dtype(base.model, config.dtype)
         self.vae_hash = host.vae_hash(base.vae)
         self.clip_hash = host.clip_hash(base.clip)
+        self.limit = int(config.max_vram * GB)
+        self.tiled: dict[tuple[int, int], int] = {}  # side of the tiles, by size of the picture
 
     def encode(self, pair: Pair, flip: bool = False, side: int = 0) -> EncodedPair:
         """Encode a pair's target, references and caption; with `flip`, its mirror image.
@@ -50,7 +53,7 @@ class Cache:
             self.encode_mask(pair, pair.mask, flip, side)
         frame = f"{full_size(pair.target)} {sizes[0]} {flip}"
         keys = [
-            self.key(self.vae_hash, content_hash(path), frame, str(size))
+            self.key(self.vae_hash, content_hash(path), frame, f"{size}{self.tiles(size)}")
             for path, size in zip(paths, sizes, strict=True)
         ]
         if not all(key.exists() for key in keys):
@@ -77,7 +80,7 @@ class Cache:
         key = self.key(self.clip_hash, str(self.dtype), caption)
 
         def encoded() -> dict[str, Tensor]:
-            text = host.encode_text(self.base.clip, caption)
+            text = host.encode_text(self.base.clip, caption, self.limit)
             return {"cond": text.cond.to(self.dtype), "pooled": text.pooled.to(self.dtype)}
 
         return self.keep(key, encoded)
@@ -95,8 +98,24 @@ class Cache:
             reference = bucket_size(*target, area)
         return [target, *(reference for _ in pair.controls)]
 
+    def tiles(self, size: tuple[int, int]) -> str:
+        """Part of a latent's name: in tiles, where the limit asks for them, it is another."""
+        tile = host.tile_side(self.base.vae, (size[1], size[0]), self.limit)
+        if not tile:
+            return ""
+        self.tiled[size] = tile
+        return f" in tiles of {tile}"
+
+    def notes(self) -> list[str]:
+        """What there is to say about the latents, once all are named."""
+        return [
+            f"max_vram {self.config.max_vram:g} GB: pictures of {width} × {height} are encoded in "
+            f"tiles of {tile}, which changes their latents"
+            for (width, height), tile in self.tiled.items()
+        ]
+
     def latent(self, image: Image.Image) -> dict[str, Tensor]:
-        raw = host.encode_image(self.base.vae, tensor_of(image))
+        raw = host.encode_image(self.base.vae, tensor_of(image), self.limit)
         return {"latent": host.normalised(self.base.model, raw)}
 
     def key(self, *parts: str) -> Path:

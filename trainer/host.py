@@ -1,10 +1,8 @@
-"""What touches ComfyUI's internals: its encoders, sampler and progress; weights: `host_weights`."""
+"""What touches ComfyUI's internals: its encoders, sampler and memory; weights: `host_weights`."""
 
 from __future__ import annotations
 
-import logging
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,10 +24,12 @@ import torch
 from comfy.ldm.flux.model import Flux
 from comfy.ldm.modules.attention import attention_pytorch, optimized_attention
 from comfy.model_patcher import ModelPatcher as Model
-from PIL import Image
 from torch import Tensor, nn
 
 from .batches import Text
+from .host_progress import Progress as Progress
+from .host_progress import tell_pages as tell_pages
+from .host_progress import throw_if_interrupted as throw_if_interrupted
 from .host_weights import BaseModelError as BaseModelError
 from .host_weights import FrozenLinear as FrozenLinear
 from .host_weights import base_hash as base_hash
@@ -45,10 +45,10 @@ from .rotation import rotated
 
 Interrupted = memory.InterruptProcessingException
 OutOfMemory = memory.OOM_EXCEPTION
-throw_if_interrupted = memory.throw_exception_if_processing_interrupted
 
 LATENT_CHANNELS = 16
 PIXELS_PER_LATENT = 8
+TILES, TILE_OVERLAP = (1024, 512, 256), 64  # pixels
 EDIT_MODEL = "FLUX.1-Kontext-dev (for example flux1-dev-kontext_fp8_scaled.safetensors)"
 
 
@@ -116,9 +116,38 @@ def is_full_model(base: Base) -> bool:
 # ---- encode and decode ---------------------------------------------------------------------
 
 
-def encode_image(vae: comfy.sd.VAE, image: Tensor) -> Tensor:
-    """Raw VAE latent (its mode) [B, 16, H/8, W/8] of `image` [B, H, W, 3] in 0..1."""
-    return vae.encode(image).float().cpu()
+def encode_image(vae: comfy.sd.VAE, image: Tensor, limit: int = 0) -> Tensor:
+    """Raw VAE latent (its mode) [B, 16, H/8, W/8] of `image` [B, H, W, 3] in 0..1.
+
+    With a `limit` in bytes, in tiles where the whole would not fit: see `tile_side`.
+    """
+    if not limit:
+        return vae.encode(image).float().cpu()
+    tile = tile_side(vae, image.shape[1:3], limit)
+    sides = (tile, tile) if tile else image.shape[1:3]
+    work = vae.memory_used_encode((1, 3, *sides), vae.vae_dtype)
+    # even for tiles ComfyUI would make room for the whole picture, and stream the VAE
+    made = swapped(vae, "memory_used_encode", lambda shape, dtype: work)
+    with within(limit, vae.patcher, work), made:
+        encoded = vae.encode_tiled(image, tile, tile, TILE_OVERLAP) if tile else vae.encode(image)
+    return encoded.float().cpu()
+
+
+def tile_side(vae: comfy.sd.VAE, size: Sequence[int], limit: int) -> int:
+    """Side in pixels of the tiles in which a picture [height, width] is encoded; 0 is as a whole.
+
+    By ComfyUI's own estimate of what that takes, not by what is free at the moment: the same limit
+    always gives the same latents, and tiles give others than the whole.
+    """
+    if not limit or memory.is_device_cpu(vae.device):
+        return 0
+    fits = [
+        vae.memory_used_encode((1, 3, *sides), vae.vae_dtype) + vae.model_size() <= limit
+        for sides in [size, *((tile, tile) for tile in TILES)]
+    ]
+    if fits[0] or size[0] * size[1] <= TILES[-1] ** 2:
+        return 0
+    return next((tile for tile, fit in zip(TILES, fits[1:], strict=True) if fit), TILES[-1])
 
 
 def decode_latent(vae: comfy.sd.VAE, latent: Tensor) -> Tensor:
@@ -126,9 +155,13 @@ def decode_latent(vae: comfy.sd.VAE, latent: Tensor) -> Tensor:
     return vae.decode(latent).clamp(0, 1).float().cpu()
 
 
-def encode_text(clip: comfy.sd.CLIP, text: str) -> Text:
-    """The caption as ComfyUI's CLIPTextEncode encodes it, padding included."""
-    cond, pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
+def encode_text(clip: comfy.sd.CLIP, text: str, limit: int = 0) -> Text:
+    """The caption as ComfyUI's CLIPTextEncode encodes it, padding included.
+
+    With a `limit` in bytes, weights that exceed it are streamed.
+    """
+    with within(limit, clip.patcher):
+        cond, pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
     return Text(cond.float().cpu(), pooled.float().cpu())
 
 
@@ -237,6 +270,27 @@ def load_alone(model: Model, beside: int, resident: int | None = None, buffers: 
     unload_others(model)
     # buffers for streamed weights, made by an earlier node, are inference tensors
     memory.reset_cast_buffers()
+
+
+@contextmanager
+def within(limit: int, model: Model, work: float = 0) -> Iterator[None]:
+    """Inside, `model` and the `work` bytes of what is done with it stay below `limit` bytes of its
+    device, all other models unloaded; 0 is no limit.
+
+    ComfyUI keeps a reserve free, and streams weights that would eat it up: here it is all the rest
+    of the device.
+    """
+    if not limit or memory.is_device_cpu(model.load_device):
+        yield
+        return
+    beyond = max(0, room_for(model) - limit)
+    if model.is_dynamic():  # see `load_alone`; what an earlier node has loaded stays without this
+        least = memory.minimum_inference_memory() - memory.extra_reserved_memory()
+        resident = max(0, int(limit - max(work, least)))
+        model.partially_unload(model.offload_device, max(0, model.loaded_size() - resident))
+        model._vbar_get(create=True).set_watermark_limit(resident)
+    with swapped(memory, "EXTRA_RESERVED_VRAM", memory.extra_reserved_memory() + beyond):
+        yield
 
 
 @contextmanager
@@ -356,41 +410,3 @@ def peak_bytes(device: torch.device) -> int:
 def forget_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-
-
-# ---- progress ------------------------------------------------------------------------------
-
-
-class Progress:
-    """ComfyUI's progress bar, node text and preview for one piece of work."""
-
-    def __init__(self, total: int, node_id: str | None = None) -> None:
-        self.bar = comfy.utils.ProgressBar(total, node_id=node_id)
-        self.node_id = node_id
-        self.last_text = 0.0
-
-    def update(self, step: int, text: str = "", preview: Image.Image | None = None) -> None:
-        """Show `step` of the total; raises Interrupted once the user presses Cancel."""
-        throw_if_interrupted()
-        shown = ("JPEG", preview, 1024) if preview is not None else None
-        self.bar.update_absolute(step, preview=shown)
-        # at most four times a second, but always how it ended
-        if text and (step == self.bar.total or time.monotonic() - self.last_text > 0.25):
-            self.say(text)
-
-    def say(self, text: str) -> None:
-        """Put a line of text on the node."""
-        self.last_text = time.monotonic()
-        if self.node_id is None:
-            logging.getLogger("kontext.progress").info(text)
-            return
-        from server import PromptServer  # exists only once the server has been started
-
-        PromptServer.instance.send_progress_text(text, self.node_id)
-
-
-def tell_pages(event: str, content: dict[str, Any]) -> None:
-    """Send an event with JSON to every open page of ComfyUI; without one it goes nowhere."""
-    from server import PromptServer
-
-    PromptServer.instance.send_sync(event, content)
