@@ -28,8 +28,7 @@ def card(monkeypatch):
             left = total - taken[-1]
             return (left, 0) if torch_free_too else left
 
-        memory.unload_all_models()
-        monkeypatch.setattr(memory, "current_loaded_models", [])
+        memory.free_memory(1e30, torch.device("cpu"))
         monkeypatch.setattr(memory, "get_free_memory", free)
         monkeypatch.setattr(memory, "is_device_cpu", lambda device: False)
         monkeypatch.setattr(memory, "vram_state", memory.VRAMState.NORMAL_VRAM)
@@ -40,7 +39,8 @@ def card(monkeypatch):
         monkeypatch.setattr(host, "free_bytes", lambda model: total)
         return taken
 
-    return turn
+    yield turn
+    memory.free_memory(1e30, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.1])
