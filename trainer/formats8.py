@@ -72,8 +72,7 @@ class RowScaled:
 
     def round(self, matrix: Tensor) -> Rounded:
         """Each row by its largest value, to nearest."""
-        highest = torch.linalg.vector_norm(matrix.float(), float("inf"), dim=1, keepdim=True)
-        scale = highest.clamp_min(1e-30) / self.largest
+        scale = largest_in(matrix, 1, keepdim=True).clamp_min(1e-30) / self.largest
         scaled = matrix / scale
         return Rounded(
             (scaled if self.dtype.is_floating_point else scaled.round_()).to(self.dtype), scale
@@ -98,6 +97,12 @@ class RowScaled:
             return self.multiply(left.values, right, left.scale, ones)
 
         return product
+
+
+def largest_in(matrix: Tensor, dim: int, keepdim: bool = False) -> Tensor:
+    """The largest size along a dimension, float32; without a copy of the whole in float32."""
+    infinity = float("inf")
+    return torch.linalg.vector_norm(matrix, infinity, dim, keepdim, dtype=torch.float32)
 
 
 def int8_product(a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor) -> Tensor:
@@ -157,8 +162,8 @@ class BlockScaled:
         The specification's own formula takes half of it for some blocks, and cuts off their largest
         values.
         """
-        blocks = matrix.float().unflatten(1, (-1, BLOCK))
-        needed = torch.linalg.vector_norm(blocks, float("inf"), dim=2) / LARGEST_E4M3
+        blocks = matrix.unflatten(1, (-1, BLOCK))
+        needed = largest_in(blocks, 2) / LARGEST_E4M3
         # to the next power of two, in the bits of a float32; none below its smallest normal one
         bits = needed.clamp_min(torch.finfo(torch.float32).tiny).view(torch.int32)
         exponents = (bits + (2**23 - 1)) >> 23
