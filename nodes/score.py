@@ -185,12 +185,12 @@ class ScoreCheckpoints(io.ComfyNode):
 
 
 def vision(model: Any) -> Embed:
-    """A CLIP_VISION model as an embedding: its image vector, or the mean of its tokens (DINO)."""
+    """A CLIP_VISION model as an embedding: its image vector, or the mean of its tokens (SigLIP)."""
 
     def embed(picture: Tensor) -> Tensor:
         output = model.encode_image(picture.movedim(0, -1)[None])
-        vector = output["image_embeds"]
-        return (output["last_hidden_state"].mean(1) if vector is None else vector)[0].float().cpu()
+        embedded = output["image_embeds"][0].float().cpu()
+        return embedded if embedded.ndim == 1 else embedded.mean(0)
 
     return embed
 
