@@ -231,6 +231,12 @@ class TrainingSettings(io.ComfyNode):
                     "and mxfp8 (RTX 50, B200) round activations and weights to 8 bits where the "
                     "first step shows that it makes little difference: faster, not exact.",
                 ),
+                choice(
+                    "compile",
+                    "blocks: torch compiles the blocks at the start, which takes minutes, compares "
+                    "them with the uncompiled ones, and says after how many steps that pays off. "
+                    "Needs Triton (Windows: triton-windows); without it, trains as with off.",
+                ),
             ],
             outputs=[Settings.Output(display_name="settings")],
         )

@@ -17,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from .config import TrainConfig
-from .lora import Adapter, Drop, FrozenBase, Lora, LowRank, PassThrough, with_pair
+from .lora import Adapter, Drop, FrozenBase, Lora, LowRank, through, with_pair
 
 ADAPTERS = {
     "lora": "two thin matrices: the fastest, and what every program reads.",
@@ -99,6 +99,9 @@ class Dora(LowRank):
     ) -> Tensor:
         gain = self.gain(base, x.dtype)
         if drop is None and strength == 1:
+            if torch.compiler.is_compiling():  # which makes the product again by itself
+                gained = gained_input(x, gain)
+                return with_pair(gained, gained, base, self.down, self.up, self.scale)
             return DoraLinear.apply(x, gain, base, self.down, self.up, self.scale)
         dropped = x if drop is None else drop(x)
         gained = gained_input(dropped, gain)
@@ -196,7 +199,7 @@ class Kronecker(Adapter):
         # w1 in the middle, where the activations are smallest
         mixed = linear(split.transpose(-1, -2), self.lokr_w1.to(x.dtype)).transpose(-1, -2)
         change = linear(mixed, w2.to(x.dtype)).flatten(-2)
-        return PassThrough.apply(x, base) + self.scale * strength * change
+        return through(x, base) + self.scale * strength * change
 
     def from_file(self, parts: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
         return super().from_file(parts, scale if self.low else 1.0)

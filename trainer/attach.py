@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,10 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
-from .lora import FrozenBase, Lora, PassThrough
+from .lora import FrozenBase, Lora, through
+
+if TYPE_CHECKING:
+    from .compile import Compiler
 
 Forward = Callable[..., Any]
 STREAMS = ("img", "txt", "x")  # the block inputs that blocks update in place
@@ -35,12 +38,14 @@ def attached(
     is_linear: Callable[[nn.Module], bool],
     checkpointed: Iterable[nn.Module] = (),
     offloaded: bool = False,
+    compiler: Compiler | None = None,
 ) -> Iterator[None]:
     """Run `flux` with the LoRA, differentiably, inside the block.
 
     `frozen` wraps a linear of the host, `is_linear` recognises one; `checkpointed` blocks compute
-    their activations again in backward, from inputs that wait in host memory if `offloaded`. On the
-    way out, whatever the reason, every module has its own forward again.
+    their activations again in backward, from inputs that wait in host memory if `offloaded`. With a
+    `compiler` the blocks are its compiled ones; `frozen` must then give opaque linears. On the way
+    out, whatever the reason, every module has its own forward again.
     """
     replaced: list[tuple[nn.Module, Forward | None]] = []
 
@@ -53,9 +58,13 @@ def attached(
             if is_linear(module):
                 replace(module, linear_forward(frozen(module), lora, name))
             elif isinstance(module, nn.RMSNorm):
-                replace(module, rms_norm_forward(module))
+                plain = compiler.plain(module.weight) if compiler else None
+                replace(module, rms_norm_forward(module, plain))
             elif isinstance(module, nn.LayerNorm):
                 replace(module, layer_norm_forward(module.forward))
+        if compiler:
+            for block in compiler.blocks:
+                replace(block, compiler.forward(block))
         for block in checkpointed:
             replace(block, checkpointed_forward(block.forward, offloaded))
         yield
@@ -69,20 +78,20 @@ def attached(
 
 def linear_forward(base: FrozenBase, lora: Lora, name: str) -> Forward:
     layer = lora.layers.get(name)
-    place = list(lora.layers).index(name) if layer else 0
+    place = torch.tensor(list(lora.layers).index(name) if layer else 0)
 
     def forward(x: Tensor) -> Tensor:
         if layer is not None and lora.strength:
             return layer(x, base, lora.strength, lora.drop(place))
-        if torch.is_grad_enabled() and x.requires_grad:
-            return PassThrough.apply(x, base)
-        return base.forward(x)
+        return through(x, base)
 
     return forward
 
 
-def rms_norm_forward(module: nn.RMSNorm) -> Forward:
+def rms_norm_forward(module: nn.RMSNorm, plain: Tensor | None) -> Forward:
     def forward(x: Tensor) -> Tensor:
+        if plain is not None and torch.compiler.is_compiling():  # which computes it again by itself
+            return nn.functional.rms_norm(x, plain.shape, plain, module.eps)
         weight = module.weight.detach().to(x.device, x.dtype, copy=True)
         return RmsNorm.apply(x, weight, module.eps)
 

@@ -38,6 +38,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "aspect": ("bucket", "square"),
     "checkpointing": ("auto", "on", "off"),
     "matmul": ("exact", "int8", "fp8", "mxfp8"),
+    "compile": ("off", "blocks"),
 }
 # Instructions that most edits have nothing to do with: what `preserve` keeps
 OFF_TASK = """\
@@ -149,6 +150,7 @@ class TrainConfig:
     preserve_every: int = 4
     preserve_prompts: str = OFF_TASK
     matmul: str = "exact"
+    compile: str = "off"
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():

@@ -128,6 +128,7 @@ def fit(
     """The training loop, from where the session stands to its last step."""
     config, device = session.config, session.device
     session.try_products(ahead.batches.at(0)[0])
+    session.try_compiling(ahead.batches, [ahead.blank, *preservation.texts], progress)
     pace = Pace(session.done, config.steps)
     while session.done < config.steps:
         # learn: the velocity loss of this process's share of the step, and its gradients

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from .opaque import Opaque, dropout, mask, pair_backward, pair_forward
+
 
 class Sized(Protocol):
     @property
@@ -133,10 +135,12 @@ class Lora:
         finally:
             self.dropout = 0.0
 
-    def drop(self, place: int) -> Drop | None:
+    def drop(self, place: Tensor) -> Drop | None:
         """Dropout for the input of the layer at this place, if there is any."""
         if not self.dropout:
             return None
+        if torch.compiler.is_compiling():
+            return lambda x: dropout(x, self.dropout, self.masks, place)
         return lambda x: Dropout.apply(x, self.dropout, self.masks + place)
 
     def parameters(self) -> list[nn.Parameter]:
@@ -208,10 +212,7 @@ class LoraLinear(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, base: FrozenBase, down: Tensor, up: Tensor, scale: float
     ) -> Tensor:
-        down_cast, up_cast = down.to(x.dtype), up.to(x.dtype)
-        y = base.forward(x)
-        low = nn.functional.linear(x, down_cast)
-        y.view(-1, y.shape[-1]).addmm_(low.flatten(0, -2), up_cast.T, alpha=scale)
+        y, low = pair_forward(x, base, down, up, scale)
         ctx.save_for_backward(x, low, down, up)
         ctx.base, ctx.scale = base, scale
         return y
@@ -220,15 +221,9 @@ class LoraLinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, low, down, up = ctx.saved_tensors
-        low_gradient = gradient @ (up.to(gradient.dtype) * ctx.scale)
-        up_gradient = gradient.flatten(0, -2).T @ low.flatten(0, -2) * ctx.scale
-        down_gradient = low_gradient.flatten(0, -2).T @ x.flatten(0, -2)
-        x_gradient = None
-        if ctx.needs_input_grad[0]:
-            x_gradient = ctx.base.backward(gradient)
-            rows = x_gradient.view(-1, x_gradient.shape[-1])
-            rows.addmm_(low_gradient.flatten(0, -2), down.to(gradient.dtype))
-        return x_gradient, None, down_gradient.to(down.dtype), up_gradient.to(up.dtype), None
+        base = ctx.base if ctx.needs_input_grad[0] else None
+        x_gradient, *trained = pair_backward(gradient, x, low, base, down, up, ctx.scale)
+        return x_gradient, None, *trained, None
 
 
 class PassThrough(torch.autograd.Function):
@@ -245,14 +240,23 @@ class PassThrough(torch.autograd.Function):
         return ctx.base.backward(gradient), None
 
 
+def through(x: Tensor, base: FrozenBase) -> Tensor:
+    """base(x) alone."""
+    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x.requires_grad):
+        return base.forward(x)
+    return PassThrough.apply(x, base)
+
+
 def with_pair(
     x: Tensor, dropped: Tensor, base: FrozenBase, down: Tensor, up: Tensor, scale: float
 ) -> Tensor:
     """base(x) + scale · (dropped downᵀ) upᵀ, fused where nothing is dropped."""
-    if dropped is x:
-        return LoraLinear.apply(x, base, down, up, scale)
-    low = nn.functional.linear(dropped, down.to(x.dtype))
-    return PassThrough.apply(x, base) + scale * nn.functional.linear(low, up.to(x.dtype))
+    if dropped is not x:
+        low = nn.functional.linear(dropped, down.to(x.dtype))
+        return through(x, base) + scale * nn.functional.linear(low, up.to(x.dtype))
+    if torch.compiler.is_compiling() and isinstance(base, Opaque):
+        return base.pair(x, down, up, scale)
+    return LoraLinear.apply(x, base, down, up, scale)
 
 
 class Dropout(torch.autograd.Function):
@@ -267,15 +271,6 @@ class Dropout(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return gradient * mask(gradient, ctx.rate, ctx.seeds), None, None
-
-
-def mask(like: Tensor, rate: float, seeds: Tensor) -> Tensor:
-    """0 with the probability `rate`, else 1 / (1 - rate); a seed for each sample of the batch."""
-    # of its own layout: x and its gradient may lie differently in memory
-    kept = torch.empty(like.shape, dtype=like.dtype, device=like.device)
-    for sample, seed in zip(kept, seeds.tolist(), strict=True):
-        sample.bernoulli_(1 - rate, generator=torch.Generator(like.device).manual_seed(seed))
-    return kept.div_(1 - rate)
 
 
 def draw_seeds(count: int, generator: torch.Generator) -> Tensor:

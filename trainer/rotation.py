@@ -13,8 +13,11 @@ def rotated(q: Tensor, k: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
     """Queries and keys [B, heads, tokens, D] turned, bit for bit as ComfyUI's Flux trains.
 
     `turns` [B, 1, tokens, D / 2, 2, 2] float32 are rotation matrices. Autograd through the same
-    operations would hold several float32 copies of both at once.
+    operations would hold several float32 copies of both at once. A compiler holds none, and torch
+    2.11's took a wrong gradient from `Rotation` in float32 (tests/trainer/test_compile.py).
     """
+    if torch.compiler.is_compiling():
+        return turn(q, turns), turn(k, turns)
     return Rotation.apply(q, turns), Rotation.apply(k, turns)
 
 

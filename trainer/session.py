@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import host, parallel
 from .adapters import adapter_kind, adapter_units, measure
 from .attach import attached
-from .batches import EncodedPair, load_batch, seeded
+from .batches import Batches, EncodedPair, load_batch, seeded
 from .board import Board, Watcher
+from .compile import Compiler, first_of_each, lengths_of, random_weights, text_tokens
 from .export import read_lora
 from .files import StorageError, storing
 from .holdout import held_out_losses
 from .learner import Learner
-from .lora import Lora, targeted
+from .lora import FrozenBase, Lora, draw_seeds, targeted
 from .matmul8 import Products
 from .memory import GB, Footprint, plan_memory, trained_bytes
 from .objective import sample_losses
+from .opaque import Opaque
 from .preview import Preview
 from .rescue import LAST_RESORT, rescue
 from .run import Identity, Run
@@ -58,6 +61,9 @@ class Session:
         self.blocks = host.blocks(self.flux)
         eight = self.config.matmul != "exact"
         self.products = Products(host.FrozenLinear, self.config.matmul) if eight else None
+        place = self.blocks, self.device, self.dtype
+        compiling = self.config.compile == "blocks"
+        self.compiler = Compiler(*place, not eight, self.note) if compiling else None
         self.held_out = held_out
         self.base_losses: list[float] = []
         self.watcher = watcher if watcher and parallel.is_first() else Watcher()
@@ -97,7 +103,6 @@ class Session:
         self.load()
         with host.sampling_allowed():
             host.check_products(self.flux, self.device, self.dtype)
-        frozen = self.products or host.FrozenLinear
         if self.torn:
             with host.differentiable():
                 self.done, self.torn = self.restore(), False
@@ -105,13 +110,15 @@ class Session:
         host.forget_peak(self.device)
         with (
             host.differentiable(),
+            self.compiler.compiling() if self.compiler else nullcontext(),
             attached(
                 self.flux,
                 self.lora,
-                frozen,
+                self.frozen,
                 host.is_linear,
                 self.blocks[: self.plan.checkpointed],
                 self.plan.offloaded,
+                self.compiler,
             ),
         ):
             try:
@@ -120,6 +127,12 @@ class Session:
                 if self.done != self.saved and not self.torn:
                     self.save()
                     self.watcher.saved()
+
+    def frozen(self, module: nn.Module) -> FrozenBase:
+        """A linear of the base, as this run computes with it."""
+        plain = host.FrozenLinear(module)
+        base = self.products(module) if self.products else plain
+        return Opaque(base, plain) if self.compiler else base
 
     def try_products(self, pair: EncodedPair) -> None:
         """Find the layers that may multiply in 8 bits: one step of this pair through the base."""
@@ -138,6 +151,38 @@ class Session:
             self.lora.strength = 1.0
             self.learner.forget_gradients()
         self.note(self.products.words())
+
+    def try_compiling(
+        self, batches: Batches, texts: Sequence[Path], progress: host.Progress
+    ) -> None:
+        """Compile the blocks, and compare a step of each shape with an eager one. `texts` are the
+        encoded ones that steps may have beside their own captions."""
+        if self.compiler is None or self.compiler.tried:
+            return
+        progress.say("compiling the blocks: this takes minutes, the first time")
+        tokens = map(text_tokens, texts)
+        self.compiler.lengths = lengths_of(batches.buckets, tokens, self.config)
+        groups = [parallel.mine(group) for group in first_of_each(batches.epoch(0))]
+        steps = [partial(self.trial_step, group) for group in groups if group]
+        try:
+            with random_weights(self.lora, seeded(self.config.seed, 0, "compile")):
+                self.compiler.try_on(steps, self.lora)
+        finally:
+            self.learner.forget_gradients()
+        progress.say(self.notes[-1])
+
+    def trial_step(self, pairs: Sequence[EncodedPair]) -> float:
+        """The gradients and the loss of some step of these pairs, always the same."""
+        host.throw_if_interrupted()
+        batch = load_batch(pairs, None, self.device)
+        generator = seeded(self.config.seed, 0, "trial")
+        noise = torch.randn(batch.target.shape, generator=generator).to(self.device)
+        sigma = noise.new_full((len(pairs),), 0.5)
+        with self.lora.dropping(self.config.dropout, draw_seeds(len(pairs), generator)):
+            losses = sample_losses(self.flux, batch, sigma, noise, self.config, self.dtype)
+            loss = losses.mean()
+            self.learner.backward(loss)
+        return loss.item()
 
     def footprint(self, tokens: int) -> Footprint:
         """What a step with a batch of so many tokens takes."""
@@ -275,16 +320,14 @@ class Session:
         there is no memory for them."""
         if not self.held_out:
             return {}
-        try:
-            if not self.base_losses:
-                self.base_losses = self.losses_at(strength=0.0)
-            with self.learner.evaluating():
-                return {"holdout": self.losses_at(strength=1.0), "holdout_base": self.base_losses}
-        except host.OutOfMemory:
-            if parallel.processes() > 1:  # the others wait for what this one cannot tell
-                raise
-            self.note(f"held-out pairs not measured at step {self.done}: out of memory")
-            return {}
+        if not self.base_losses:
+            self.base_losses = self.losses_at(strength=0.0)
+        with self.learner.evaluating():
+            losses = self.losses_at(strength=1.0) if self.base_losses else []
+        if losses:
+            return {"holdout": losses, "holdout_base": self.base_losses}
+        self.note(f"held-out pairs not measured at step {self.done}: out of memory")
+        return {}
 
     def preview(self, preview: Preview, progress: host.Progress) -> Image.Image | None:
         """What the LoRA makes of the preview's pictures; None if there is no memory for them.
@@ -302,10 +345,16 @@ class Session:
         return sheet
 
     def losses_at(self, strength: float) -> list[float]:
+        """One loss for each held-out pair; none if a process has no memory for its share."""
+        share, measured = parallel.mine(self.held_out), True
         self.lora.strength = strength
         try:
-            share = parallel.mine(self.held_out)
-            losses = held_out_losses(self.flux, share, self.config, self.dtype, self.device)
+            each = held_out_losses(self.flux, share, self.config, self.dtype, self.device)
+            losses = each.mean(dim=(1, 2))
+        except host.OutOfMemory:  # told to the others, who wait for the share
+            losses, measured = torch.zeros(len(share)), False
         finally:
             self.lora.strength = 1.0
-        return parallel.gathered(losses.mean(dim=(1, 2)), len(self.held_out)).tolist()
+        told = torch.stack([losses, torch.full_like(losses, measured)], dim=1)
+        losses, told = parallel.gathered(told, len(self.held_out)).unbind(dim=1)
+        return losses.tolist() if told.all() else []
