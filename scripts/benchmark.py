@@ -5,8 +5,8 @@
 
 Needs no network and no model. Writes benchmark.json, benchmark.md (the tables) and benchmark.png
 (how cost grows) into `--out`; `--profile` adds the operations that take most time. `--only` picks
-cases by a part of their name, and may be repeated. `COMFYUI_PATH` names ComfyUI's folder;
-`pip install diffusers peft` brings the first peer.
+cases by a part of their name, and may be repeated; with `--small`, only `--only compiled` compiles.
+`COMFYUI_PATH` names ComfyUI's folder; `pip install diffusers peft` brings the first peer.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Case:
     name: str
     work: Work
     run: Callable[[Work, dict[str, torch.Tensor]], Result]
+    slow: bool = False  # only where --only names it
 
 
 def cases(small: bool, steps: int) -> list[Case]:
@@ -74,6 +75,12 @@ def cases(small: bool, steps: int) -> list[Case]:
         Case("ComfyUI TrainLoraNode, no reference", alone, train_comfyui),
         Case("lower bound: products and attention", plain, lambda work, _: time_bound(work)),
     ]
+    compiled = with_settings(plain, compile="blocks")
+    again = with_settings(checkpointed, compile="blocks")
+    lines += [
+        Case("ours, compiled", compiled, train_ours, small),
+        Case("ours, compiled, all checkpointed", again, train_ours, small),
+    ]
     if small:
         return lines
     half, eight = replace(plain, side=64), replace(plain, weights="float8_e4m3fn")
@@ -88,6 +95,7 @@ def cases(small: bool, steps: int) -> list[Case]:
         Case("ours, fp8 weights, 12 GB", with_settings(eight, max_vram=12.0), train_ours),
         Case("ours, fp8, 512 + 512, 14.5 GB", with_settings(eight_half, max_vram=14.5), train_ours),
         Case("ours, fp8, 512 + 512, 8 GB", with_settings(eight_half, max_vram=8.0), train_ours),
+        Case("ours, compiled, 512 + 512", with_settings(half, compile="blocks"), train_ours),
         Case("ours, int8 products", with_settings(eight, matmul="int8"), train_ours),
         Case("ours, fp8 products", with_settings(eight, matmul="fp8"), train_ours),
         Case("ours, mxfp8 products", with_settings(eight, matmul="mxfp8"), train_ours),
@@ -298,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     chosen = [
         case
         for case in cases(asked.small, steps)
-        if not asked.only or any(part in case.name for part in asked.only)
+        if (any(part in case.name for part in asked.only) if asked.only else not case.slow)
     ]
     lines, seconds = [], []
     for name, result in fastest(chosen, weights, asked.rounds).items():

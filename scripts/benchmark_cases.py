@@ -309,7 +309,8 @@ def train_ours(work: Work, weights: dict[str, Tensor], clock: StepClock | None =
                 fit(session, ahead, Preservation([], work.config), progress, None)
         full = session.plan.checkpointed / work.size.blocks
         losses = [entry["loss"] for entry in run.logged()]
-        note = session.plan.words()
+        notes = [entry["note"] for entry in run.logged() if "note" in entry]
+        note = "; ".join([session.plan.words(), *notes])
     return Result("ours", work, *clock.results(), clock.peak, losses, note, 2 + full, 3.5 + full)
 
 
