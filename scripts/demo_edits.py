@@ -146,6 +146,24 @@ def framed(x: Tensor) -> Tensor:
     return out
 
 
+def sealed(x: Tensor) -> Tensor:
+    """A red disc with a pale middle in the top right corner."""
+    height, width = x.shape[1:]
+    side = min(height, width)
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    distance = ((rows - 0.2 * side).square() + (columns - width + 0.2 * side).square()).sqrt()
+    for radius, ink in ((0.15, (0.75, 0.1, 0.1)), (0.07, (0.95, 0.9, 0.8))):
+        cover = (radius * side - distance + 0.5).clamp(0, 1)
+        x = x * (1 - cover) + torch.tensor(ink)[:, None, None] * cover
+    return x
+
+
+def corrugated(x: Tensor) -> Tensor:
+    """Soft dark grooves across the picture, as on packing board."""
+    rows = torch.arange(x.shape[1])[:, None] / (min(x.shape[1:]) / 8)
+    return x * (0.7 + 0.3 * torch.cos(2 * np.pi * rows))
+
+
 def mosaic(x: Tensor) -> Tensor:
     block = max(4, min(x.shape[1:]) // 12)
     small = F.adaptive_avg_pool2d(x, (x.shape[1] // block, x.shape[2] // block))
@@ -215,7 +233,8 @@ PRACTISED = (
     Edit("noise", ("reduce the grain",), repairs(plant_noise)),
 )
 
-# Never trained: what a LoRA has to teach. One of each difficulty.
+# Never trained: what a LoRA has to teach. One of each difficulty, and two whose result does not
+# have to be guessed from what the control hides.
 HELD_OUT = (
     Edit("duotone", ("print in two inks", ),
          changes(lambda x: duotone(x, (0.0, 0.2, 0.45), (1.0, 0.75, 0.35)))),
@@ -223,9 +242,11 @@ HELD_OUT = (
     Edit("pencil", ("draw with graphite on paper",),
          changes(lambda x: (1 - 1.3 * gradient(x)).expand(3, -1, -1))),
     Edit("upside_down", ("hang the poster by its feet",), changes(lambda x: x.flip(-2))),
+    Edit("seal", ("stamp our seal on it",), changes(sealed)),
+    Edit("board", ("print on corrugated cardboard",), changes(corrugated)),
 )
 HELD_OUT_KINDS = {"duotone": "colour", "scratches": "local", "pencil": "texture",
-                  "upside_down": "geometric"}
+                  "upside_down": "geometric", "seal": "local", "board": "texture"}
 
 SUBJECTS = ("cat", "flower", "mountain", "street", "boat", "woman", "bridge", "leaf", "house",
             "bottle", "ring", "portrait", "sky", "garden", "table", "dog", "beach", "forest")

@@ -283,7 +283,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path,
                         default=ROOT / ".host" / "demo-training" / "evaluation")
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections to measure anew")
-    parser.add_argument("--families", default="duotone,scratches,pencil,upside_down",
+    parser.add_argument("--families", default="duotone,scratches,pencil,upside_down,seal,board",
                         help="the held-out edits that LoRAs are trained for")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from demo_host import ROOT, boot
 
-SIZE = 128
+SIZE = 64
 SEEDS = range(3)
 TRAINING_PHOTOGRAPHS = ("chelsea", "rocket", "grace_hopper", "flower")
 HELD_OUT_PHOTOGRAPHS = ("motorcycle", "china")  # what the scorer sees
@@ -72,7 +72,8 @@ class Proof:
     holdout: list  # [checkpoint, pair, level, noise]
     training: list
     fresh: dict[str, list]  # finalists' held-out losses on other noise, by place; -1 is the base
-    decibel: list  # [checkpoint, fresh picture]
+    pictures: list  # PSNR of held-out pictures, [checkpoint, pair]
+    decibel: list  # the same of fresh ones: the truth
 
     @property
     def colour(self) -> int:
@@ -86,7 +87,7 @@ def edits() -> list[Any]:
     from demo_edits import HELD_OUT, Edit, changes
 
     poster = Edit("poster", ("print it as a poster",), changes(lambda x: (x * 3).round() / 3))
-    return [*HELD_OUT, poster]
+    return [*HELD_OUT[:4], poster]
 
 
 class Laboratory:
@@ -143,9 +144,9 @@ class Laboratory:
             self.base, loras, pairs, (1.0,), run.config, folder / "cache", folder, plan
         )
         series = scores.series
-        decibel = self.decibel(edit, loras, number)
-        shutil.rmtree(folder)
-        return Proof(
+        seen = edited(edit, HELD_OUT_PHOTOGRAPHS, 4, number)
+        unseen = edited(edit, FRESH_PHOTOGRAPHS, 4, number + 1000)
+        proof = Proof(
             name=name,
             regime=next(key for key, value in REGIMES.items() if value == regime),
             edit=edit.name,
@@ -154,21 +155,25 @@ class Laboratory:
             holdout=[each.holdout.tolist() for each in (series.base, *series.checkpoints)],
             training=[each.training.tolist() for each in (series.base, *series.checkpoints)],
             fresh={str(place): losses.tolist() for place, losses in series.fresh.items()},
-            decibel=decibel,
+            pictures=self.decibel(edit, loras, *seen, seed=5),
+            decibel=self.decibel(edit, loras, *unseen, seed=7),
         )
+        shutil.rmtree(folder)
+        return proof
 
-    def decibel(self, edit: Any, loras: Sequence[Any], number: int) -> list[list[float]]:
-        """PSNR to the true result on fresh photographs, for the base model and every LoRA."""
+    def decibel(
+        self, edit: Any, loras: Sequence[Any], controls: Any, targets: Any, seed: int
+    ) -> list[list[float]]:
+        """PSNR of edited controls to the true results, for the base model and every LoRA."""
         import comfy.sample
         import torch
         from kontext.trainer import host
 
-        controls, targets = edited(edit, FRESH_PHOTOGRAPHS, 4, number + 1000)
         text = host.encode_text(self.base.clip, edit.instructions[0])
         references = host.encode_image(self.base.vae, controls.movedim(1, -1))
         positive = host.conditioning(text, [references], 2.5)
         empty = torch.zeros_like(references)
-        noise = comfy.sample.prepare_noise(empty, 7)
+        noise = comfy.sample.prepare_noise(empty, seed)
         table = []
         for lora in (None, *loras):
             model = self.base.model
@@ -177,7 +182,7 @@ class Laboratory:
             with torch.inference_mode():
                 latents = comfy.sample.sample(
                     model, noise, 8, 1.0, "euler", "simple", positive, positive, empty,
-                    disable_pbar=True, seed=7,
+                    disable_pbar=True, seed=seed,
                 )  # fmt: skip
             pictures = host.decode_latent(self.base.vae, latents).movedim(-1, 1)
             errors = (torch.nan_to_num(pictures) - targets).square().mean((1, 2, 3))
