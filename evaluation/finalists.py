@@ -38,7 +38,10 @@ class PicturePlan:
 
 @dataclass(frozen=True)
 class PictureSummary:
-    """The means of a setting's `PictureScore`s; `drift` is from the base model, off the task."""
+    """The means of a setting's `PictureScore`s; `drift` is from the base model, off the task.
+
+    `each_psnr` has the PSNR of every picture.
+    """
 
     psnr: float
     ssim: float
@@ -47,6 +50,7 @@ class PictureSummary:
     preserved: float
     memorised: float
     drift: float
+    each_psnr: tuple[float, ...]
 
     def remarks(self) -> list[str]:
         """What the numbers show that a loss cannot, in sentences."""
@@ -97,7 +101,8 @@ def summarise_pictures(
             for s in subjects
             if plan.off_task
         ]
-        summaries[setting] = PictureSummary(**means(scores), drift=mean(drifts))
+        each = tuple(score.psnr for score in scores)
+        summaries[setting] = PictureSummary(**means(scores), drift=mean(drifts), each_psnr=each)
     return summaries
 
 

@@ -60,7 +60,7 @@ def _pictures(scores: Scores, place: int) -> dict[str, float | None]:
     """The measures of a finalist's pictures; None for those that no pictures were made of."""
     if not scores.pictures:
         return {}
-    names = [each.name for each in fields(PictureSummary)]
+    names = [each.name for each in fields(PictureSummary) if each.name != "each_psnr"]
     summary = scores.pictures.get(place)
     return {f"picture_{name}": getattr(summary, name) if summary else None for name in names}
 
@@ -185,6 +185,14 @@ def draw_chart(scores: Scores) -> Image.Image:
     axes.plot(x, [v.training_gain for v in verdicts], "--", color="#777777", label="training pairs")
     bars = np.where(np.isfinite(reach), reach, 0)
     axes.errorbar(x, gain, bars, fmt="o-", color="#222222", capsize=4, label="held-out pairs")
+    seen = [place for place in sorted(scores.pictures) if place != BASE]
+    if seen:
+        dots = axes.twinx()
+        nearer = [scores.pictures[p].psnr - scores.pictures[BASE].psnr for p in seen]
+        dots.plot(x[seen], nearer, "s:", color="#7b3fa0")
+        axes.plot([], [], "s:", color="#7b3fa0", label="pictures (right)")
+        dots.set_ylim(bottom=min(0.0, 1.1 * min(nearer)))
+        dots.set_ylabel("PSNR of pictures above the base model's, dB")
     recommended = scores.judgement.recommended
     if recommended is not None:
         axes.plot(x[recommended], gain[recommended], "*", ms=22, color="#2e9e5b", zorder=5)

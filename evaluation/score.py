@@ -17,6 +17,7 @@ from .finalists import PicturePlan, PictureSummary, summarise_pictures
 from .generate import Setting
 from .heldout import FINAL, SCREENING, Array, Draws, Job, LossFile, score_losses
 from .samples import Samples
+from .second_look import look_again
 from .statistics import Interval, paired_interval
 from .subjects import LoraFile
 from .verdict import BASE, Judgement, Losses, Rules, Series, judge, shortlist
@@ -85,7 +86,8 @@ def score(
     plan: PicturePlan,
     node_id: str | None = None,
 ) -> Scores:
-    """Judge all LoRAs at strength 1, then measure the recommended one at every strength.
+    """Judge all LoRAs at strength 1 by losses, look at the finalists' pictures, then measure the
+    recommended one at every strength.
 
     `config` gives the geometry and the noise the run was trained with; losses and pictures are
     kept in `folder`. Raises DatasetError where no pair is held out.
@@ -111,16 +113,7 @@ def score(
     series = Series(first, rest, dict(zip(finalists, again, strict=True)))
     judgement = judge(series)
 
-    # strengths: of the recommended one
-    scored: list[StrengthScore] = []
-    if judgement.recommended is not None:
-        lora = loras[judgement.recommended]
-        several = [Setting(lora, strength) for strength in sorted({1.0, *strengths})]
-        for setting, lost in zip(several, losses(several, holdout, FINAL), strict=True):
-            gain = paired_interval((again[0] - lost).mean(axis=(1, 2)))
-            scored.append(StrengthScore(setting.strength, gain.scaled(1 / float(again[0].mean()))))
-
-    # pictures: of the finalists
+    # pictures: of the finalists, which have the last word
     pictures: dict[int, PictureSummary] = {}
     if plan.pairs:
         found = summarise_pictures(
@@ -134,6 +127,17 @@ def score(
             node_id,
         )
         pictures = dict(zip(finalists, found.values(), strict=True))
+        seen = {place: np.array(summary.each_psnr) for place, summary in pictures.items()}
+        judgement = look_again(series, judgement, seen, Rules())
+
+    # strengths: of the recommended one
+    scored: list[StrengthScore] = []
+    if judgement.recommended is not None:
+        lora = loras[judgement.recommended]
+        several = [Setting(lora, strength) for strength in sorted({1.0, *strengths})]
+        for setting, lost in zip(several, losses(several, holdout, FINAL), strict=True):
+            gain = paired_interval((again[0] - lost).mean(axis=(1, 2)))
+            scored.append(StrengthScore(setting.strength, gain.scaled(1 / float(again[0].mean()))))
     return Scores(tuple(loras), series, judgement, tuple(scored), pictures)
 
 

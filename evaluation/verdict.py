@@ -35,6 +35,10 @@ class Rules:
     worse: float = 0.05  # of the best gain: what over-fitting must have lost
     lost: float = 0.5  # of the best gain: more is divergence, unless training gained
     shortlist: int = 5
+    seen_gain: float = 0.2  # decibel by which pictures must come nearer to their true results
+    seen_tie: float = 0.15  # decibel: a smaller difference of pictures is none
+    seen_worse: float = 0.4  # decibel that the pictures of an over-fitted checkpoint have lost
+    seen_level: float = 0.8  # of the intervals of pictures' differences
 
 
 @dataclass(frozen=True)

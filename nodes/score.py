@@ -89,8 +89,9 @@ class ScoreCheckpoints(io.ComfyNode):
                     min=0,
                     max=64,
                     optional=True,
-                    tooltip="Held-out pairs to make pictures of with the best few checkpoints; "
-                    "0 = none. They are kept, and Compare Checkpoints uses them again.",
+                    tooltip="Held-out pairs to make pictures of with the best few checkpoints. "
+                    "From 4 on, these pictures have the last word; 0 = none: losses alone. They "
+                    "are kept, and Compare Checkpoints uses them again.",
                 ),
                 io.Int.Input(
                     "sampling_steps",

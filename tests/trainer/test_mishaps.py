@@ -70,6 +70,26 @@ def test_out_of_memory_in_measuring_loses_no_step(run_training, make_pairs, monk
     assert "not measured at step 2: out of memory" in log[1]["note"]
 
 
+def test_losses_are_left_out_where_another_process_had_no_memory_for_its_share(
+    run_training, make_pairs, monkeypatch, tmp_path
+):
+    """All processes see the share that was not measured, and go on together."""
+    real, calls = session.parallel.gathered, []
+
+    def gathered(told, count):
+        calls.append(1)
+        if len(calls) == 3:  # the base alone, step 2, step 4
+            told[-1] = 0.0
+        return real(told, count)
+
+    first, *rest = make_pairs(tmp_path / "pairs", 5).pairs
+    pairs = PairedDataset((replace(first, split="holdout"), *rest))
+    monkeypatch.setattr(session.parallel, "gathered", gathered)
+    log = run_training(pairs=pairs).logged()
+    assert [entry["step"] for entry in log if "holdout" in entry] == [2, 6]
+    assert "not measured at step 4: out of memory" in log[3]["note"]
+
+
 def test_a_failure_in_the_update_saves_nothing_half_done(run_training, monkeypatch, tmp_path):
     real = Learner.update
 
