@@ -25,7 +25,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from benchmark_cases import (
+from benchmark_measure import (
     FULL,
     ON_CUDA,
     ROOT,
@@ -35,13 +35,11 @@ from benchmark_cases import (
     StepClock,
     Work,
     ceilings,
-    random_weights,
-    time_bound,
-    train_comfyui,
-    train_ours,
-    train_peft,
     with_settings,
 )
+
+# isort: split
+from benchmark_cases import random_weights, time_bound, train_comfyui, train_ours, train_peft
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -4,7 +4,7 @@ import json
 
 import benchmark
 import pytest
-from benchmark_cases import FULL, Work
+from benchmark_measure import FULL, Work
 
 
 def test_the_floating_point_operations_of_the_full_model():
