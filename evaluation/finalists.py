@@ -29,7 +29,7 @@ class PicturePlan:
     `off_task` is an instruction the LoRA was not trained on; empty measures no drift.
     """
 
-    pairs: int = 4
+    pairs: int = 8
     sampling_steps: int = 20
     seed: int = 1
     off_task: str = ""

@@ -85,7 +85,7 @@ class ScoreCheckpoints(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "pictures",
-                    default=4,
+                    default=8,
                     min=0,
                     max=64,
                     optional=True,
@@ -138,7 +138,7 @@ class ScoreCheckpoints(io.ComfyNode):
         strengths="0.6, 0.8, 1.0, 1.2",
         checkpoints="",
         loras="",
-        pictures=4,
+        pictures=8,
         sampling_steps=20,
         off_task="",
         clip_vision=None,

@@ -259,24 +259,36 @@ def write_pairs(
 
 
 def truths(proof: Proof) -> list[str | None]:
-    """What each checkpoint is by its fresh pictures; None where that is not a clear case."""
-    gains = np.array(proof.decibel)[1:].mean(1) - np.mean(proof.decibel[0])
-    training = np.array(proof.training)[1:].mean((1, 2, 3))
-    peak = int(gains.argmax())
+    """What each checkpoint is by its fresh pictures; None where that is not a clear case.
+
+    Clear is what two standard errors over the fresh pictures leave no doubt of.
+    """
+    decibel = np.array(proof.decibel)
+    gains, training = decibel[1:] - decibel[0], np.array(proof.training)[1:].mean((1, 2, 3))
+    peak = int(gains.mean(1).argmax())
     found: list[str | None] = []
     for place, gain in enumerate(gains):
         short = gains[peak] - gain
-        if gains[peak] < CLEAR / 2:
-            found.append("worse" if gain < -CLEAR else "no effect" if abs(gain) < 0.2 else None)
-        elif short < CLOSE / 2:
-            found.append("good")
-        elif short < CLEAR:
+        if gains[peak].mean() < CLEAR / 2:
+            if gain.mean() < -CLEAR and gain.mean() < -doubt(gain):
+                found.append("worse")
+            else:
+                still = abs(gain.mean()) < 0.2 and doubt(gain) < CLEAR
+                found.append("no effect" if still else None)
+        elif short.mean() < CLOSE / 2:
+            found.append("good" if doubt(short) < CLEAR else None)
+        elif short.mean() < max(CLEAR, doubt(short)):
             found.append(None)
         elif place < peak:
             found.append("under-fitted")
         else:
             found.append("over-fitted" if training[place] < training[peak] else "diverged")
     return found
+
+
+def doubt(differences: np.ndarray) -> float:
+    """Two standard errors of a mean."""
+    return float(2 * differences.std(ddof=1) / len(differences) ** 0.5)
 
 
 AGREES = {
