@@ -76,12 +76,18 @@ def test_a_hundred_kills(tmp_path):
     assert not [*tmp_path.rglob("*.tmp")]
 
 
-def test_a_training_killed_again_and_again_ends_as_if_it_never_was(run_training, tmp_path):
-    """SIGKILL at random instants of `train` itself, from its start to its last step."""
+def steps_logged(run: Run) -> int:
+    log = run.folder / "log.jsonl"
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+def test_a_training_killed_again_and_again_ends_as_if_it_never_was(run_training):
+    """SIGKILL of `train` itself: at the start, or some steps later, at any moment of a step."""
     config = SHORT.replace(steps=40, save_every=1, keep=2)
     unbroken, clock, kills = run_training(config, name="unbroken"), random.Random(1), 0
-    output = unbroken.output
-    while not ("killed" in Run.names(output) and Run.open("killed", output).finished):
+    run = Run("killed", unbroken.output)
+    while not (run.exists() and run.finished):
+        done = run.read_state()[0] if run.has_state() else 0
         child = os.fork()
         if child == 0:
             torch.set_num_threads(1)
@@ -89,11 +95,16 @@ def test_a_training_killed_again_and_again_ends_as_if_it_never_was(run_training,
                 run_training(config, name="killed")
             finally:
                 os._exit(0)
-        time.sleep(clock.uniform(0.1, 1.0) * (1 + kills / 10))  # a busy machine needs longer
+        # the second step is logged when the first has been saved: every child gets further
+        awaited = 0 if clock.random() < 0.2 else min(done + clock.randint(2, 4), config.steps)
+        deadline = time.monotonic() + 120
+        while steps_logged(run) < awaited:
+            assert time.monotonic() < deadline, "the child does not get on"
+            time.sleep(0.001)
+        time.sleep(clock.uniform(0.0, 0.05))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         kills += os.WIFSIGNALED(status)
-    run = Run.open("killed", output)
-    assert kills >= 5
+    assert kills >= 10
     assert [entry["step"] for entry in run.logged()] == list(range(1, 41))
     assert_same(last_lora(run), last_lora(unbroken))
