@@ -17,7 +17,6 @@ import argparse
 import importlib.util
 import itertools
 import json
-import logging
 import os
 import shutil
 import time
@@ -92,8 +91,8 @@ def edits() -> list[Any]:
     return [edit for edit in demo_edits.HELD_OUT if edit.name in names]
 
 
-def photographs() -> Any:
-    """Squares [N, 3, SIZE, SIZE] of ComfyUI's template pictures, in the order of their names."""
+def photographs(size: int) -> Any:
+    """Squares [N, 3, size, size] of ComfyUI's template pictures, in the order of their names."""
     import torch
     from PIL import Image, ImageOps
 
@@ -103,7 +102,7 @@ def photographs() -> Any:
         with Image.open(path) as image:
             if getattr(image, "is_animated", False) or min(image.size) < 256:
                 continue
-            square = np.asarray(ImageOps.fit(image.convert("RGB"), (SIZE, SIZE))) / 255
+            square = np.asarray(ImageOps.fit(image.convert("RGB"), (size, size))) / 255
         if all(np.abs(square - other).mean() > ALIKE for other in found):
             found.append(square)
     return torch.from_numpy(np.stack(found)).movedim(-1, 1).float()
@@ -112,13 +111,12 @@ def photographs() -> Any:
 class Laboratory:
     """The demo model, and the pairs of an edit on disk."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, size: int = SIZE) -> None:
         from kontext.nodes.demo_model import load_demo_model
         from kontext.trainer import host
 
         self.out, self.base = out, host.Base(*load_demo_model())
-        self.photographs = photographs()
-        logging.info("%s pictures", len(self.photographs))
+        self.size, self.photographs = size, photographs(size)
 
     def pictures(self, number: int, first: int, count: int) -> Any:
         """Some of the pictures, in the order of this seed."""
@@ -157,7 +155,7 @@ class Laboratory:
             learning_rate=regime.learning_rate,
             keep=0,
             seed=number,
-            resolution=SIZE,
+            resolution=self.size,
             preview_steps=0,
         )
         try:
