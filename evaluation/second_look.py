@@ -92,7 +92,7 @@ class _Looks:
         behind = f"Its pictures are {deficit.mean:.1f} dB behind the best, "
         if place < recommended:
             return Label.UNDER_FITTED, behind + "which were trained longer."
-        if place <= recommended or not self.clear(deficit):
+        if place == recommended or not self.clear(deficit):
             return Label.GOOD, f"Its pictures are {self.words(place)}."
         if place < best:
             return Label.UNDER_FITTED, behind + "a dip that later ones make up for."

@@ -20,7 +20,6 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
 
-from . import host
 from .attach import STREAMS, Forward
 from .batches import EncodedPair
 from .config import TrainConfig
@@ -164,8 +163,7 @@ class Compiler:
         """Take each of these steps eagerly and compiled; keep to what is compiled if they agree.
 
         A step adds its gradients to the LoRA's and returns its loss. Of the first the time is told;
-        it decides nothing. Every compiler fails in its own way: whatever goes wrong here, the eager
-        step before has gone well, and so will training.
+        it decides nothing. What a compiler cannot do leaves training eager; other errors come out.
         """
         spent = worst = before = after = 0.0
         try:
@@ -180,21 +178,21 @@ class Compiler:
                     before, after = fastest
                 spent += compiled[0].seconds - fastest[1]
                 worst = max(worst, *(difference(taken, eager[0]) for taken in compiled))
-        except (host.OutOfMemory, host.Interrupted):
+            failure = f"gradients would be {worst:.1g} off, more than {self.near:.1g}"
+        except TorchDynamoException as error:
+            worst, failure = float("inf"), reason(error)
+        finally:
             self.active = False
-            raise
-        except Exception as error:
-            self.give_up(reason(error))
-        else:
-            if worst < self.near:
-                self.tell(
-                    f"{len(self.blocks)} blocks compiled in {spent:.0f} s, gradients {worst:.1g} "
-                    f"off; a step takes {after / before:.2f} of the time without, "
-                    f"{paid_off(spent, before, after)}"
-                )
-            else:
-                self.give_up(f"gradients would be {worst:.1g} off, more than {self.near:.1g}")
         self.tried = True
+        if worst >= self.near:
+            self.give_up(failure)
+            return
+        self.active = True
+        self.tell(
+            f"{len(self.blocks)} blocks compiled in {spent:.0f} s, gradients {worst:.1g} off; a "
+            f"step takes {after / before:.2f} of the time without, "
+            f"{paid_off(spent, before, after)}"
+        )
 
     def take(self, step: Callable[[], float], lora: Lora) -> Taken:
         for parameter in lora.parameters():
@@ -245,7 +243,7 @@ def difference(one: Taken, other: Taken) -> float:
     return float("inf") if both.isnan().any() else both.max().item()
 
 
-def reason(error: Exception) -> str:
+def reason(error: TorchDynamoException) -> str:
     """Why there is no compiled step, in a sentence."""
     if torch.cuda.is_available() and importlib.util.find_spec("triton") is None:
         return "Triton is not installed (on Windows: pip install triton-windows)"

@@ -9,7 +9,7 @@ same graph, compiled once.
 from __future__ import annotations
 
 from itertools import count
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import torch
@@ -18,8 +18,6 @@ from torch.library import custom_op
 
 if TYPE_CHECKING:
     from .lora import FrozenBase, Sized
-
-    class Dense(FrozenBase, Sized, Protocol): ...
 
 
 # ---- a low-rank pair beside a frozen base --------------------------------------------------
@@ -135,16 +133,8 @@ def _(x: Tensor, down: Tensor, up: Tensor, place: Tensor, scale: float) -> tuple
 
 
 @pair_backward_at.register_fake
-def _(
-    gradient: Tensor,
-    x: Tensor,
-    low: Tensor,
-    down: Tensor,
-    up: Tensor,
-    place: Tensor,
-    scale: float,
-    wanted: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _(gradient: Tensor, x: Tensor, low: Tensor, *given: Any) -> tuple[Tensor, Tensor, Tensor]:
+    down, up, _place, _scale, wanted = given
     return (
         x.new_empty(x.shape if wanted else 0),
         down.new_empty(down.shape),

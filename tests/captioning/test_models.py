@@ -9,6 +9,7 @@ from kontext.captioning.joycaption import JoyCaption
 from kontext.captioning.transformers_captioner import Weights
 
 from . import tiny_models as tiny
+from .tiny_old_florence import old_florence
 
 RED = (tiny.picture(tiny.RED, (90, 60)),)
 BLUE = (tiny.picture(tiny.BLUE, (50, 80)),)
@@ -45,7 +46,7 @@ def test_each_picture_gets_its_own_caption(tiny_captioner, name, precision):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_old_florence_layout_says_the_same(tiny_captioner, tmp_path, precision):
-    folder = tiny.old_florence(tiny_captioner("florence"), tmp_path / "Florence-2-base")
+    folder = old_florence(tiny_captioner("florence"), tmp_path / "Florence-2-base")
     model = captioner("florence", folder, precision=precision)
     assert model.describe([RED, BLUE]) == [tiny.RED_TEXT, tiny.BLUE_TEXT]
 

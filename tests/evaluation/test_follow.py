@@ -66,10 +66,15 @@ def test_events_are_few_and_come_at_the_moments_that_matter(run, events):
     assert len(events) < 60
 
 
-def test_without_a_node_there_are_no_events(run, events):
+def after_a_step(run):
     follower = Follower(PairedDataset(()))
     follower.begin(run)
     follower.add(known_run("improving")[0])
+    return follower
+
+
+def test_without_a_node_there_are_no_events(run, events):
+    after_a_step(run)
     assert events == []
 
 
@@ -88,9 +93,7 @@ def test_a_page_that_the_disk_refuses_does_not_end_the_training(run, monkeypatch
         raise StorageError("no room")
 
     monkeypatch.setattr(run_page, "write_atomically", fail)
-    follower = Follower(PairedDataset(()))
-    follower.begin(run)
-    follower.add(known_run("improving")[0])
+    follower = after_a_step(run)
     follower.saved()
     assert "StorageError: no room" in caplog.text
 
@@ -100,8 +103,6 @@ def test_any_other_error_of_the_page_comes_out(run, monkeypatch):
         raise RuntimeError("a mistake of ours")
 
     monkeypatch.setattr(run_page, "run_page", fail)
-    follower = Follower(PairedDataset(()))
-    follower.begin(run)
-    follower.add(known_run("improving")[0])
+    follower = after_a_step(run)
     with pytest.raises(RuntimeError, match="a mistake"):
         follower.saved()

@@ -21,7 +21,7 @@ from kontext.evaluation.report import (
 from kontext.evaluation.score import Scores, StrengthScore, bands
 from kontext.evaluation.statistics import Interval
 from kontext.evaluation.subjects import LoraFile
-from kontext.evaluation.verdict import Label, Losses, Series, judge
+from kontext.evaluation.verdict import BASE, Label, Losses, Series, judge
 
 
 def scores_of(gains, strengths=(), pictures=None, pairs=8):
@@ -100,3 +100,15 @@ def test_the_chart_shows_each_verdict_in_its_colour():
         band = 255 - 0.16 * (255 - np.array(colour))
         assert (np.abs(pixels - band).max(1) <= 1).mean() > 0.02
     assert not (np.abs(pixels - [198, 40, 57]).max(1) <= 1).any()  # nothing diverged
+
+
+def test_the_chart_shows_how_much_nearer_pictures_are():
+    made = {
+        place: PictureSummary(psnr, 0.8, 0.5, 0.6, 30.0, 0.0, float("nan"), (psnr,))
+        for place, psnr in ((BASE, 18.0), (0, 19.0), (1, 20.0))
+    }
+    purple = [0x7B, 0x3F, 0xA0]
+    for pictures, shown in ((made, True), (None, False)):
+        chart = draw_chart(scores_of(OVER, pictures=pictures))
+        pixels = np.asarray(chart).reshape(-1, 3).astype(int)
+        assert bool((np.abs(pixels - purple).max(1) <= 1).any()) == shown

@@ -153,13 +153,17 @@ def test_the_scored_checkpoint_is_kept_and_the_stock_loader_takes_it(server, run
             run=["train", 0],
             pairs=["pairs", 0],
             strengths="0.5, 1",
-            pictures=2,
+            pictures=4,
             sampling_steps=2,
         ),
         "table": node("PreviewAny", source=["score", 0]),
+        "verdicts": node("PreviewAny", source=["score", 2]),
     }
-    shown = run(chain)["outputs"]["table"]["text"][0]
+    outputs = run(chain)["outputs"]
+    shown = outputs["table"]["text"][0]
     assert "step 2" in shown and "held-out gain" in shown
+    reasons = outputs["verdicts"]["text"][0].splitlines()[-3:]
+    assert all("Its pictures are" in reason for reason in reasons)  # they have the last word
     folder = output_folder(server) / "kontext_runs/choosing/scores"
     losses = (folder / "losses.jsonl").read_text(encoding="utf-8")
     assert json.loads((folder / "scores.json").read_text(encoding="utf-8"))["holdout_pairs"] == 4

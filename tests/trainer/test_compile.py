@@ -13,7 +13,7 @@ from kontext.trainer.lora import Lora, targeted
 from kontext.trainer.objective import sample_losses
 from torch._dynamo.utils import counters
 
-from .short_runs import SHORT, assert_same, last_lora
+from .short_runs import SHORT, assert_same, interrupt_after, last_lora
 
 SIGMA = torch.tensor([0.2, 0.8])
 COMPILED = SHORT.replace(compile="blocks")
@@ -166,6 +166,19 @@ def test_the_trial_does_not_see_what_was_learnt(small):
     assert all(tensor.std() > 0.01 for tensor in seen[0].values())
 
 
+def test_a_continued_run_is_bit_for_bit_the_unbroken_one(run_training, monkeypatch):
+    """Also with dropout: the trial at its start draws nothing that training draws."""
+    config = COMPILED.replace(dropout=0.2)
+    unbroken = run_training(config, "unbroken")
+    with monkeypatch.context() as patch, pytest.raises(host.Interrupted):
+        interrupt_after(patch, 3)
+        run_training(config, "broken")
+    torch._dynamo.reset()
+    broken = run_training(config, "broken")
+    assert notes(broken).count("blocks compiled in") == 2
+    assert_same(last_lora(broken), last_lora(unbroken))
+
+
 class NoCompiler(RuntimeError):
     pass
 
@@ -178,6 +191,16 @@ def test_without_a_compiler_it_trains_as_ever(run_training, monkeypatch):
     run = run_training(COMPILED, "without")
     assert "training goes on without: NoCompiler: no compiler was found" in notes(run)
     assert_same(last_lora(run), last_lora(run_training(SHORT, "eager")))
+
+
+def test_a_mistake_of_ours_in_a_compiled_block_comes_out(run_training, monkeypatch):
+    def fails(*_):
+        raise ZeroDivisionError("a mistake of ours")
+
+    monkeypatch.setattr(Compiler, "backend", "eager")
+    monkeypatch.setattr(opaque, "pair_forward", fails)  # which only compiled blocks call there
+    with pytest.raises(ZeroDivisionError, match="a mistake"):
+        run_training(COMPILED, "mistaken")
 
 
 def test_wrong_kernels_are_found_out(run_training, monkeypatch):
