@@ -158,6 +158,28 @@ def sealed(x: Tensor) -> Tensor:
     return x
 
 
+def disc(down: float, right: float, radius: float, ink: tuple[float, float, float]):
+    """A flat disc; place and radius are shares of the picture's sides and its shorter side."""
+
+    def draw(x: Tensor) -> Tensor:
+        height, width = x.shape[1:]
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        distance = ((rows - down * height).square() + (columns - right * width).square()).sqrt()
+        cover = (radius * min(height, width) - distance + 0.5).clamp(0, 1)
+        return x * (1 - cover) + torch.tensor(ink)[:, None, None] * cover
+
+    return draw
+
+
+def ribbon(x: Tensor) -> Tensor:
+    """A green band from the left edge to the bottom."""
+    height, width = x.shape[1:]
+    rows = torch.arange(height)[:, None] / height
+    columns = torch.arange(width) / width
+    cover = ((0.06 - (rows - columns - 0.6).abs()) * width + 0.5).clamp(0, 1)
+    return x * (1 - cover) + torch.tensor([0.1, 0.55, 0.25])[:, None, None] * cover
+
+
 def corrugated(x: Tensor) -> Tensor:
     """Soft dark grooves across the picture, as on packing board."""
     rows = torch.arange(x.shape[1])[:, None] / (min(x.shape[1:]) / 8)
@@ -227,6 +249,10 @@ PRACTISED = (
     Edit("vignette", ("add a dark vignette",),
          changes(lambda x: x * (1.15 - 1.1 * radius_from_centre(x).square()).clamp(0, 1))),
     Edit("frame", ("put a white frame around it",), changes(framed)),
+    Edit("moon", ("let the moon rise",), changes(disc(0.25, 0.25, 0.12, (0.95, 0.95, 0.85)))),
+    Edit("hole", ("punch a hole into it",), changes(disc(0.85, 0.5, 0.1, (0.0, 0.0, 0.0)))),
+    Edit("button", ("pin a blue button on it",), changes(disc(0.8, 0.8, 0.14, (0.1, 0.3, 0.85)))),
+    Edit("ribbon", ("tie a green ribbon around it",), changes(ribbon)),
     Edit("spots", ("clean away the spots",), repairs(plant_spots)),
     Edit("wires", ("remove the wires", "take the cables away"), repairs(plant_wires)),
     Edit("sticker", ("take the sticker off",), repairs(plant_label)),

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from demo_data import augmented_crop, heldout_crops, to_tensor
+from demo_optimizer import HiddenAndRest
 from demo_parallel import average_gradients, is_first, share, step_seed
 from torch import Tensor, nn
 
 FLUX_SCALE, FLUX_SHIFT = 0.3611, 0.1159  # comfy.latent_formats.Flux
-SIZE, BATCH, RATE = 64, 12, 1e-3
+SIZES = ((64, 12), (128, 4))  # pixels and batch of each half of the training
+RATES, BETAS = (1e-3, 1e-3), (0.9, 0.99)
 
 
 class Autoencoder(nn.Module):
@@ -21,7 +23,7 @@ class Autoencoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        from comfy.taesd.taesd import Decoder, Encoder
+        from comfy.taesd.taesd import Block, Decoder, Encoder
 
         self.encoder, self.decoder = Encoder(latent_channels=16), Decoder(latent_channels=16)
         for weight in self.parameters():
@@ -31,6 +33,16 @@ class Autoencoder(nn.Module):
                 weight.data.mul_(0.7)
             else:
                 nn.init.zeros_(weight)
+        for module in self.modules():
+            if isinstance(module, Block):
+                nn.init.zeros_(module.conv[-1].weight)  # a block passes its input on at first
+
+    def optimizer(self) -> HiddenAndRest:
+        """Muon for what lies between two layers of 64 channels."""
+        weights = list(self.parameters())
+        hidden = [w for w in weights if w.shape[:2] == (64, 64)]
+        rest = [w for w in weights if w.shape[:2] != (64, 64)]
+        return HiddenAndRest(hidden, rest, RATES, BETAS)
 
     def tensors(self) -> dict[str, Tensor]:
         """The weights in the layout that ComfyUI's VAELoader takes for one-file TAESD models.
@@ -76,8 +88,8 @@ def train_vae(photographs: list[np.ndarray], work: Path, output: Path, steps: in
     from safetensors.torch import save_file
 
     torch.manual_seed(seed)  # the same first weights in every process
-    model = Autoencoder().to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=0)
+    model = Autoencoder().to(device)
+    optimizer = model.optimizer()
     checkpoint, step = work / "vae.pt", 0
     if checkpoint.exists():
         saved = torch.load(checkpoint, map_location=device, weights_only=True)
@@ -89,14 +101,13 @@ def train_vae(photographs: list[np.ndarray], work: Path, output: Path, steps: in
     while step < steps:
         rng = np.random.RandomState(step_seed(seed, step))
         torch.manual_seed(step_seed(seed, step))
-        crops = [augmented_crop(rng, photographs, SIZE, SIZE) for _ in range(share(BATCH))]
+        size, batch = SIZES[2 * step // steps]
+        crops = [augmented_crop(rng, photographs, size, size) for _ in range(share(batch))]
         images = to_tensor(crops).to(device, memory_format=torch.channels_last)
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * one_cycle(step / steps)
 
         with torch.autocast(device, torch.bfloat16):
             latent = model.encoder(images).float()
-            rebuilt = model.decoder(latent + 0.02 * torch.randn_like(latent)).float()
+            rebuilt = model.decoder(latent + 0.05 * torch.randn_like(latent)).float()
         error = (rebuilt - images).square().flatten(1).mean(1)
         loss = ((rebuilt - images).abs().mean() + error.sqrt().mean()
                 + 0.02 * unit_moments(latent))
@@ -104,7 +115,7 @@ def train_vae(photographs: list[np.ndarray], work: Path, output: Path, steps: in
         loss.backward()
         average_gradients(model.parameters())
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        optimizer.step(one_cycle(step / steps))
         step += 1
 
         decibel = -10 * error.detach().log10().mean().item()

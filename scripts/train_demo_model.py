@@ -67,11 +67,11 @@ def train(rank: int, options: argparse.Namespace, rendezvous: Path) -> None:
         from demo_vae import train_vae
 
         train_vae(photographs, options.work, WEIGHTS / "demo_vae.safetensors",
-                  options.steps or 4000, options.seed, options.device, log)
+                  options.steps or 6500, options.seed, options.device, log)
     else:
         from demo_transformer import train_transformer
 
-        train_transformer(photographs, options.work, WEIGHTS, options.steps or 17500,
+        train_transformer(photographs, options.work, WEIGHTS, options.steps or 7500,
                           options.seed, options.device, log)
 
 

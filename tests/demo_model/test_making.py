@@ -1,0 +1,44 @@
+"""How the demo model is made: the optimizer of its networks, and the pace of its weights."""
+
+import pytest
+import torch
+from demo_optimizer import HiddenAndRest
+from demo_transformer import at_pace, build_flux, velocity
+
+
+def test_a_convolution_is_stepped_as_the_matrix_of_its_rows():
+    """Reference: torch's own Muon on the matrix, its AdamW on the bias, with the same gradients."""
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(8, 8, 3)
+    matrix = torch.nn.Parameter(layer.weight.detach().flatten(1).clone())
+    bias = torch.nn.Parameter(layer.bias.detach().clone())
+    muon = torch.optim.Muon([matrix], lr=5e-3, weight_decay=0.0, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW([bias], lr=1e-2, betas=(0.9, 0.98), weight_decay=0.0)
+    optimizer = HiddenAndRest([layer.weight], [layer.bias], (1e-2, 2e-2), (0.9, 0.98))
+    for _ in range(3):
+        layer.zero_grad()
+        layer(torch.randn(2, 8, 6, 6)).square().mean().backward()
+        matrix.grad, bias.grad = layer.weight.grad.flatten(1).clone(), layer.bias.grad.clone()
+        optimizer.step(0.5)
+        muon.step()
+        adamw.step()
+    torch.testing.assert_close(layer.weight.flatten(1), matrix)
+    torch.testing.assert_close(layer.bias, bias)
+
+
+@pytest.mark.parametrize("pace", [1.0, 3.0])
+def test_the_pace_of_its_weights_leaves_its_answer_alone(pace):
+    """Reference: ComfyUI's network with the weights as they were."""
+    torch.manual_seed(0)
+    flux = build_flux().requires_grad_(False)
+    for weight in flux.parameters():
+        weight.add_(0.02 * torch.randn_like(weight))
+    given = (torch.randn(2, 16, 8, 8), torch.rand(2), (torch.randn(2, 24, 64), torch.randn(2, 32)),
+             torch.full((2,), 2.5), torch.randn(2, 16, 8, 8))
+    before = velocity(flux, *given)
+    weights = {name: weight.clone() for name, weight in flux.state_dict().items()}
+    paced = at_pace(weights, pace)
+    qkv = "double_blocks.0.img_attn.qkv.weight"
+    torch.testing.assert_close(paced[qkv], weights[qkv] / pace)
+    flux.load_state_dict(paced)
+    torch.testing.assert_close(velocity(flux, *given), before, rtol=1e-4, atol=1e-5)
