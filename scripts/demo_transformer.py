@@ -32,6 +32,8 @@ SMALL_STEPS = 800  # at 64 pixels, then at the sizes that the demo is used at
 LATER_SIZES = (((128, 128), 16, 0.7), ((64, 64), 48, 0.1), ((96, 160), 16, 0.1),
                ((160, 96), 16, 0.1))
 RATES, BETAS = (1.5e-3, 1e-3), (0.9, 0.98)
+# What reads modulated numbers, and what a gate follows, with its bias
+SHRUNK = ("qkv.weight", "mlp.0.weight", "linear1.weight", ".proj.", "mlp.2.", "linear2.")
 LORA_PACE = 57 / 6  # blocks of FLUX over blocks of this
 
 
@@ -88,9 +90,7 @@ def at_pace(weights: dict[str, Tensor], pace: float) -> dict[str, Tensor]:
             if name.endswith("bias"):
                 rows = paced[name].unflatten(0, (-1, 3, FLUX["hidden_size"]))
                 rows[:, 1] += pace - 1
-        elif name.endswith(("qkv.weight", "mlp.0.weight", "linear1.weight")):
-            paced[name] = weight / pace
-        elif ".proj." in name or "mlp.2." in name or ".linear2." in name:
+        elif any(part in name for part in SHRUNK):
             paced[name] = weight / pace
     return paced
 

@@ -173,7 +173,8 @@ def train_lora(bench: Bench, name: str, edit, photographs: Sequence[str], each: 
         pairs.append(Pair(f"{i:02}", (paths[0],), paths[1], edit.instructions[0]))
     config = TrainConfig(resolution=SIZE, preview_steps=0, **settings)
     base = bench.host.Base(bench.model, bench.clip, bench.vae)
-    shutil.rmtree(bench.out / "runs" / name, ignore_errors=True)
+    # a finished run of an earlier evaluation would be taken for this one, in no time
+    shutil.rmtree(bench.out / "runs", ignore_errors=True)
     started = time.perf_counter()
     run = train(base, PairedDataset(tuple(pairs)), config, name, bench.out / "runs",
                 bench.out / "cache", replace=True)
