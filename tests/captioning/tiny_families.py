@@ -226,6 +226,13 @@ _QWEN_IDS = {
     "image_token_id": 5,
     "video_token_id": 6,
 }
+_QWEN_VISION = {
+    "depth": 1,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_heads": 4,
+    "out_hidden_size": 32,
+}
 
 
 def qwen2_5_vl() -> tuple[Any, Any]:
@@ -239,16 +246,8 @@ def qwen2_5_vl() -> tuple[Any, Any]:
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [1, 1, 2]}
     config = T.Qwen2_5_VLConfig(
         text_config=_qwen_text(len(tokenizer), rope_parameters=rope),
-        vision_config={
-            "depth": 1,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 4,
-            "out_hidden_size": 32,
-            "patch_size": 14,
-            "window_size": 56,
-            "fullatt_block_indexes": [0],
-        },
+        vision_config=_QWEN_VISION
+        | {"patch_size": 14, "window_size": 56, "fullatt_block_indexes": [0]},
         **_QWEN_IDS,
     )
     return T.Qwen2_5_VLForConditionalGeneration(config), processor
@@ -267,16 +266,8 @@ def qwen3_vl() -> tuple[Any, Any]:
         text_config=_qwen_text(
             len(tokenizer), head_dim=8, rope_parameters=rope | {"mrope_interleaved": True}
         ),
-        vision_config={
-            "depth": 1,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 4,
-            "out_hidden_size": 32,
-            "patch_size": 16,
-            "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [0],
-        },
+        vision_config=_QWEN_VISION
+        | {"patch_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
         **_QWEN_IDS,
     )
     return T.Qwen3VLForConditionalGeneration(config), processor

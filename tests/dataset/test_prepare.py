@@ -39,7 +39,7 @@ def cut(folder: Path, control: Image.Image, target: Image.Image, **rules):
     return open_rgb(pair.controls[0]), open_rgb(pair.target), told, pair
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=24, deadline=None)
 @given(
     size=st.sampled_from(["512 x 512", BUCKET, KONTEXT, SHORTEST]),
     crop_at=st.sampled_from([POINT, "centre"]),
@@ -51,12 +51,12 @@ def cut(folder: Path, control: Image.Image, target: Image.Image, **rules):
 def test_no_side_moves_against_the_other(
     tmp_path_factory, size, crop_at, point, scale, linear, pad
 ):
-    """Reference: scikit-image's sub-pixel phase correlation.
+    """Reference: scikit-image's sub-pixel cross-correlation.
 
-    A control shrunk by its codes and enlarged by its light has its edges elsewhere, up to a fifth
-    of a pixel, wherever it was cut: such are enlarged by their codes as well.
+    Not whitened (`normalization=None`): whitened, the finest detail weighs as much as the picture,
+    and where a small copy has none, what enlarging puts there reads as shifts up to 1.3 pixels,
+    while a true one of 0.2 reads as 0.06.
     """
-    linear = linear and scale >= 1
     control = PHOTO.resize((round(600 * scale), round(400 * scale)), Image.Resampling.LANCZOS)
     rules = {"size": size, "resolution": 256, "crop_at": crop_at, "point": point}
     before, after, *_ = cut(
@@ -64,9 +64,9 @@ def test_no_side_moves_against_the_other(
     )
     assert before.size == after.size
     shift, *_ = phase_cross_correlation(
-        measure.grey(before), measure.grey(after), upsample_factor=50
+        measure.grey(before), measure.grey(after), upsample_factor=50, normalization=None
     )
-    assert np.abs(shift).max() <= 0.1
+    assert np.abs(shift).max() <= 0.05
 
 
 @pytest.mark.parametrize(

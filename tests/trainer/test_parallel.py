@@ -73,19 +73,26 @@ def folder(tmp_path, make_pairs) -> Path:
 
 def test_two_processes_train_as_one_does(folder):
     """A batch of 3: one process learns from 2 pairs of it, the other from 1; of 3 held-out pairs
-    alike. Only the order of sums differs. Adam makes much of it where a gradient is nearly zero, so
-    that single weights differ more: all together they are the same to 1 in 100,000."""
+    alike. Only the order of sums differs, so the averages of the gradients agree everywhere.
+
+    Adam divides a gradient by its own size, so where one is nothing but rounding it still takes
+    whole steps (Kingma & Ba 2015, section 2.1): of 10,000 weights one may differ by such.
+    """
     started = torchrun(folder, "two")
     ours = alone(folder)
     told, _ = started.communicate(timeout=500)
     assert started.returncode == 0, told
     two = Run.open("two", folder / "output")
     assert two.identity().differences(ours.identity()) == {}
+    ours_state, two_state = ours.read_state()[1], two.read_state()[1]
+    gradients = [name for name in ours_state if name.endswith("exp_avg")]
+    assert len(gradients) == len(loras(ours)[0]) * 2 // 3, "of each down and up, not of alpha"
+    for name in gradients:
+        close = 1e-4 * ours_state[name].abs().max().item()
+        torch.testing.assert_close(two_state[name], ours_state[name], rtol=0, atol=close)
     for one, other in zip(loras(ours), loras(two), strict=True):
-        values = [
-            torch.cat([lora[name].flatten() for name in sorted(one)]) for lora in (one, other)
-        ]
-        assert (values[0] - values[1]).norm() < 1e-5 * values[0].norm()
+        apart = torch.cat([(one[name] - other[name]).abs().flatten() for name in one])
+        assert apart.quantile(0.9999) < 1e-6 and apart.max() < JOB["config"]["learning_rate"]
     for one, other in zip(ours.logged(), two.logged(), strict=True):
         assert one.keys() == other.keys()
         for name in one.keys() & {"loss", "holdout", "holdout_base"}:
