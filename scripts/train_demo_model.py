@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -44,7 +46,8 @@ def main() -> None:
     demo_data.fetch(options.work / "photographs")
     rendezvous = options.work / "rendezvous"
     rendezvous.unlink(missing_ok=True)
-    torch.multiprocessing.spawn(train, (options, rendezvous), nprocs=options.processes)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the processes end as well
+    torch.multiprocessing.spawn(train, (options, rendezvous), options.processes, daemon=True)
 
 
 def train(rank: int, options: argparse.Namespace, rendezvous: Path) -> None:
