@@ -171,6 +171,17 @@ def disc(down: float, right: float, radius: float, ink: tuple[float, float, floa
     return draw
 
 
+def rings(down: float, right: float, radius: float, *inks: tuple[float, float, float]):
+    """A disc of several inks, the outermost first."""
+
+    def draw(x: Tensor) -> Tensor:
+        for i, ink in enumerate(inks):
+            x = disc(down, right, radius * (1 - i / len(inks)), ink)(x)
+        return x
+
+    return draw
+
+
 def ribbon(x: Tensor) -> Tensor:
     """A green band from the left edge to the bottom."""
     height, width = x.shape[1:]
@@ -253,6 +264,10 @@ PRACTISED = (
     Edit("hole", ("punch a hole into it",), changes(disc(0.85, 0.5, 0.1, (0.0, 0.0, 0.0)))),
     Edit("button", ("pin a blue button on it",), changes(disc(0.8, 0.8, 0.14, (0.1, 0.3, 0.85)))),
     Edit("ribbon", ("tie a green ribbon around it",), changes(ribbon)),
+    Edit("plate", ("hang a plate on the wall",),
+         changes(rings(0.25, 0.6, 0.16, (0.2, 0.6, 0.4), (0.95, 0.8, 0.9)))),
+    Edit("wheel", ("roll a wheel into it",),
+         changes(rings(0.75, 0.2, 0.18, (0.15, 0.15, 0.2), (0.9, 0.75, 0.1), (0.5, 0.1, 0.5)))),
     Edit("spots", ("clean away the spots",), repairs(plant_spots)),
     Edit("wires", ("remove the wires", "take the cables away"), repairs(plant_wires)),
     Edit("sticker", ("take the sticker off",), repairs(plant_label)),

@@ -11,6 +11,7 @@ from demo_data import augmented_crop, heldout_crops, to_tensor
 from demo_edits import HELD_OUT, PRACTISED, TRAINED, Edit, caption, description
 from demo_optimizer import HiddenAndRest
 from demo_parallel import average_gradients, is_first, share, step_seed
+from demo_separation import Separation
 from demo_vae import psnr
 from torch import Tensor, nn
 
@@ -19,22 +20,24 @@ FLUX = dict(
     hidden_size=256, mlp_ratio=4.0, num_heads=2, depth=2, depth_single_blocks=4,
     axes_dim=[16, 56, 56], theta=10000, qkv_bias=True, guidance_embed=True, txt_ids_dims=[],
 )
-CAPTIONS_PER_EDIT = 40
+CAPTIONS_PER_EDIT, CAPTIONS_UNKNOWN = 40, 1000
 LONG_TEXT = 40  # tokens; a tenth of the batches carries captions longer than the usual 24
 UNKNOWN = Edit("unknown", (), lambda x, rng: (x, x))  # words that name no edit: change nothing
 PICKS = (*TRAINED, *PRACTISED, UNKNOWN)
-WEIGHTS = np.array([3.0] * len(TRAINED) + [1.0] * len(PRACTISED) + [3.0])
+WEIGHTS = np.array([3.0] * len(TRAINED) + [1.0] * len(PRACTISED) + [9.0])
 WEIGHTS[0] = 5.0  # keep
 # What is learned last makes up half of the pairs from some step on, until the next takes its place
 LAGGING = ((800, ("invert", "mirror")),
-           (3500, ("spots", "sticker", "wires", "noise", "emboss", "neon", "chalk", "mosaic")))
+           (3500, ("spots", "sticker", "wires", "noise", "emboss", "neon", "chalk", "mosaic")),
+           (7500, ("contrast", "plate", "wheel")))
+SEPARATED_FROM, SEPARATION = 7500, 0.3  # the step, and the weight beside the loss
 SMALL_STEPS = 800  # at 64 pixels, then at the sizes that the demo is used at
 LATER_SIZES = (((128, 128), 16, 0.7), ((64, 64), 48, 0.1), ((96, 160), 16, 0.1),
                ((160, 96), 16, 0.1))
 RATES, BETAS = (1.5e-3, 1e-3), (0.9, 0.98)
 # What reads modulated numbers, and what a gate follows, with its bias
 SHRUNK = ("qkv.weight", "mlp.0.weight", "linear1.weight", ".proj.", "mlp.2.", "linear2.")
-LORA_PACE = 57 / 6  # blocks of FLUX over blocks of this
+LORA_PACE = 14  # FLUX has 9.5 times as many blocks, and separated instructions learn slower
 
 
 def odds_at(step: int) -> np.ndarray:
@@ -42,6 +45,12 @@ def odds_at(step: int) -> np.ndarray:
     lagging = [names for since, names in LAGGING if since <= step][-1:]
     weights = WEIGHTS * [6.0 if edit.name in sum(lagging, ()) else 1.0 for edit in PICKS]
     return weights / weights.sum()
+
+
+def unlike(edits: np.ndarray) -> Tensor:
+    """Which samples of a batch have different instructions; unknown words are never the same."""
+    different = (edits[:, None] != edits) | (edits == PICKS.index(UNKNOWN))
+    return torch.from_numpy(different & ~np.eye(len(edits), dtype=bool))
 
 
 def build_flux() -> nn.Module:
@@ -123,7 +132,7 @@ class Captions:
         for edit in PICKS:
             texts = list(edit.instructions)
             encoded = []
-            while len(encoded) < count:
+            while len(encoded) < (CAPTIONS_UNKNOWN if edit is UNKNOWN else count):
                 if edit is UNKNOWN:
                     instruction = " ".join(rng.choice(words, rng.randint(2, 6)))
                 else:
@@ -205,6 +214,7 @@ class Training:
         self.flux = build_flux().to(device)
         self.average = build_flux().to(device).requires_grad_(False)
         self.average.load_state_dict(self.flux.state_dict())
+        self.separation = Separation(self.flux)
         self.optimizer = optimizer_of(self.flux)
         self.pools = {size: LatentPairs(self.encode, photographs, size)
                       for size, _, _ in LATER_SIZES}
@@ -215,8 +225,9 @@ class Training:
         with torch.autocast(self.device, torch.bfloat16):
             return self.encoder(images).float()
 
-    def advance(self, steps: int) -> float:
-        """One optimizer step of `steps` in all; returns its loss."""
+    def advance(self, steps: int) -> tuple[float, float]:
+        """One optimizer step of `steps` in all; returns its loss, and how alike instructions are.
+        """
         random_size = np.random.RandomState(self.step)  # the same in every process
         rng = np.random.RandomState(step_seed(self.seed, self.step))
         torch.manual_seed(step_seed(self.seed, self.step))
@@ -241,11 +252,12 @@ class Training:
         with torch.autocast(self.device, torch.bfloat16):
             predicted = velocity(self.flux, noised, sigma, text, guidance, reference)
         loss = (predicted.float() - (noise - target)).square().mean()
+        alike = self.separation.likeness(unlike(edits).to(self.device))
 
         # warm up, hold, and fall to zero over the last third
         rate = min(1.0, (self.step + 1) / 200, (steps - self.step) / (0.4 * steps))
         self.flux.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss + SEPARATION * alike if self.step >= SEPARATED_FROM else loss).backward()
         average_gradients(self.flux.parameters())
         nn.utils.clip_grad_norm_(self.flux.parameters(), 1.0)
         self.optimizer.step(rate)
@@ -254,7 +266,7 @@ class Training:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.flux.parameters()),
                                  1 - decay)
-        return loss.item()
+        return loss.item(), alike.item()
 
     @torch.no_grad()
     def heldout_figures(self, size: int) -> dict[str, float]:
@@ -302,11 +314,11 @@ def train_transformer(photographs: list[np.ndarray], work: Path, output: Path, s
 
     average = None
     while training.step < steps:
-        loss = training.advance(steps)
+        loss, alike = training.advance(steps)
         average = loss if average is None else 0.99 * average + 0.01 * loss
         last = training.step == steps
         if is_first() and training.step % 50 == 0:
-            log(step=training.step, loss=round(average, 4))
+            log(step=training.step, loss=round(average, 4), alike=round(alike, 3))
         if is_first() and (training.step % 100 == 0 or last):
             torch.save(training.state(), checkpoint)
             weights = at_pace(training.average.state_dict(), LORA_PACE)

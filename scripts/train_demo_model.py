@@ -74,7 +74,7 @@ def train(rank: int, options: argparse.Namespace, rendezvous: Path) -> None:
     else:
         from demo_transformer import train_transformer
 
-        train_transformer(photographs, options.work, WEIGHTS, options.steps or 7500,
+        train_transformer(photographs, options.work, WEIGHTS, options.steps or 11500,
                           options.seed, options.device, log)
 
 

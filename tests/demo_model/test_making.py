@@ -1,8 +1,10 @@
-"""How the demo model is made: the optimizer of its networks, and the pace of its weights."""
+"""How the demo model is made: optimizer, separation of instructions, pace of the weights."""
 
+import comfy.model_management
 import pytest
 import torch
 from demo_optimizer import HiddenAndRest
+from demo_separation import Separation, likeness
 from demo_transformer import at_pace, build_flux, velocity
 
 
@@ -42,3 +44,37 @@ def test_the_pace_of_its_weights_leaves_its_answer_alone(pace):
     torch.testing.assert_close(paced[qkv], weights[qkv] / pace)
     flux.load_state_dict(paced)
     torch.testing.assert_close(velocity(flux, *given), before, rtol=1e-4, atol=1e-5)
+
+
+def test_likeness_counts_shared_directions():
+    """Closed forms: orthogonal subspaces, the same tokens, and independent ones, whose squared
+    cosine is 1 / channels on average."""
+    torch.manual_seed(0)
+    apart, samples, tokens, channels = ~torch.eye(2, dtype=torch.bool), 2, 40, 50
+    one, other = torch.randn(tokens, channels), torch.randn(tokens, channels)
+    assert likeness(torch.stack([one, one]), apart) == pytest.approx(1)
+    half = torch.arange(channels) < channels // 2
+    assert likeness(torch.stack([one * half, other * ~half]), apart) == 0
+    within = 1 / tokens + (1 - 1 / tokens) / channels
+    found = likeness(torch.randn(20 * samples, tokens, channels), ~torch.eye(40, dtype=torch.bool))
+    assert found == pytest.approx(1 / channels / within, rel=0.02)
+
+
+def test_what_two_instructions_make_the_network_compute_can_be_kept_apart(monkeypatch):
+    monkeypatch.setattr(comfy.model_management, "in_training", True)
+    torch.manual_seed(0)
+    flux = build_flux()
+    separation = Separation(flux)
+    optimizer = torch.optim.AdamW(flux.parameters(), lr=1e-3)
+    picture, noise = (torch.randn(1, 16, 8, 8).expand(2, -1, -1, -1) for _ in range(2))
+    text = torch.randn(2, 24, 64), torch.randn(2, 32)
+    measured = []
+    for _ in range(8):
+        velocity(flux, noise, torch.full((2,), 0.6), text, torch.full((2,), 2.5), picture)
+        assert len(separation.inputs) == 24, "4 + 4 in each double block, 2 in each single one"
+        alike = separation.likeness(~torch.eye(2, dtype=torch.bool))
+        optimizer.zero_grad()
+        alike.backward()
+        optimizer.step()
+        measured.append(alike.item())
+    assert measured[-1] < 0.8 * measured[0]
