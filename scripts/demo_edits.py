@@ -90,16 +90,24 @@ def plant_wires(x: Tensor, rng: np.random.RandomState) -> Tensor:
     return plant_lines(x, rng, rng.randint(2, 6), (0.01, 0.025), paint)
 
 
+def disc(down: float, right: float, radius: float, ink: tuple[float, float, float]):
+    """A flat disc; place and radius are shares of the picture's sides and its shorter side."""
+
+    def draw(x: Tensor) -> Tensor:
+        height, width = x.shape[1:]
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        distance = ((rows - down * height).square() + (columns - right * width).square()).sqrt()
+        cover = (radius * min(height, width) - distance + 0.5).clamp(0, 1)
+        return x * (1 - cover) + torch.tensor(ink)[:, None, None] * cover
+
+    return draw
+
+
 def plant_spots(x: Tensor, rng: np.random.RandomState) -> Tensor:
     """A few dark round spots."""
-    height, width = x.shape[1:]
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    x = x.clone()
     for _ in range(rng.randint(3, 8)):
-        distance = ((columns - rng.uniform(0, width)).square()
-                    + (rows - rng.uniform(0, height)).square()).sqrt()
-        cover = (min(height, width) * rng.uniform(0.03, 0.06) - distance + 0.5).clamp(0, 1)
-        x = x * (1 - cover) + 0.05 * cover
+        right, down, radius = rng.rand(), rng.rand(), rng.uniform(0.03, 0.06)
+        x = disc(down, right, radius, (0.05, 0.05, 0.05))(x)
     return x
 
 
@@ -148,27 +156,7 @@ def framed(x: Tensor) -> Tensor:
 
 def sealed(x: Tensor) -> Tensor:
     """A red disc with a pale middle in the top right corner."""
-    height, width = x.shape[1:]
-    side = min(height, width)
-    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    distance = ((rows - 0.2 * side).square() + (columns - width + 0.2 * side).square()).sqrt()
-    for radius, ink in ((0.15, (0.75, 0.1, 0.1)), (0.07, (0.95, 0.9, 0.8))):
-        cover = (radius * side - distance + 0.5).clamp(0, 1)
-        x = x * (1 - cover) + torch.tensor(ink)[:, None, None] * cover
-    return x
-
-
-def disc(down: float, right: float, radius: float, ink: tuple[float, float, float]):
-    """A flat disc; place and radius are shares of the picture's sides and its shorter side."""
-
-    def draw(x: Tensor) -> Tensor:
-        height, width = x.shape[1:]
-        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        distance = ((rows - down * height).square() + (columns - right * width).square()).sqrt()
-        cover = (radius * min(height, width) - distance + 0.5).clamp(0, 1)
-        return x * (1 - cover) + torch.tensor(ink)[:, None, None] * cover
-
-    return draw
+    return disc(0.2, 0.8, 0.07, (0.95, 0.9, 0.8))(disc(0.2, 0.8, 0.15, (0.75, 0.1, 0.1))(x))
 
 
 def rings(down: float, right: float, radius: float, *inks: tuple[float, float, float]):

@@ -2,8 +2,8 @@
 
 A LoRA adds `up @ down @ x` to what a layer makes of its input x, and `down` turns towards the
 inputs it is trained on. Under another instruction it therefore does the more, the more that
-instruction's inputs are like them: the gradients of both then point the same way. Separate inputs
-for each task do against forgetting what gates do in Masse, Grant & Freedman 2018 (PNAS 115, 44).
+instruction's inputs are like them. Gates that depend on the task separate tasks in the same way
+(Masse, Grant & Freedman 2018, PNAS 115, 44).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TOKENS = 24  # of each picture, drawn at random: comparing all with all would cost more than a step
+TOKENS = 24  # of each sample, drawn at random: all are compared with all
 
 
 def likeness(x: Tensor, different: Tensor) -> Tensor:

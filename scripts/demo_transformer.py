@@ -252,12 +252,14 @@ class Training:
         with torch.autocast(self.device, torch.bfloat16):
             predicted = velocity(self.flux, noised, sigma, text, guidance, reference)
         loss = (predicted.float() - (noise - target)).square().mean()
-        alike = self.separation.likeness(unlike(edits).to(self.device))
+        alike = torch.zeros(())
+        if self.step >= SEPARATED_FROM:
+            alike = self.separation.likeness(unlike(edits).to(self.device))
 
         # warm up, hold, and fall to zero over the last third
         rate = min(1.0, (self.step + 1) / 200, (steps - self.step) / (0.4 * steps))
         self.flux.zero_grad(set_to_none=True)
-        (loss + SEPARATION * alike if self.step >= SEPARATED_FROM else loss).backward()
+        (loss + SEPARATION * alike).backward()
         average_gradients(self.flux.parameters())
         nn.utils.clip_grad_norm_(self.flux.parameters(), 1.0)
         self.optimizer.step(rate)
