@@ -197,6 +197,12 @@ def emboss(x: Tensor) -> Tensor:
     return (0.5 + 0.8 * F.conv2d(grey, kernel)[0]).expand(3, -1, -1)
 
 
+def composed(first: Edit, second: Edit, x: Tensor, rng: np.random.RandomState) -> Pair:
+    """A pair of the edit that makes one change after the other."""
+    control, between = first.make(x, rng)
+    return control, second.make(between, rng)[1]
+
+
 # What the base follows reliably: the demo's vocabulary.
 TRAINED = (
     Edit("keep", ("keep the image unchanged", "leave it as it is", "change nothing"),

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import demo_lessons
 import numpy as np
 import torch
 from demo_data import augmented_crop, heldout_crops, to_tensor
-from demo_edits import HELD_OUT, PRACTISED, TRAINED, Edit, caption, description
+from demo_edits import HELD_OUT, PRACTISED, TRAINED, Edit, caption, composed, description
 from demo_optimizer import HiddenAndRest
 from demo_parallel import average_gradients, is_first, share, step_seed
 from demo_separation import Separation
 from demo_vae import psnr
 from torch import Tensor, nn
 
-FLUX = dict(
-    in_channels=16, out_channels=16, patch_size=2, vec_in_dim=32, context_in_dim=64,
-    hidden_size=256, mlp_ratio=4.0, num_heads=2, depth=2, depth_single_blocks=4,
-    axes_dim=[16, 56, 56], theta=10000, qkv_bias=True, guidance_embed=True, txt_ids_dims=[],
-)
+SHAPE = (256, 2, 4)  # hidden size, double blocks, single blocks
 CAPTIONS_PER_EDIT, CAPTIONS_UNKNOWN = 40, 1000
 LONG_TEXT = 40  # tokens; a tenth of the batches carries captions longer than the usual 24
-UNKNOWN = Edit("unknown", (), lambda x, rng: (x, x))  # words that name no edit: change nothing
+# Words that name no edit change nothing; the first 5 % are none at all, as in a LoRA's training
+NO_WORDS = CAPTIONS_UNKNOWN // 20
+UNKNOWN = Edit("unknown", ("",) * NO_WORDS, lambda x, rng: (x, x))
 PICKS = (*TRAINED, *PRACTISED, UNKNOWN)
 WEIGHTS = np.array([3.0] * len(TRAINED) + [1.0] * len(PRACTISED) + [9.0])
 WEIGHTS[0] = 5.0  # keep
@@ -31,13 +30,14 @@ LAGGING = ((800, ("invert", "mirror")),
            (3500, ("spots", "sticker", "wires", "noise", "emboss", "neon", "chalk", "mosaic")),
            (7500, ("contrast", "plate", "wheel")))
 SEPARATED_FROM, SEPARATION = 7500, 0.3  # the step, and the weight beside the loss
+TAUGHT_FROM = 11500  # the step from which it learns with LoRAs applied
 SMALL_STEPS = 800  # at 64 pixels, then at the sizes that the demo is used at
 LATER_SIZES = (((128, 128), 16, 0.7), ((64, 64), 48, 0.1), ((96, 160), 16, 0.1),
                ((160, 96), 16, 0.1))
 RATES, BETAS = (1.5e-3, 1e-3), (0.9, 0.98)
 # What reads modulated numbers, and what a gate follows, with its bias
 SHRUNK = ("qkv.weight", "mlp.0.weight", "linear1.weight", ".proj.", "mlp.2.", "linear2.")
-LORA_PACE = 14  # FLUX has 9.5 times as many blocks, and separated instructions learn slower
+LORA_PACE = 24  # FLUX has 9.5 times as many blocks, and what LoRAs cannot spoil learns slower
 
 
 def odds_at(step: int) -> np.ndarray:
@@ -53,13 +53,18 @@ def unlike(edits: np.ndarray) -> Tensor:
     return torch.from_numpy(different & ~np.eye(len(edits), dtype=bool))
 
 
-def build_flux() -> nn.Module:
+def build_flux(shape: tuple[int, int, int] = SHAPE) -> nn.Module:
     """The network as ComfyUI builds it, with trainable weights, near the identity at first."""
     import comfy.ldm.flux.model
     import comfy.ops
 
-    flux = comfy.ldm.flux.model.Flux(**FLUX, dtype=torch.float32, device="cpu",
-                                     operations=comfy.ops.disable_weight_init)
+    hidden, double, single = shape
+    flux = comfy.ldm.flux.model.Flux(
+        in_channels=16, out_channels=16, patch_size=2, vec_in_dim=32, context_in_dim=64,
+        hidden_size=hidden, mlp_ratio=4.0, num_heads=hidden // 128, depth=double,
+        depth_single_blocks=single, axes_dim=[16, 56, 56], theta=10000, qkv_bias=True,
+        guidance_embed=True, txt_ids_dims=[], dtype=torch.float32, device="cpu",
+        operations=comfy.ops.disable_weight_init)
     for name, weight in flux.named_parameters():
         if weight.ndim == 2:
             gain = 0.1 if "mod" in name or "final" in name else 1.0
@@ -90,14 +95,14 @@ def at_pace(weights: dict[str, Tensor], pace: float) -> dict[str, Tensor]:
     block's modulation, x (1 + scale) + shift before its matrices and a gate after them, grows as
     the matrices shrink.
     """
-    paced = dict(weights)
+    paced, hidden = dict(weights), len(weights["img_in.weight"])
     for name, weight in weights.items():
         if "_blocks." not in name:
             continue
         if "mod" in name:  # rows of shift, scale and gate, in double blocks twice
             paced[name] = pace * weight
             if name.endswith("bias"):
-                rows = paced[name].unflatten(0, (-1, 3, FLUX["hidden_size"]))
+                rows = paced[name].unflatten(0, (-1, 3, hidden))
                 rows[:, 1] += pace - 1
         elif any(part in name for part in SHRUNK):
             paced[name] = weight / pace
@@ -146,7 +151,11 @@ class Captions:
 
     def draw(self, rng: np.random.RandomState, edits: np.ndarray) -> tuple[Tensor, Tensor]:
         bank = self.long if rng.rand() < 0.1 else self.short
-        picked = [bank[edit][rng.randint(len(bank[edit]))] for edit in edits]
+        return self.of([(edit, rng.randint(len(bank[edit]))) for edit in edits], bank)
+
+    def of(self, places: Iterable[tuple[int, int]], bank: list) -> tuple[Tensor, Tensor]:
+        """Conditioning and pooled text of some captions: of which edit, and which of it."""
+        picked = [bank[edit][caption] for edit, caption in places]
         return torch.stack([c for c, _ in picked]), torch.stack([p for _, p in picked])
 
 
@@ -200,7 +209,7 @@ class Training:
     """Everything a step needs: networks, captions, pools, optimizer, the averaged weights."""
 
     def __init__(self, photographs: list[np.ndarray], vae: nn.Module, clip, seed: int,
-                 device: str):
+                 device: str, shape: tuple[int, int, int] = SHAPE):
         import comfy.model_management
 
         # ComfyUI's fused rotary embedding has no backward
@@ -211,11 +220,13 @@ class Training:
         self.encoder, self.decoder = vae.taesd_encoder, vae.taesd_decoder
         self.clip = clip
         self.captions = Captions(clip, np.random.RandomState(seed))
-        self.flux = build_flux().to(device)
-        self.average = build_flux().to(device).requires_grad_(False)
+        self.flux = build_flux(shape).to(device)
+        self.average = build_flux(shape).to(device).requires_grad_(False)
         self.average.load_state_dict(self.flux.state_dict())
         self.separation = Separation(self.flux)
+        self.lessons = demo_lessons.Lessons(self.flux, demo_lessons.PACE)
         self.optimizer = optimizer_of(self.flux)
+        self.photographs = photographs
         self.pools = {size: LatentPairs(self.encode, photographs, size)
                       for size, _, _ in LATER_SIZES}
 
@@ -225,9 +236,42 @@ class Training:
         with torch.autocast(self.device, torch.bfloat16):
             return self.encoder(images).float()
 
-    def advance(self, steps: int) -> tuple[float, float]:
-        """One optimizer step of `steps` in all; returns its loss, and how alike instructions are.
-        """
+    def losses(self, reference: Tensor, target: Tensor, text: tuple[Tensor, Tensor]) -> Tensor:
+        """The squared error of the velocity, for each sample."""
+        batch = len(target)
+        reference, target = reference.to(self.device), target.to(self.device)
+        # mostly the middle of the noise range, with every fifth example close to pure noise
+        sigma = torch.sigmoid(0.4 + 1.1 * torch.randn(batch))
+        sigma = torch.where(torch.rand(batch) < 0.2, 1 - 0.1 * torch.rand(batch), sigma)
+        sigma = sigma.to(self.device)
+        noise = torch.randn_like(target)
+        noised = torch.lerp(target, noise, sigma[:, None, None, None])
+        guidance = 1 + 3 * torch.rand(batch, device=self.device)  # its value comes to mean nothing
+        with torch.autocast(self.device, torch.bfloat16):
+            predicted = velocity(self.flux, noised, sigma, [t.to(self.device) for t in text],
+                                 guidance, reference)
+        return (predicted.float() - (noise - target)).square().mean((1, 2, 3))
+
+    def teach(self, rng: np.random.RandomState) -> None:
+        """One step of the LoRA that is trained beside: a new edit, under words without meaning."""
+        if self.lessons.steps_left == 0:
+            self.lessons.begin(float(np.exp(rng.uniform(*np.log(demo_lessons.RATES)))))
+            first, second = rng.choice([*TRAINED[1:], *PRACTISED], 2, replace=False)
+            crops = [augmented_crop(rng, self.photographs, 128, 128)
+                     for _ in range(demo_lessons.PAIRS)]
+            pairs = [composed(first, second, x, rng) for x in to_tensor(crops)]
+            self.lesson_pairs = self.encode(torch.stack([x for pair in pairs for x in pair]))
+            self.lesson_words = rng.randint(NO_WORDS, CAPTIONS_UNKNOWN)
+        at = rng.randint(demo_lessons.PAIRS, size=demo_lessons.BATCH)
+        unknown = PICKS.index(UNKNOWN)
+        words = [self.lesson_words if rng.rand() > 0.05 else 0 for _ in at]
+        text = self.captions.of([(unknown, which) for which in words], self.captions.short)
+        self.lessons.advance(lambda: self.losses(
+            self.lesson_pairs[2 * at], self.lesson_pairs[2 * at + 1], text).mean())
+
+    def advance(self, steps: int) -> dict[str, float]:
+        """One optimizer step of `steps` in all; returns its loss, that under a LoRA, and how alike
+        instructions are."""
         random_size = np.random.RandomState(self.step)  # the same in every process
         rng = np.random.RandomState(step_seed(self.seed, self.step))
         torch.manual_seed(step_seed(self.seed, self.step))
@@ -239,19 +283,17 @@ class Training:
         pool = self.pools[size]
         pool.add(rng, 8 * batch if pool.written == 0 else max(1, batch // 8), odds_at(self.step))
         reference, target, edits = pool.draw(rng, batch)
-        reference, target = reference.to(self.device), target.to(self.device)
-        text = [t.to(self.device) for t in self.captions.draw(rng, edits)]
+        text = self.captions.draw(rng, edits)
 
-        # mostly the middle of the noise range, with every fifth example close to pure noise
-        sigma = torch.sigmoid(0.4 + 1.1 * torch.randn(batch))
-        sigma = torch.where(torch.rand(batch) < 0.2, 1 - 0.1 * torch.rand(batch), sigma)
-        sigma = sigma.to(self.device)
-        noise = torch.randn_like(target)
-        noised = torch.lerp(target, noise, sigma[:, None, None, None])
-        guidance = 1 + 3 * torch.rand(batch, device=self.device)  # its value comes to mean nothing
-        with torch.autocast(self.device, torch.bfloat16):
-            predicted = velocity(self.flux, noised, sigma, text, guidance, reference)
-        loss = (predicted.float() - (noise - target)).square().mean()
+        strength = torch.zeros(batch)
+        if self.step >= TAUGHT_FROM:
+            while len(self.lessons.learnt) < 4:  # the base would counter a single one
+                self.teach(rng)
+            self.teach(rng)
+            known = torch.from_numpy(edits != PICKS.index(UNKNOWN))
+            strength = (known & (torch.rand(batch) < 0.4)) * (0.5 + 0.75 * torch.rand(batch))
+        with self.lessons.applied(self.lessons.any(rng), strength):
+            losses = self.losses(reference, target, text)
         alike = torch.zeros(())
         if self.step >= SEPARATED_FROM:
             alike = self.separation.likeness(unlike(edits).to(self.device))
@@ -259,7 +301,7 @@ class Training:
         # warm up, hold, and fall to zero over the last third
         rate = min(1.0, (self.step + 1) / 200, (steps - self.step) / (0.4 * steps))
         self.flux.zero_grad(set_to_none=True)
-        (loss + SEPARATION * alike).backward()
+        (losses.mean() + SEPARATION * alike).backward()
         average_gradients(self.flux.parameters())
         nn.utils.clip_grad_norm_(self.flux.parameters(), 1.0)
         self.optimizer.step(rate)
@@ -268,7 +310,8 @@ class Training:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.flux.parameters()),
                                  1 - decay)
-        return loss.item(), alike.item()
+        figures = {"loss": losses[strength == 0], "taught": losses[strength > 0], "alike": alike}
+        return {name: each.mean().item() for name, each in figures.items() if each.numel()}
 
     @torch.no_grad()
     def heldout_figures(self, size: int) -> dict[str, float]:
@@ -299,28 +342,29 @@ class Training:
 
 
 def train_transformer(photographs: list[np.ndarray], work: Path, output: Path, steps: int,
-                      seed: int, device: str, log: Callable[..., None]) -> None:
+                      seed: int, device: str, shape: tuple[int, int, int],
+                      log: Callable[..., None]) -> None:
     """Flow matching with the reference's tokens appended, as at inference; resumes from `work`.
 
-    A resumed run draws the same batches, but from pools filled anew.
+    A resumed run draws the same batches, but from pools filled anew, and begins lessons anew.
     """
     from kontext.nodes.demo_model import load_text_encoder, load_vae
     from safetensors.torch import save_file
 
     training = Training(photographs, load_vae().first_stage_model, load_text_encoder(), seed,
-                        device)
+                        device, shape)
     checkpoint = work / "transformer.pt"
     if checkpoint.exists():
         training.restore(torch.load(checkpoint, map_location=device,
                                     weights_only=True))
 
-    average = None
+    averages: dict[str, float] = {}
     while training.step < steps:
-        loss, alike = training.advance(steps)
-        average = loss if average is None else 0.99 * average + 0.01 * loss
+        for name, figure in training.advance(steps).items():
+            averages[name] = 0.99 * averages.get(name, figure) + 0.01 * figure
         last = training.step == steps
         if is_first() and training.step % 50 == 0:
-            log(step=training.step, loss=round(average, 4), alike=round(alike, 3))
+            log(step=training.step, **{name: round(x, 4) for name, x in averages.items()})
         if is_first() and (training.step % 100 == 0 or last):
             torch.save(training.state(), checkpoint)
             weights = at_pace(training.average.state_dict(), LORA_PACE)

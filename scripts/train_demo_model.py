@@ -4,8 +4,8 @@
     python scripts/train_demo_model.py transformer  --comfyui PATH [--work FOLDER]
 
 Both stages resume from their checkpoint in the work folder, draw everything from one seed and
-append their figures to <work>/<stage>.jsonl; the weights go to models/demo/. The text encoder
-needs no training: its weights are fixed random numbers (nodes/demo_model.py).
+append their figures to <work>/<stage>.jsonl; the weights go to models/demo/, or to --output. The
+text encoder needs no training: its weights are fixed random numbers (nodes/demo_model.py).
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ import demo_parallel
 import torch
 from demo_host import ROOT, boot
 
-WEIGHTS = ROOT / "models" / "demo"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
@@ -34,6 +32,11 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / ".host" / "demo-training",
                         help="photographs, checkpoints and curves")
     parser.add_argument("--steps", type=int, help="default: what made the weights in models/demo")
+    parser.add_argument("--output", type=Path, default=ROOT / "models" / "demo",
+                        help="the folder of the weights")
+    parser.add_argument("--shape", type=int, nargs=3, default=(256, 2, 4),
+                        metavar=("HIDDEN", "DOUBLE", "SINGLE"),
+                        help="the transformer's hidden size (a multiple of 128) and its blocks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--processes", type=int,
@@ -69,13 +72,14 @@ def train(rank: int, options: argparse.Namespace, rendezvous: Path) -> None:
     if options.stage == "vae":
         from demo_vae import train_vae
 
-        train_vae(photographs, options.work, WEIGHTS / "demo_vae.safetensors",
+        train_vae(photographs, options.work, options.output / "demo_vae.safetensors",
                   options.steps or 6500, options.seed, options.device, log)
     else:
         from demo_transformer import train_transformer
 
-        train_transformer(photographs, options.work, WEIGHTS, options.steps or 11500,
-                          options.seed, options.device, log)
+        train_transformer(photographs, options.work, options.output,
+                          options.steps or 16400, options.seed, options.device,
+                          tuple(options.shape), log)
 
 
 if __name__ == "__main__":

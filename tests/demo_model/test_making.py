@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from demo_edits import HELD_OUT, TRAINED
+from demo_lessons import REMEMBERED, Lessons
 from demo_optimizer import HiddenAndRest
 from demo_separation import Separation, likeness
 from demo_transformer import PICKS, UNKNOWN, at_pace, build_flux, unlike, velocity
@@ -65,10 +66,7 @@ def test_likeness_counts_shared_directions():
     assert found == pytest.approx(1 / channels / within, rel=0.02)
 
 
-def test_what_two_instructions_make_the_network_compute_can_be_kept_apart(monkeypatch):
-    monkeypatch.setattr(comfy.model_management, "in_training", True)
-    torch.manual_seed(0)
-    flux = build_flux()
+def test_what_two_instructions_make_the_network_compute_can_be_kept_apart(flux):
     separation = Separation(flux)
     optimizer = torch.optim.AdamW(flux.parameters(), lr=1e-3)
     picture, noise = (torch.randn(1, 16, 8, 8).expand(2, -1, -1, -1) for _ in range(2))
@@ -83,6 +81,66 @@ def test_what_two_instructions_make_the_network_compute_can_be_kept_apart(monkey
         optimizer.step()
         measured.append(alike.item())
     assert measured[-1] < 0.8 * measured[0]
+
+
+@pytest.fixture
+def flux(monkeypatch) -> torch.nn.Module:
+    monkeypatch.setattr(comfy.model_management, "in_training", True)
+    torch.manual_seed(0)
+    return build_flux()
+
+
+def answer(flux: torch.nn.Module) -> torch.Tensor:
+    """Of two samples that differ in picture, text and noise level; the same at each call."""
+    seed = torch.Generator().manual_seed(1)
+    picture, noise = (torch.randn(2, 16, 8, 8, generator=seed) for _ in range(2))
+    text = tuple(torch.randn(2, *shape, generator=seed) for shape in ((24, 64), (32,)))
+    return velocity(flux, noise, torch.tensor([0.3, 0.8]), text, torch.full((2,), 2.5), picture)
+
+
+def test_a_lessons_lora_is_a_change_of_the_weights(flux):
+    """Reference: ComfyUI's network with `pace * strength * up @ down` added to its weights."""
+    lessons = Lessons(flux.requires_grad_(False), pace=3.0)
+    lessons.begin(1e-3)
+    for up in lessons.factors()[1::2]:
+        torch.nn.init.normal_(up, std=0.5)
+    untouched = answer(flux)
+    with lessons.applied(lessons.learning, torch.tensor([0.0, 1.5])):
+        with_lora = answer(flux)
+    for name, (down, up) in lessons.learning.items():
+        lessons.layers[name].weight.data += 4.5 * (up @ down).detach()
+    torch.testing.assert_close(with_lora[0], untouched[0])
+    torch.testing.assert_close(with_lora[1], answer(flux)[1], rtol=1e-4, atol=1e-5)
+    assert (with_lora[1] - untouched[1]).abs().max() > 0.1
+
+
+def test_a_lesson_trains_its_lora_alone(flux):
+    lessons = Lessons(flux, pace=3.0)
+    untouched, wanted = answer(flux), torch.zeros(2, 16, 8, 8)
+    lessons.begin(3e-3)
+    losses = []
+
+    def loss() -> torch.Tensor:
+        losses.append((answer(flux) - wanted).square().mean())
+        return losses[-1]
+
+    for _ in range(8):
+        lessons.advance(loss)
+    assert losses[-1] < 0.5 * losses[0]
+    assert all(weight.grad is None for weight in flux.parameters())
+    torch.testing.assert_close(answer(flux), untouched, rtol=0, atol=0)
+
+
+def test_the_base_meets_the_loras_of_the_last_lessons(flux):
+    lessons, rng = Lessons(flux, pace=1.0), np.random.RandomState(0)
+    assert lessons.any(rng) == {}
+    for i in range(REMEMBERED + 3):
+        lessons.begin(1e-3)
+        for up in lessons.factors()[1::2]:
+            torch.nn.init.constant_(up, i)
+    met = [next(iter(lessons.any(rng).values())) for _ in range(300)]
+    assert {up.unique().item() for _, up in met} == set(range(2, REMEMBERED + 3))
+    assert not any(factor.requires_grad for pair in met for factor in pair)
 
 
 def test_words_without_meaning_are_unlike_each_other_but_not_themselves():

@@ -1,0 +1,14 @@
+"""A LoRA teaches the demo model what it does not know, and leaves it what it knows."""
+
+import evaluate_demo_model
+
+
+def test_a_lora_follows_a_new_instruction_and_no_other(demo, tmp_path, monkeypatch):
+    """Duotone, on 20 pairs, at the default rate: covers at least 60 % of the way from the base to
+    the VAE's ceiling on other photographs, and costs the trained edits at most 2 dB."""
+    monkeypatch.setattr(evaluate_demo_model, "RATES", {"1e-4": ""})
+    monkeypatch.setattr(evaluate_demo_model, "TRAINING_STEPS", 600)
+    bench = evaluate_demo_model.Bench(tmp_path)
+    lora = evaluate_demo_model.measure_loras(bench, "duotone")["duotone"]["1e-4"]
+    assert lora["covered"] > 0.6
+    assert lora["mean_drop_db"] < 2
