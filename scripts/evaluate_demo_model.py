@@ -222,11 +222,12 @@ def measure_memorising(bench: Bench) -> dict:
 
     (edit,) = [each for each in HELD_OUT if each.name == MEMORISED]
     run, _ = train_lora(bench, "memorise", edit, LORA_PHOTOGRAPHS, 1, learning_rate=1e-3,
-                        steps=2 * TRAINING_STEPS, save_every=250, keep=0)
+                        steps=2 * TRAINING_STEPS, save_every=50, keep=0)
     seen = pairs_of(edit, bench.crops(LORA_PHOTOGRAPHS, 1))
     unseen = pairs_of(edit, bench.tests)
     curve = []
-    for checkpoint in run.checkpoints():
+    for checkpoint in [each for each in run.checkpoints()
+                       if each.step <= 500 or each.step % 500 == 0]:
         model = bench.host.with_lora(
             bench.model, bench.host.load_lora_file(checkpoint.path), 1.0)
         curve.append({"step": checkpoint.step} | {
