@@ -28,7 +28,7 @@ TRAINING_STEPS = 2000
 RATES = {"1e-4": "60 %", "1e-3": "80 %"}
 LORA_PHOTOGRAPHS = ("chelsea", "rocket", "grace_hopper", "flower")  # LoRAs learn on these
 TEST_PHOTOGRAPHS = ("astronaut", "coffee", "motorcycle", "china")  # and are judged on these
-MEMORISED = "seal"  # on 4 pictures it can be learnt by heart what to cover, a colour cannot
+MEMORISED = "seal"  # on 4 pictures it can be learnt by heart what to cover
 SECTIONS = ("load", "vae", "edits", "loras", "memorise")
 
 

@@ -34,15 +34,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="default: what made the weights in models/demo")
     parser.add_argument("--output", type=Path, default=ROOT / "models" / "demo",
                         help="the folder of the weights")
-    parser.add_argument("--shape", type=int, nargs=3, default=(256, 2, 4),
+    parser.add_argument("--shape", type=int, nargs=3,
                         metavar=("HIDDEN", "DOUBLE", "SINGLE"),
-                        help="the transformer's hidden size (a multiple of 128) and its blocks")
+                        help="the transformer's hidden size (a multiple of 128) and blocks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--processes", type=int,
                         help="processes that share each batch (default: 1 on a GPU, else 2)")
     options = parser.parse_args()
     options.processes = options.processes or (1 if options.device == "cuda" else 2)
+
+    options.output.mkdir(parents=True, exist_ok=True)
 
     import demo_data
 
@@ -75,11 +77,11 @@ def train(rank: int, options: argparse.Namespace, rendezvous: Path) -> None:
         train_vae(photographs, options.work, options.output / "demo_vae.safetensors",
                   options.steps or 6500, options.seed, options.device, log)
     else:
-        from demo_transformer import train_transformer
+        from demo_transformer import SHAPE, train_transformer
 
         train_transformer(photographs, options.work, options.output,
                           options.steps or 16400, options.seed, options.device,
-                          tuple(options.shape), log)
+                          tuple(options.shape or SHAPE), log)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import evaluate_demo_model
 
 
-def test_a_lora_follows_a_new_instruction_and_no_other(demo, tmp_path, monkeypatch):
+def test_a_lora_follows_a_new_instruction_and_no_other(tmp_path, monkeypatch):
     """Duotone, on 20 pairs, at the default rate: covers at least 60 % of the way from the base to
     the VAE's ceiling on other photographs, and costs the trained edits at most 2 dB."""
     monkeypatch.setattr(evaluate_demo_model, "RATES", {"1e-4": ""})

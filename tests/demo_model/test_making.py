@@ -1,14 +1,14 @@
-"""How the demo model is made: optimizer, separation of instructions, pace of the weights."""
+"""How the demo model is made: optimizer, separation of instructions, lessons, pace."""
 
 import comfy.model_management
 import numpy as np
 import pytest
 import torch
-from demo_edits import HELD_OUT, TRAINED
+from demo_edits import HELD_OUT, PRACTISED, TRAINED, composed
 from demo_lessons import REMEMBERED, Lessons
 from demo_optimizer import HiddenAndRest
 from demo_separation import Separation, likeness
-from demo_transformer import PICKS, UNKNOWN, at_pace, build_flux, unlike, velocity
+from demo_transformer import PICKS, SHAPE, UNKNOWN, at_pace, build_flux, unlike, velocity
 from kontext.nodes.demo_model import FOLDER
 from safetensors.torch import load_file
 
@@ -33,11 +33,12 @@ def test_a_convolution_is_stepped_as_the_matrix_of_its_rows():
     torch.testing.assert_close(layer.bias, bias)
 
 
+@pytest.mark.parametrize("shape", [SHAPE, (128, 1, 2)])
 @pytest.mark.parametrize("pace", [1.0, 3.0])
-def test_the_pace_of_its_weights_leaves_its_answer_alone(pace):
+def test_the_pace_of_its_weights_leaves_its_answer_alone(pace, shape):
     """Reference: ComfyUI's network with the weights as they were."""
     torch.manual_seed(0)
-    flux = build_flux().requires_grad_(False)
+    flux = build_flux(shape).requires_grad_(False)
     for weight in flux.parameters():
         weight.add_(0.02 * torch.randn_like(weight))
     given = (torch.randn(2, 16, 8, 8), torch.rand(2), (torch.randn(2, 24, 64), torch.randn(2, 32)),
@@ -129,6 +130,18 @@ def test_a_lesson_trains_its_lora_alone(flux):
     assert losses[-1] < 0.5 * losses[0]
     assert all(weight.grad is None for weight in flux.parameters())
     torch.testing.assert_close(answer(flux), untouched, rtol=0, atol=0)
+
+
+def test_a_lesson_is_one_edit_after_the_other():
+    """A repair keeps its planted defect in the control, and a change follows in the target."""
+    edits = {edit.name: edit for edit in (*TRAINED, *PRACTISED)}
+    x = torch.rand(3, 16, 24, generator=torch.Generator().manual_seed(0))
+    control, target = composed(edits["mirror"], edits["invert"], x, np.random.RandomState(0))
+    torch.testing.assert_close(control, x)
+    torch.testing.assert_close(target, 1 - x.flip(-1))
+    control, target = composed(edits["spots"], edits["mirror"], x, np.random.RandomState(0))
+    torch.testing.assert_close(control, edits["spots"].make(x, np.random.RandomState(0))[0])
+    torch.testing.assert_close(target, x.flip(-1))
 
 
 def test_the_base_meets_the_loras_of_the_last_lessons(flux):
