@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 RANK, STEPS, PAIRS, BATCH = 16, 100, 20, 4
-RATES = 5e-4, 3e-3  # fewer and larger steps than a user's
+RATES = 5e-4, 4e-3  # fewer and larger steps than a user's; they fall to zero
 PACE = 14  # LoRAs act on smaller weights, as at_pace saves them
 REMEMBERED = 12  # lessons before whose LoRA is still met
 
@@ -32,15 +32,17 @@ def detached(lora: Factors) -> Factors:
 class Lessons:
     """The LoRA that is being trained and those of the lessons before."""
 
-    def __init__(self, flux: nn.Module, pace: float):
-        """A LoRA changes a weight by `pace` times `up @ down`."""
+    def __init__(self, flux: nn.Module, pace: float,
+                 reading: Callable[[str], Tensor] = lambda name: torch.ones(())):
+        """A LoRA changes a layer's weight by `pace` times `up @ down`, of inputs times `reading`.
+        """
         from kontext.trainer.lora import targeted
 
         linears = {name: each for name, each in flux.named_modules() if isinstance(each, nn.Linear)}
         self.layers = {name: linears[name] for name in targeted(linears, "blocks")}
         for name, layer in self.layers.items():
             layer.register_forward_hook(self._add(name))
-        self.pace, self.steps_left = pace, 0
+        self.pace, self.reading, self.steps_left = pace, reading, 0
         self.learning: Factors = {}
         self.learnt: list[Factors] = []
         self._applied: Factors = {}
@@ -50,7 +52,7 @@ class Lessons:
             if name not in self._applied:
                 return output
             down, up = self._applied[name]
-            change = F.linear(F.linear(inputs[0], down), up)
+            change = F.linear(F.linear(inputs[0] * self.reading(name).to(inputs[0]), down), up)
             return output + change * self._scale.to(change)
 
         return add
@@ -72,7 +74,7 @@ class Lessons:
             up = torch.zeros(layer.out_features, RANK, device=device)
             self.learning[name] = nn.Parameter(down), nn.Parameter(up)
         self.optimizer = torch.optim.AdamW(self.factors(), lr=rate, fused=True)
-        self.steps_left = STEPS
+        self.rate, self.steps_left = rate, STEPS
 
     def factors(self) -> list[Tensor]:
         return [factor for pair in self.learning.values() for factor in pair]
@@ -83,6 +85,8 @@ class Lessons:
             gradients = torch.autograd.grad(loss(), self.factors())
         for factor, gradient in zip(self.factors(), gradients, strict=True):
             factor.grad = gradient
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate * self.steps_left / STEPS
         self.optimizer.step()
         self.steps_left -= 1
 

@@ -28,9 +28,11 @@ WEIGHTS[0] = 5.0  # keep
 # What is learned last makes up half of the pairs from some step on, until the next takes its place
 LAGGING = ((800, ("invert", "mirror")),
            (3500, ("spots", "sticker", "wires", "noise", "emboss", "neon", "chalk", "mosaic")),
-           (7500, ("contrast", "plate", "wheel")))
+           (7500, ("contrast", "plate", "wheel")),
+           (16400, ("contrast", "brighten", "blur")))
 SEPARATED_FROM, SEPARATION = 7500, 0.3  # the step, and the weight beside the loss
 TAUGHT_FROM = 11500  # the step from which it learns with LoRAs applied
+REACH_FROM, REACH = 16400, 0.3  # and from which what LoRAs reach is made smaller, and its weight
 SMALL_STEPS = 800  # at 64 pixels, then at the sizes that the demo is used at
 LATER_SIZES = (((128, 128), 16, 0.7), ((64, 64), 48, 0.1), ((96, 160), 16, 0.1),
                ((160, 96), 16, 0.1))
@@ -88,25 +90,40 @@ def optimizer_of(flux: nn.Module) -> HiddenAndRest:
     return HiddenAndRest(hidden, rest, RATES, BETAS)
 
 
-def at_pace(weights: dict[str, Tensor], pace: float) -> dict[str, Tensor]:
+def at_pace(weights: dict[str, Tensor], pace: float,
+            readings: dict[str, Tensor]) -> dict[str, Tensor]:
     """The same function from weights `pace` times smaller, which read and give larger numbers.
 
     Six blocks move `pace` times farther under a LoRA of the same size: FLUX has 57 to move. A
     block's modulation, x (1 + scale) + shift before its matrices and a gate after them, grows as
-    the matrices shrink.
+    the matrices shrink; the numbers that a layer of `readings` reads grow by these times as much.
     """
     paced, hidden = dict(weights), len(weights["img_in.weight"])
     for name, weight in weights.items():
+        layer, kind = name.rsplit(".", 1)
         if "_blocks." not in name:
             continue
         if "mod" in name:  # rows of shift, scale and gate, in double blocks twice
             paced[name] = pace * weight
-            if name.endswith("bias"):
-                rows = paced[name].unflatten(0, (-1, 3, hidden))
-                rows[:, 1] += pace - 1
+            rows = paced[name].unflatten(0, (-1, 3, hidden))
+            for each, reader in zip(rows, readers(layer), strict=True):
+                reading = readings.get(reader, torch.ones(hidden))
+                each[:2] *= reading[:, None] if kind == "weight" else reading
+                if kind == "bias":
+                    each[1] += pace * reading - 1
         elif any(part in name for part in SHRUNK):
             paced[name] = weight / pace
+            if kind == "weight":
+                paced[name] /= readings.get(layer, 1)
     return paced
+
+
+def readers(modulation: str) -> list[str]:
+    """The layers that read what this layer modulates."""
+    if modulation.endswith("_mod.lin"):
+        stream = modulation.removesuffix("_mod.lin")
+        return [f"{stream}_attn.qkv", f"{stream}_mlp.0"]
+    return [modulation.replace("modulation.lin", "linear1")]
 
 
 def velocity(flux: nn.Module, x: Tensor, sigma: Tensor, text: tuple[Tensor, Tensor],
@@ -224,7 +241,7 @@ class Training:
         self.average = build_flux(shape).to(device).requires_grad_(False)
         self.average.load_state_dict(self.flux.state_dict())
         self.separation = Separation(self.flux)
-        self.lessons = demo_lessons.Lessons(self.flux, demo_lessons.PACE)
+        self.lessons = demo_lessons.Lessons(self.flux, demo_lessons.PACE, self.separation.reading)
         self.optimizer = optimizer_of(self.flux)
         self.photographs = photographs
         self.pools = {size: LatentPairs(self.encode, photographs, size)
@@ -294,14 +311,16 @@ class Training:
             strength = (known & (torch.rand(batch) < 0.4)) * (0.5 + 0.75 * torch.rand(batch))
         with self.lessons.applied(self.lessons.any(rng), strength):
             losses = self.losses(reference, target, text)
-        alike = torch.zeros(())
+        alike = reached = torch.zeros(())
         if self.step >= SEPARATED_FROM:
-            alike = self.separation.likeness(unlike(edits).to(self.device))
+            unknown = torch.from_numpy(edits == PICKS.index(UNKNOWN)).to(self.device)
+            alike, reached = self.separation.compare(unlike(edits).to(self.device), unknown)
 
         # warm up, hold, and fall to zero over the last third
         rate = min(1.0, (self.step + 1) / 200, (steps - self.step) / (0.4 * steps))
         self.flux.zero_grad(set_to_none=True)
-        (losses.mean() + SEPARATION * alike).backward()
+        apart = SEPARATION * alike + (REACH * reached if self.step >= REACH_FROM else 0)
+        (losses.mean() + apart).backward()
         average_gradients(self.flux.parameters())
         nn.utils.clip_grad_norm_(self.flux.parameters(), 1.0)
         self.optimizer.step(rate)
@@ -310,7 +329,8 @@ class Training:
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.flux.parameters()),
                                  1 - decay)
-        figures = {"loss": losses[strength == 0], "taught": losses[strength > 0], "alike": alike}
+        figures = {"loss": losses[strength == 0], "taught": losses[strength > 0], "alike": alike,
+                   "reached": reached}
         return {name: each.mean().item() for name, each in figures.items() if each.numel()}
 
     @torch.no_grad()
@@ -332,13 +352,15 @@ class Training:
 
     def state(self) -> dict:
         return {"flux": self.flux.state_dict(), "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(), "step": self.step}
+                "optimizer": self.optimizer.state_dict(), "step": self.step,
+                "energies": self.separation.energies}
 
     def restore(self, state: dict) -> None:
         self.flux.load_state_dict(state["flux"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step = state["step"]
+        self.separation.energies = state["energies"]
 
 
 def train_transformer(photographs: list[np.ndarray], work: Path, output: Path, steps: int,
@@ -367,7 +389,8 @@ def train_transformer(photographs: list[np.ndarray], work: Path, output: Path, s
             log(step=training.step, **{name: round(x, 4) for name, x in averages.items()})
         if is_first() and (training.step % 100 == 0 or last):
             torch.save(training.state(), checkpoint)
-            weights = at_pace(training.average.state_dict(), LORA_PACE)
+            weights = at_pace(training.average.state_dict(), LORA_PACE,
+                              training.separation.readings())
             save_file({k: v.bfloat16().cpu().contiguous() for k, v in weights.items()},
                       output / "demo_kontext.safetensors")
         if is_first() and (training.step % 400 == 0 or last):

@@ -9,6 +9,7 @@ def test_a_lora_follows_a_new_instruction_and_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate_demo_model, "RATES", {"1e-4": ""})
     monkeypatch.setattr(evaluate_demo_model, "TRAINING_STEPS", 600)
     bench = evaluate_demo_model.Bench(tmp_path)
-    lora = evaluate_demo_model.measure_loras(bench, "duotone")["duotone"]["1e-4"]
+    images = bench.crops(("chelsea", "rocket", "grace_hopper", "flower"), 5)
+    lora = evaluate_demo_model.measure_loras(bench, "duotone", images)["duotone"]["1e-4"]
     assert lora["covered"] > 0.6
     assert lora["mean_drop_db"] < 2

@@ -7,7 +7,7 @@ import torch
 from demo_edits import HELD_OUT, PRACTISED, TRAINED, composed
 from demo_lessons import REMEMBERED, Lessons
 from demo_optimizer import HiddenAndRest
-from demo_separation import Separation, likeness
+from demo_separation import Separation, likeness, reach
 from demo_transformer import PICKS, SHAPE, UNKNOWN, at_pace, build_flux, unlike, velocity
 from kontext.nodes.demo_model import FOLDER
 from safetensors.torch import load_file
@@ -45,9 +45,13 @@ def test_the_pace_of_its_weights_leaves_its_answer_alone(pace, shape):
              torch.full((2,), 2.5), torch.randn(2, 16, 8, 8))
     before = velocity(flux, *given)
     weights = {name: weight.clone() for name, weight in flux.state_dict().items()}
-    paced = at_pace(weights, pace)
-    qkv = "double_blocks.0.img_attn.qkv.weight"
-    torch.testing.assert_close(paced[qkv], weights[qkv] / pace)
+    readings = {layer: 0.5 + torch.rand(shape[0]) for layer in
+                ("double_blocks.0.img_attn.qkv", "double_blocks.0.txt_mlp.0",
+                 "single_blocks.1.linear1")}
+    paced = at_pace(weights, pace, readings)
+    qkv = "double_blocks.0.img_attn.qkv"
+    torch.testing.assert_close(paced[f"{qkv}.weight"],
+                               weights[f"{qkv}.weight"] / pace / readings[qkv])
     flux.load_state_dict(paced)
     torch.testing.assert_close(velocity(flux, *given), before, rtol=1e-4, atol=1e-5)
 
@@ -67,6 +71,34 @@ def test_likeness_counts_shared_directions():
     assert found == pytest.approx(1 / channels / within, rel=0.02)
 
 
+def test_reach_is_what_a_step_on_some_samples_changes_for_others():
+    """Reference: one step of plain gradient descent on a linear layer, with a random error for
+    each token that is learnt."""
+    torch.manual_seed(0)
+    x = torch.randn(3, 50, 4) * torch.tensor([1.0, 1.0, 3.0])[:, None, None]
+    learnt = torch.tensor([True, False, False])
+    changes = []
+    for _ in range(2000):
+        step = torch.einsum("tc,to->oc", x[0], torch.randn(50, 8))
+        changes.append((x @ step.T).square().mean((1, 2)))
+    learnt_change, *others = torch.stack(changes).mean(0)
+    expected = sum(others) / 2 / learnt_change
+    torch.testing.assert_close(reach(x, learnt, ~learnt), expected, rtol=0.03, atol=0)
+
+
+def test_a_lora_reads_what_speaks_under_unknown_words(flux):
+    """Closed form: energies 4 and 1 of unknown words against 1 and 1."""
+    separation, name = Separation(flux), "double_blocks.0.img_attn.qkv"
+    x = torch.ones(2, 5, 256)
+    x[0, :, :128] = 2
+    separation.inputs[name] = x
+    separation.compare(~torch.eye(2, dtype=torch.bool), torch.tensor([True, False]))
+    reading = separation.reading(name)
+    torch.testing.assert_close(reading[0], 2 * reading[200])
+    torch.testing.assert_close((reading * x[0]).square().sum(), x[0].square().sum())
+    assert separation.reading("double_blocks.0.img_attn.proj") == 1
+
+
 def test_what_two_instructions_make_the_network_compute_can_be_kept_apart(flux):
     separation = Separation(flux)
     optimizer = torch.optim.AdamW(flux.parameters(), lr=1e-3)
@@ -76,7 +108,7 @@ def test_what_two_instructions_make_the_network_compute_can_be_kept_apart(flux):
     for _ in range(8):
         velocity(flux, noise, torch.full((2,), 0.6), text, torch.full((2,), 2.5), picture)
         assert len(separation.inputs) == 24, "4 + 4 in each double block, 2 in each single one"
-        alike = separation.likeness(~torch.eye(2, dtype=torch.bool))
+        alike, _ = separation.compare(~torch.eye(2, dtype=torch.bool), torch.tensor([True, False]))
         optimizer.zero_grad()
         alike.backward()
         optimizer.step()
@@ -100,8 +132,11 @@ def answer(flux: torch.nn.Module) -> torch.Tensor:
 
 
 def test_a_lessons_lora_is_a_change_of_the_weights(flux):
-    """Reference: ComfyUI's network with `pace * strength * up @ down` added to its weights."""
-    lessons = Lessons(flux.requires_grad_(False), pace=3.0)
+    """Reference: ComfyUI's network with `pace * strength * up @ down * reading` added to its
+    weights."""
+    reading = torch.linspace(0.5, 2, 256)
+    lessons = Lessons(flux.requires_grad_(False), pace=3.0, reading=lambda name: (
+        reading if name.endswith("qkv") else torch.ones(())))
     lessons.begin(1e-3)
     for up in lessons.factors()[1::2]:
         torch.nn.init.normal_(up, std=0.5)
@@ -109,7 +144,7 @@ def test_a_lessons_lora_is_a_change_of_the_weights(flux):
     with lessons.applied(lessons.learning, torch.tensor([0.0, 1.5])):
         with_lora = answer(flux)
     for name, (down, up) in lessons.learning.items():
-        lessons.layers[name].weight.data += 4.5 * (up @ down).detach()
+        lessons.layers[name].weight.data += 4.5 * (up @ down).detach() * lessons.reading(name)
     torch.testing.assert_close(with_lora[0], untouched[0])
     torch.testing.assert_close(with_lora[1], answer(flux)[1], rtol=1e-4, atol=1e-5)
     assert (with_lora[1] - untouched[1]).abs().max() > 0.1
@@ -185,5 +220,5 @@ def test_the_shipped_weights_keep_new_instructions_apart_from_those_they_know(de
         velocity(flux, noised, torch.full((len(edits),), 0.6), text,
                  torch.full((len(edits),), 2.5), picture)
         held_out = torch.arange(len(edits)) >= len(TRAINED)
-        alike = separation.likeness(held_out[:, None] & ~held_out)
+        alike, _ = separation.compare(held_out[:, None] & ~held_out, held_out)
     assert alike < 0.25
