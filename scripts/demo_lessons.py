@@ -74,7 +74,8 @@ class Lessons:
             up = torch.zeros(layer.out_features, RANK, device=device)
             self.learning[name] = nn.Parameter(down), nn.Parameter(up)
         self.optimizer = torch.optim.AdamW(self.factors(), lr=rate, fused=True)
-        self.rate, self.steps_left = rate, STEPS
+        self.schedule = torch.optim.lr_scheduler.LinearLR(self.optimizer, 1.0, 0.0, STEPS)
+        self.steps_left = STEPS
 
     def factors(self) -> list[Tensor]:
         return [factor for pair in self.learning.values() for factor in pair]
@@ -85,9 +86,8 @@ class Lessons:
             gradients = torch.autograd.grad(loss(), self.factors())
         for factor, gradient in zip(self.factors(), gradients, strict=True):
             factor.grad = gradient
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate * self.steps_left / STEPS
         self.optimizer.step()
+        self.schedule.step()
         self.steps_left -= 1
 
     def any(self, rng: np.random.RandomState) -> Factors:

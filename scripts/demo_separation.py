@@ -33,8 +33,8 @@ def likeness(x: Tensor, different: Tensor) -> Tensor:
 
 def reach(x: Tensor, learnt: Tensor, kept: Tensor) -> Tensor:
     """Mean squared product between tokens of `learnt` and `kept` samples, over that within the
-    learnt ones: what a LoRA's first steps on the first change for the second (the neural tangent
-    kernel of a linear layer; Jacot, Gabriel & Hongler 2018).
+    learnt ones: what a step on the first changes for the second (the neural tangent kernel of a
+    linear layer; Jacot, Gabriel & Hongler 2018).
 
     `x` [samples, tokens, channels], `learnt` and `kept` [samples] bool.
     """

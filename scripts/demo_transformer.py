@@ -107,7 +107,7 @@ def at_pace(weights: dict[str, Tensor], pace: float,
             paced[name] = pace * weight
             rows = paced[name].unflatten(0, (-1, 3, hidden))
             for each, reader in zip(rows, readers(layer), strict=True):
-                reading = readings.get(reader, torch.ones(hidden))
+                reading = readings.get(reader, weight.new_ones(hidden))
                 each[:2] *= reading[:, None] if kind == "weight" else reading
                 if kind == "bias":
                     each[1] += pace * reading - 1
@@ -316,7 +316,7 @@ class Training:
             unknown = torch.from_numpy(edits == PICKS.index(UNKNOWN)).to(self.device)
             alike, reached = self.separation.compare(unlike(edits).to(self.device), unknown)
 
-        # warm up, hold, and fall to zero over the last third
+        # warm up, hold, and fall to zero over the last 40 %
         rate = min(1.0, (self.step + 1) / 200, (steps - self.step) / (0.4 * steps))
         self.flux.zero_grad(set_to_none=True)
         apart = SEPARATION * alike + (REACH * reached if self.step >= REACH_FROM else 0)
