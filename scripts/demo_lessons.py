@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 RANK, STEPS, PAIRS, BATCH = 16, 100, 20, 4
-RATES = 5e-4, 4e-3  # fewer and larger steps than a user's; they fall to zero
-PACE = 14  # LoRAs act on smaller weights, as at_pace saves them
+RATES = 1e-3, 6e-3  # fewer and larger steps than a user's; they fall to zero
+PACE = 24  # LoRAs act on smaller weights, as at_pace saves them, and farther than a user's
 REMEMBERED = 12  # lessons before whose LoRA is still met
 
 Factors = dict[str, tuple[Tensor, Tensor]]

@@ -80,7 +80,7 @@ def train(rank: int, options: argparse.Namespace, rendezvous: Path) -> None:
         from demo_transformer import SHAPE, train_transformer
 
         train_transformer(photographs, options.work, options.output,
-                          options.steps or 20000, options.seed, options.device,
+                          options.steps or 24700, options.seed, options.device,
                           tuple(options.shape or SHAPE), log)
 
 

@@ -1,5 +1,7 @@
 """How the demo model is made: optimizer, separation of instructions, lessons, pace."""
 
+import copy
+
 import comfy.model_management
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import torch
 from demo_edits import HELD_OUT, PRACTISED, TRAINED, composed
 from demo_lessons import REMEMBERED, STEPS, Lessons
 from demo_optimizer import HiddenAndRest
-from demo_separation import Separation, likeness, reach
+from demo_separation import Separation, gate_of, likeness, reach
 from demo_transformer import PICKS, SHAPE, UNKNOWN, at_pace, build_flux, unlike, velocity
 from kontext.nodes.demo_model import FOLDER
 from safetensors.torch import load_file
@@ -34,8 +36,8 @@ def test_a_convolution_is_stepped_as_the_matrix_of_its_rows():
 
 
 @pytest.mark.parametrize("shape", [SHAPE, (128, 1, 2)])
-@pytest.mark.parametrize("pace", [1.0, 3.0])
-def test_the_pace_of_its_weights_leaves_its_answer_alone(pace, shape):
+@pytest.mark.parametrize("paces", [(1.0, 1.0), (3.0, 3.0), (5.0, 2.0)])
+def test_the_pace_of_its_weights_leaves_its_answer_alone(paces, shape):
     """Reference: ComfyUI's network with the weights as they were."""
     torch.manual_seed(0)
     flux = build_flux(shape).requires_grad_(False)
@@ -48,10 +50,12 @@ def test_the_pace_of_its_weights_leaves_its_answer_alone(pace, shape):
     readings = {layer: 0.5 + torch.rand(shape[0]) for layer in
                 ("double_blocks.0.img_attn.qkv", "double_blocks.0.txt_mlp.0",
                  "single_blocks.1.linear1")}
-    paced = at_pace(weights, pace, readings)
+    paced = at_pace(weights, paces, readings)
     qkv = "double_blocks.0.img_attn.qkv"
     torch.testing.assert_close(paced[f"{qkv}.weight"],
-                               weights[f"{qkv}.weight"] / pace / readings[qkv])
+                               weights[f"{qkv}.weight"] / paces[0] / readings[qkv])
+    projection = "single_blocks.1.linear2.weight"
+    torch.testing.assert_close(paced[projection], weights[projection] / paces[1])
     flux.load_state_dict(paced)
     torch.testing.assert_close(velocity(flux, *given), before, rtol=1e-4, atol=1e-5)
 
@@ -71,19 +75,36 @@ def test_likeness_counts_shared_directions():
     assert found == pytest.approx(1 / channels / within, rel=0.02)
 
 
-def test_reach_is_what_a_step_on_some_samples_changes_for_others():
-    """Reference: one step of plain gradient descent on a linear layer, with a random error for
-    each token that is learnt."""
+def test_reach_is_what_a_loras_step_on_some_samples_changes_for_others():
+    """Reference: the first step of plain gradient descent on LoRAs with random `down`, with a
+    random error for each token that is learnt."""
     torch.manual_seed(0)
     x = torch.randn(3, 50, 4) * torch.tensor([1.0, 1.0, 3.0])[:, None, None]
+    x[0, :, :2] = 0
     learnt = torch.tensor([True, False, False])
     changes = []
-    for _ in range(2000):
-        step = torch.einsum("tc,to->oc", x[0], torch.randn(50, 8))
-        changes.append((x @ step.T).square().mean((1, 2)))
+    for _ in range(4000):
+        down = torch.randn(3, 4)
+        up = torch.einsum("to,tr->or", torch.randn(50, 8), x[0] @ down.T)
+        changes.append((x @ down.T @ up.T).square().mean((1, 2)))
     learnt_change, *others = torch.stack(changes).mean(0)
     expected = sum(others) / 2 / learnt_change
-    torch.testing.assert_close(reach(x, learnt, ~learnt), expected, rtol=0.03, atol=0)
+    torch.testing.assert_close(reach(x, learnt, ~learnt, rank=3), expected, rtol=0.03, atol=0)
+
+
+@pytest.mark.parametrize("layer", [
+    "double_blocks.0.img_attn.proj", "double_blocks.0.txt_attn.proj", "double_blocks.1.img_mlp.0",
+    "double_blocks.0.txt_mlp.2", "single_blocks.2.linear1", "single_blocks.3.linear2",
+])  # fmt: skip
+def test_what_a_layer_adds_passes_its_gate(flux, layer):
+    """Reference: ComfyUI's network, in which a closed gate hides a change of the layer."""
+    modulation, which = gate_of(layer)
+    for gate in range(2 if "double" in layer else 1):
+        closed = copy.deepcopy(flux).requires_grad_(False)
+        closed.get_submodule(modulation).weight.view(-1, 3, 256, 256)[gate, 2] = 0
+        before = answer(closed)
+        closed.get_submodule(layer).weight *= 1.5
+        assert torch.equal(answer(closed), before) == (gate == which)
 
 
 def test_a_lora_reads_what_speaks_under_unknown_words(flux):
@@ -91,7 +112,7 @@ def test_a_lora_reads_what_speaks_under_unknown_words(flux):
     separation, name = Separation(flux), "double_blocks.0.img_attn.qkv"
     x = torch.ones(2, 5, 256)
     x[0, :, :128] = 2
-    separation.inputs[name] = x
+    separation.inputs[name], separation.gates["double_blocks.0.img_mod.lin"] = x, torch.ones(2, 2)
     separation.compare(~torch.eye(2, dtype=torch.bool), torch.tensor([True, False]))
     reading = separation.reading(name)
     torch.testing.assert_close(reading[0], 2 * reading[200])
