@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 RANK, STEPS, PAIRS, BATCH = 16, 100, 20, 4
 RATES = 1e-3, 6e-3  # fewer and larger steps than a user's; they fall to zero
-PACE = 24  # LoRAs act on smaller weights, as at_pace saves them, and farther than a user's
+PACE = 24  # LoRAs act on smaller weights, as at_pace saves them, but all of them alike
 REMEMBERED = 12  # lessons before whose LoRA is still met
 
 Factors = dict[str, tuple[Tensor, Tensor]]

@@ -40,7 +40,7 @@ RATES, BETAS = (1.5e-3, 1e-3), (0.9, 0.98)
 READS = ("qkv.weight", "mlp.0.weight", "linear1.weight")  # modulated numbers
 GATED = (".proj.", "mlp.2.", "linear2.")  # a gate follows, also on the bias
 # Paces of LoRAs on these: FLUX has 9.5 times as many blocks, and what LoRAs cannot spoil learns
-# slower. Gated layers leak more: their inputs differ less, the later of them most of all
+# slower. By linear2 they spoil most
 LORA_PACES = 32, 4
 
 

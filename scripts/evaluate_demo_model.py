@@ -213,16 +213,17 @@ def measure_loras(bench: Bench, families: str, images: Tensor) -> dict:
             run, seconds = train_lora(bench, f"{edit.name} {rate}", edit, images, keep=0,
                                       steps=TRAINING_STEPS, learning_rate=float(rate))
             early = max(1, sum(each <= PATIENCE for each in seconds)) - 1
-            covered = {}
+            quality = {}
             for at in (early, -1):
                 tensors = bench.host.load_lora_file(run.checkpoints()[at].path)
                 taught = bench.host.with_lora(bench.model, tensors, 1.0)
                 edited = bench.follow(taught, instruction, controls)
-                covered[at] = round((decibel(edited, targets) - base) / (ceiling - base), 3)
+                quality[at] = decibel(edited, targets)
+            covered = {at: round((db - base) / (ceiling - base), 3) for at, db in quality.items()}
             after = quality_of_trained(bench, taught)
             drops = [b - a for b, a in zip(before, after, strict=True)]
             row[rate] = {
-                "db": decibel(edited, targets),
+                "db": quality[-1],
                 "covered": covered[-1],
                 "early": {"covered": covered[early], "step": run.checkpoints()[early].step,
                           "seconds": round(seconds[early])},
