@@ -205,8 +205,8 @@ def _source(
 
 
 def or_shipped(folder: str, base: Path) -> str:
-    """`examples/…` is in the pack, so that the shipped graphs run as they are."""
-    own = folder.startswith("examples/") and not (base / "examples").exists()
+    """`sample_pairs/…` is in the pack, so that the shipped graphs run as they are."""
+    own = folder.startswith("sample_pairs/") and not (base / "sample_pairs").exists()
     return str(PACK / folder) if own else folder
 
 

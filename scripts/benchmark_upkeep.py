@@ -72,7 +72,7 @@ def main() -> None:
     bare: dict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
         folder = Path(scratch)
-        source = Source("before", "after", base=ROOT / "examples", scratch=folder)
+        source = Source("before", "after", base=ROOT / "sample_pairs", scratch=folder)
         pairs = load_pairs(source, INSTRUCTION, 0.2, folder / "hashes.json").dataset
         config = TrainConfig(steps=options.steps, resolution=128)
         places = folder / "output", folder / "cache"

@@ -49,6 +49,14 @@ class Page:
         self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
         self.page.wait_for_timeout(1500)
 
+    def open_template(self, pack: str, name: str) -> None:
+        """Click one of a pack's graphs in the template browser."""
+        self.page.locator(".templates-tab-button").click()
+        self.page.get_by_role("button", name=pack, exact=True).click()
+        self.page.get_by_test_id(f"template-workflow-{name}").click()
+        self.page.get_by_test_id("template-workflows-content").wait_for(state="detached")
+        self.page.wait_for_timeout(1500)
+
     def set_widgets(self, values: dict[str, Any]) -> None:
         """Set widgets by name, in whichever node has them."""
         self.page.evaluate(

@@ -9,7 +9,7 @@ LOAD = Group(
         Node(
             "pairs",
             "KontextLoadPairs",
-            {"control_folder": "examples/before", "target_folder": "examples/after"},
+            {"control_folder": "sample_pairs/before", "target_folder": "sample_pairs/after"},
         ),
         Node("sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (330, 400)),
     ),

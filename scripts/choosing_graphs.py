@@ -36,7 +36,7 @@ COMPARE = (
             Node(
                 "pairs",
                 "KontextLoadPairs",
-                {"control_folder": "examples/test", "target_folder": "", "holdout": 0},
+                {"control_folder": "sample_pairs/test", "target_folder": "", "holdout": 0},
             ),
         ),
     ),
@@ -88,8 +88,8 @@ CHOOSE = (
                 "pairs",
                 "KontextLoadPairs",
                 {
-                    "control_folder": "examples/before",
-                    "target_folder": "examples/after",
+                    "control_folder": "sample_pairs/before",
+                    "target_folder": "sample_pairs/after",
                     "holdout": 4,
                 },
             ),

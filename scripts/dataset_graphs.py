@@ -11,8 +11,8 @@ PREPARE = (
                 "pairs",
                 "KontextLoadPairs",
                 {
-                    "control_folder": "examples/before",
-                    "target_folder": "examples/after",
+                    "control_folder": "sample_pairs/before",
+                    "target_folder": "sample_pairs/after",
                     "default_caption": "Restore this old print.",
                     "holdout": 4,
                 },
@@ -91,7 +91,7 @@ def todo(pairs_folder: str) -> Group:
             Node(
                 "todo",
                 "KontextUnpairedTargets",
-                {"folder": "examples/after", "pairs_folder": pairs_folder, "at_a_time": 2},
+                {"folder": "sample_pairs/after", "pairs_folder": pairs_folder, "at_a_time": 2},
             ),
             Node(
                 "size",

@@ -169,7 +169,7 @@ def replace_node(prompt: dict[str, Any], key: str, loaders: dict[str, dict[str, 
 
 def introduction(prompt: dict[str, Any], models: Models | None) -> str:
     (captions,) = api_form.nodes_of(prompt, "KontextCaptionPairs")
-    examples = hosts.ROOT / "examples"
+    examples = hosts.ROOT / "sample_pairs"
     pairs = len(list((examples / "after").iterdir()))
     tests = len(list((examples / "test" / "after").iterdir()))
     kind = WHAT_IS_TRAINED["real"].format(models.model.name) if models else WHAT_IS_TRAINED["demo"]

@@ -65,7 +65,7 @@ def main() -> None:
     host = hosts.find_or_set_up(os.environ.get("COMFYUI_PATH"), None, tests=True)
     with tempfile.TemporaryDirectory() as base, Server(host, Path(base)) as server:
         for side, folder in (("before", "input"), ("after", "input/after")):
-            test = hosts.ROOT / "examples/test" / side
+            test = hosts.ROOT / "sample_pairs/test" / side
             shutil.copytree(test, server.base / folder, dirs_exist_ok=True)
         graphs = GRAPHS | CAPTION_GRAPHS | CHOOSING_GRAPHS | DATASET_GRAPHS | STYLE_GRAPHS
         for name in sys.argv[1:] or graphs:

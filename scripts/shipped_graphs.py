@@ -41,8 +41,8 @@ TRAIN = (
                 "pairs",
                 "KontextLoadPairs",
                 {
-                    "control_folder": "examples/before",
-                    "target_folder": "examples/after",
+                    "control_folder": "sample_pairs/before",
+                    "target_folder": "sample_pairs/after",
                     "holdout": 4,
                 },
             ),
@@ -114,7 +114,7 @@ TRAIN = (
                 "test",
                 "KontextLoadPairs",
                 {
-                    "control_folder": "examples/test",
+                    "control_folder": "sample_pairs/test",
                     "target_folder": "",
                     "holdout": 0,
                 },

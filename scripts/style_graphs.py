@@ -101,7 +101,7 @@ TRAIN_STYLE = (
             Node(
                 "todo",
                 "KontextUnpairedTargets",
-                {"folder": "examples/after", "pairs_folder": "no_pairs_yet", "at_a_time": 24},
+                {"folder": "sample_pairs/after", "pairs_folder": "no_pairs_yet", "at_a_time": 24},
             ),
             Node(
                 "size",

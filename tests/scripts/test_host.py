@@ -57,7 +57,7 @@ def test_torch_and_torchaudio_that_do_not_fit_are_named(monkeypatch, tmp_path):
 def test_the_copy_in_custom_nodes_is_what_the_registry_ships(tmp_path):
     pack = host.copy_pack(tmp_path)
     names = {path.name for path in pack.iterdir()}
-    assert {"__init__.py", "nodes", "web", "workflows", "examples", "models"} <= names
+    assert {"__init__.py", "nodes", "web", "workflows", "sample_pairs", "models"} <= names
     assert not names & {"tests", "scripts", ".git", ".host"}
 
 

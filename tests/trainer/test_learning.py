@@ -13,13 +13,13 @@ from kontext.trainer.config import TrainConfig
 from kontext.trainer.host import Base
 from kontext.trainer.loop import train
 
-EXAMPLES = Path(kontext.__file__).parent / "examples"
+SAMPLE_PAIRS = Path(kontext.__file__).parent / "sample_pairs"
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("learning")
-    source = Source("before", "after", base=EXAMPLES, scratch=folder)
+    source = Source("before", "after", base=SAMPLE_PAIRS, scratch=folder)
     instruction = "Restore this old print: fresh colours, no scratches."
     pairs = load_pairs(source, instruction, holdout=6, hashes=folder / "hashes.json").dataset
     config = TrainConfig(

@@ -1,6 +1,6 @@
-"""Make `examples/`: photographs, and the same photographs as faded, scratched prints.
+"""Make `sample_pairs/`: photographs, and the same photographs as faded, scratched prints.
 
-    python scripts/make_examples.py
+    python scripts/make_sample_pairs.py
 
 The photographs ship with scikit-image and matplotlib: astronaut (NASA, public domain), rocket
 (SpaceX, CC0), chelsea and coffee (CC0), motorcycle (Middlebury stereo set, CC0), Grace Hopper (US
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+SAMPLE_PAIRS = Path(__file__).resolve().parents[1] / "sample_pairs"
 SIZE = 256
 PAIRS = {"astronaut": 7, "chelsea": 6, "rocket": 5, "motorcycle": 6}
 TEST = {"coffee": 2, "hopper": 2}  # photographs of which no pair is trained on
@@ -23,15 +23,15 @@ TEST = {"coffee": 2, "hopper": 2}  # photographs of which no pair is trained on
 def main() -> None:
     rng = np.random.default_rng(7)
     photographs = load_photographs()
-    for folder, counts in ((EXAMPLES, PAIRS), (EXAMPLES / "test", TEST)):
+    for folder, counts in ((SAMPLE_PAIRS, PAIRS), (SAMPLE_PAIRS / "test", TEST)):
         for name, count in counts.items():
             for number, after in enumerate(crops(photographs[name], count, rng), 1):
                 save(age(after, rng), folder / "before" / f"{name}_{number}.jpg")
                 save(after, folder / "after" / f"{name}_{number}.jpg")
-    test_names = sorted(path.name for path in (EXAMPLES / "test" / "after").iterdir())
+    test_names = sorted(path.name for path in (SAMPLE_PAIRS / "test" / "after").iterdir())
     rows = [f"before/{name},after/{name},holdout" for name in test_names]
     table = "\n".join(["control,target,split", *rows, ""])
-    (EXAMPLES / "test" / "metadata.csv").write_text(table, encoding="utf-8")
+    (SAMPLE_PAIRS / "test" / "metadata.csv").write_text(table, encoding="utf-8")
 
 
 def load_photographs() -> dict[str, Image.Image]:
