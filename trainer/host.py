@@ -324,6 +324,17 @@ def sampling_allowed() -> Iterator[None]:
 
 
 @contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """Inside, torch adds up on the CPU in the order that it has with this many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
     """Another value for a setting that is global to the process, inside the block."""
     before = getattr(owner, name)

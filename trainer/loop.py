@@ -72,33 +72,34 @@ def train(
     if run.finished:
         return run
 
-    progress = host.Progress(config.steps, node_id)
-    with torch.inference_mode():
-        batches, held_out, blank, kept = encode_dataset(cache, pairs, progress)
-        plan = samples or SamplePlan(seed=config.seed, steps=config.preview_steps, most=1)
-        shows = plan.steps and parallel.is_first()
-        preview = Preview(base, cache, pairs, plan, run) if shows else None
-    preservation = Preservation(kept, config)
-    longest = -(-config.batch_size // parallel.processes()) * max(batches.tokens())
-    session = Session(base, run, identity, longest, held_out, start, rescue_places, watcher)
-    for note in cache.notes():
-        session.note(note)
-    try:
-        while session.saved < config.steps:
-            try:
-                coming = Ahead(batches, blank, config, session.device)
-                with session.running(), coming as ahead:
-                    fit(session, ahead, preservation, progress, preview)
-                parallel.wait()  # until the first process has saved the last step
-            except host.OutOfMemory:
-                if not session.spare_memory():
-                    raise
-                thrift = f"out of memory at step {session.done + 1}: {session.plan.words()}"
-                session.note(thrift)
-                progress.say(thrift)
-    finally:
-        if session.saved < config.steps:
-            progress.say(session.standing())
+    with host.computing_with(run.threads()):
+        progress = host.Progress(config.steps, node_id)
+        with torch.inference_mode():
+            batches, held_out, blank, kept = encode_dataset(cache, pairs, progress)
+            plan = samples or SamplePlan(seed=config.seed, steps=config.preview_steps, most=1)
+            shows = plan.steps and parallel.is_first()
+            preview = Preview(base, cache, pairs, plan, run) if shows else None
+        preservation = Preservation(kept, config)
+        longest = -(-config.batch_size // parallel.processes()) * max(batches.tokens())
+        session = Session(base, run, identity, longest, held_out, start, rescue_places, watcher)
+        for note in cache.notes():
+            session.note(note)
+        try:
+            while session.saved < config.steps:
+                try:
+                    coming = Ahead(batches, blank, config, session.device)
+                    with session.running(), coming as ahead:
+                        fit(session, ahead, preservation, progress, preview)
+                    parallel.wait()  # until the first process has saved the last step
+                except host.OutOfMemory:
+                    if not session.spare_memory():
+                        raise
+                    thrift = f"out of memory at step {session.done + 1}: {session.plan.words()}"
+                    session.note(thrift)
+                    progress.say(thrift)
+        finally:
+            if session.saved < config.steps:
+                progress.say(session.standing())
     return run
 
 

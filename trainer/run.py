@@ -260,31 +260,47 @@ class Run:
 
     def write_state(self, step: int, tensors: Mapping[str, Tensor], rest: str = "") -> None:
         """Save what continuing from `step` needs, replacing the previous state."""
-        save_tensors(tensors, self.state_file, {"step": str(step), "rest": rest})
+        threads = str(torch.get_num_threads())
+        save_tensors(
+            tensors, self.state_file, {"step": str(step), "rest": rest, "threads": threads}
+        )
 
     def has_state(self) -> bool:
         return self.state_file.is_file()
 
+    def state_metadata(self) -> dict[str, str]:
+        """What was noted with the saved state: `step`, `threads`, and `rest`; empty without one."""
+        if not self.has_state():
+            return {}
+        try:
+            with safe_open(self.state_file, "pt") as file:
+                return file.metadata()
+        except SafetensorError as error:
+            raise self.damaged_state(error) from error
+
     def state_step(self) -> int:
         """The step that the saved state follows; -1 without one."""
-        if not self.has_state():
-            return -1
-        with safe_open(self.state_file, "pt") as file:
-            return int(file.metadata()["step"])
+        return int(self.state_metadata().get("step", -1))
+
+    def threads(self) -> int:
+        """CPU threads that the saved state was computed with; without one, those of now."""
+        return int(self.state_metadata().get("threads", torch.get_num_threads()))
 
     def read_state(self) -> tuple[int, dict[str, Tensor], str]:
         """The step that the saved state follows, its tensors, and the rest."""
+        metadata = self.state_metadata()
         try:
-            with safe_open(self.state_file, "pt") as file:
-                metadata = file.metadata()
             # not mapped: Windows could not replace the file while the optimiser holds its tensors
             tensors = safetensors.torch.load(self.state_file.read_bytes())
         except SafetensorError as error:
-            raise RunError(
-                f"{self.state_file}, which continuing needs, is damaged ({error}). Choose another "
-                "name and go on from the last checkpoint with `start_from`."
-            ) from error
+            raise self.damaged_state(error) from error
         return int(metadata["step"]), tensors, metadata["rest"]
+
+    def damaged_state(self, error: SafetensorError) -> RunError:
+        return RunError(
+            f"{self.state_file}, which continuing needs, is damaged ({error}). Choose another "
+            "name and go on from the last checkpoint with `start_from`."
+        )
 
     def log(self, **entry: Any) -> None:
         path = self.folder / "log.jsonl"

@@ -1,6 +1,7 @@
 """Continuing a run: exactly as if it had not been stopped, or refused with the differences."""
 
 import pytest
+import torch
 from kontext.trainer import host
 from kontext.trainer.optimizers import OPTIMIZERS
 from kontext.trainer.run import Run, RunError
@@ -36,6 +37,22 @@ def test_a_cancelled_run_continues_bit_for_bit(run_training, monkeypatch, tmp_pa
     assert_same(last_lora(continued), last_lora(unbroken))
     losses = [[entry["loss"] for entry in run.logged()] for run in (continued, unbroken)]
     assert losses[0] == losses[1]
+
+
+def test_a_run_is_continued_with_the_threads_it_was_begun_with(run_training, monkeypatch):
+    """Sums over other numbers of threads round differently: the run's own number is used again."""
+    with host.computing_with(2):
+        unbroken = run_training(name="unbroken")
+        with monkeypatch.context() as patch:
+            interrupt_after(patch, 3)
+            with pytest.raises(host.Interrupted):
+                run_training(name="broken")
+    with host.computing_with(1):
+        continued = run_training(name="broken")
+        assert torch.get_num_threads() == 1, "other nodes keep theirs"
+        fresh = run_training(name="fresh")
+    assert_same(last_lora(continued), last_lora(unbroken))
+    assert (continued.threads(), fresh.threads()) == (2, 1)
 
 
 def test_a_run_can_go_on_for_longer(run_training):

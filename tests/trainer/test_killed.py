@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from kontext.trainer import host
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.run import Identity, Run
 from safetensors.torch import load_file
@@ -84,7 +85,9 @@ def steps_logged(run: Run) -> int:
 def test_a_training_killed_again_and_again_ends_as_if_it_never_was(run_training):
     """SIGKILL of `train` itself: at the start, or some steps later, at any moment of a step."""
     config = SHORT.replace(steps=40, save_every=1, keep=2)
-    unbroken, clock, kills = run_training(config, name="unbroken"), random.Random(1), 0
+    with host.computing_with(1):  # as the children compute
+        unbroken = run_training(config, name="unbroken")
+    clock, kills = random.Random(1), 0
     run = Run("killed", unbroken.output)
     while not (run.exists() and run.finished):
         done = run.read_state()[0] if run.has_state() else 0
