@@ -13,10 +13,10 @@ import folder_paths
 import numpy as np
 from aiohttp import web
 
-from .evaluation.comparison import Comparison, ComparisonError, folder_named
+from .evaluation.compare.comparison import Comparison, ComparisonError, folder_named
+from .evaluation.compare.vote import CHOICES, Ballot, Vote, next_pair, rank
 from .evaluation.keep import scores_of
-from .evaluation.vote import CHOICES, Ballot, Vote, next_pair, rank
-from .trainer.run import RunError
+from .trainer.runs.run import RunError
 
 PAGE = "/kontext/compare/{run}/{comparison}"
 FILES = Path(__file__).parent / "web" / "viewer"

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..dataset.pair import file_mark
+from ..files import file_mark
 
 
 class Journal:

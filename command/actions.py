@@ -16,17 +16,18 @@ import torch
 import yaml
 
 from ..dataset.pair import DatasetError, PairedDataset
-from ..evaluation.follow import Follower
-from ..trainer import host, host_files, parallel
-from ..trainer.cache import Cache
+from ..evaluation.progress.follow import Follower
+from ..files import StorageError
+from ..trainer import host, parallel
 from ..trainer.config import ConfigError
-from ..trainer.encode import encode_dataset
-from ..trainer.export import FORMATS, export_lora
-from ..trainer.files import StorageError
-from ..trainer.job import Job, JobError, Places
+from ..trainer.data.cache import Cache
+from ..trainer.data.encode import encode_dataset
+from ..trainer.host import files as host_files
 from ..trainer.loop import train
 from ..trainer.optimizers import check_optimizer
-from ..trainer.run import Run, RunError, checked_name
+from ..trainer.runs.export import FORMATS, export_lora
+from ..trainer.runs.job import Job, JobError, Places
+from ..trainer.runs.run import Run, RunError, checked_name
 from ..trainer.session import TrainingError
 from .foreign import read_files
 from .show import Screen
@@ -186,7 +187,7 @@ def stopping() -> Iterator[None]:
 
     def cancel(number: int, _frame: object) -> None:
         signal.signal(number, signal.default_int_handler)
-        host.memory.interrupt_current_processing()
+        host.interrupt()
 
     before = {number: signal.signal(number, cancel) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -198,7 +199,7 @@ def stopping() -> Iterator[None]:
 
 def load_base(job: Job) -> host.Base:
     if job.model == "demo":
-        from ..nodes.demo_model import load_demo_model
+        from ..trainer.host.demo import load_demo_model
 
         return host.Base(*load_demo_model())
     return host_files.load_base(dict(job.model))  # type: ignore[arg-type]

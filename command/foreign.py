@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
-from ..trainer.host_files import EXAMPLES
-from ..trainer.job import Job, JobError
+from ..trainer.host.files import EXAMPLES
+from ..trainer.runs.job import Job, JobError
 
 HOLDOUT = 0.15
 OPTIMIZERS = {

@@ -96,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except comfyui.NotFound as error:
         screen.write(screen.errors, str(error))
         return 2
-    from .actions import perform  # needs ComfyUI
+    from .actions import perform
 
     return perform(options, screen)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-PROGRESS = "kontext.progress"  # the logger that trainer/host.py says things to
+PROGRESS = "kontext.progress"  # the logger that trainer/host/progress.py says things to
 SECONDS = 10.0  # between two lines
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import file_mark
 from .image import thumbnail
-from .pair import Pair, file_mark
+from .pair import Pair
 
 SAME, NEAR = 6, 12
 """Hamming distances of 64-bit perceptual hashes: the same picture; perhaps a version of it."""

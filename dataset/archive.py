@@ -9,9 +9,10 @@ import time
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from ..files import file_mark
 from .files import CAPTION_SUFFIXES, folded
 from .image import SUFFIXES
-from .pair import DatasetError, file_mark
+from .pair import DatasetError
 from .table import TABLE_SUFFIXES
 
 MOST_FILES = 100_000

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..files import file_mark
+
 
 class DatasetError(ValueError):
     """Something about the user's pictures or captions that only the user can mend."""
@@ -77,12 +79,6 @@ class PairedDataset:
             words += [f"mask {file_mark(pair.mask)}"] if pair.mask else []
             total.update("\0".join(words).encode("utf-8", "surrogatepass") + b"\0\0")
         return total.hexdigest()
-
-
-def file_mark(path: Path) -> str:
-    """Path, size and modification time: changes when the file does."""
-    status = path.stat()
-    return f"{path}|{status.st_size}|{status.st_mtime_ns}"
 
 
 def _repeated(names: Iterator[str]) -> list[str]:

@@ -13,8 +13,8 @@ from PIL import Image
 
 from ..trainer import host
 from ..trainer.files import save_tensors
-from ..trainer.run import Checkpoint, Run
-from .samples import file_digest
+from ..trainer.runs.run import Checkpoint, Run
+from .pictures.samples import file_digest
 
 
 class KeepError(ValueError):

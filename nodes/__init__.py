@@ -10,8 +10,8 @@ from . import (
     degrade,
     demo_model,
     edit_captions,
+    keep_checkpoint,
     load_pairs,
-    pick,
     prepare_pairs,
     presets,
     samples,
@@ -37,7 +37,7 @@ STAGES = (
     save,
     compare,
     score,
-    pick,
+    keep_checkpoint,
 )
 
 

@@ -8,7 +8,7 @@ from ..dataset.finding import ERROR, report
 from ..dataset.finding_sheet import finding_pages
 from ..dataset.pair import DatasetError, PairedDataset
 from ..trainer.host import Progress
-from .load_pairs import image_batch
+from .shared import image_batch
 from .sockets import Pairs
 
 T5_PADDING = 0

@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import folder_paths
 import torch
 from comfy_api.latest import io, ui
 
 from ..dataset.pair import PairedDataset
-from ..evaluation.axes import parse_numbers, parse_whole_numbers
-from ..evaluation.compare import (
+from ..evaluation.compare.compare import (
     PICTURE_FORMATS,
     compare,
     cost_table,
@@ -16,22 +14,19 @@ from ..evaluation.compare import (
     settings_of,
     trials_of,
 )
-from ..evaluation.comparison import LOOSE, LOOSE_FOLDER
-from ..evaluation.samples import Samples
-from ..evaluation.subjects import (
-    LoraFile,
+from ..evaluation.compare.comparison import LOOSE
+from ..evaluation.pictures.axes import parse_numbers, parse_whole_numbers
+from ..evaluation.pictures.samples import Samples
+from ..evaluation.pictures.subjects import (
     Subject,
-    loras_of_files,
-    loras_of_run,
-    match_names,
     subject_of_image,
     subject_of_pair,
 )
+from ..trainer.data.pixels import tensor_of
 from ..trainer.host import Base, Progress, check_base
-from ..trainer.pixels import tensor_of
-from ..trainer.run import Run
+from ..trainer.runs.run import Run
+from .shared import folder_of, loras_to_try, output_folder
 from .sockets import Pairs, RunSocket
-from .train import output_folder
 
 AXIS = " A list such as 0.5, 0.75, 1.0 or a range such as 0.5-1.0 (+0.1) or 0.5-1.0 [6]."
 
@@ -200,22 +195,6 @@ class CompareCheckpoints(io.ComfyNode):
         shown["kontext_compare"] = [{"run": name, "comparison": comparison.id}]
         paths_text = "\n".join(map(str, paths))
         return io.NodeOutput(image, paths_text, cost_table(comparison), ui=shown)
-
-
-def loras_to_try(run: Run | None, checkpoints: str, names: str) -> list[LoraFile]:
-    """The run's checkpoints and the LoRAs of the name list. Raises ValueError if both are empty."""
-    found = list(loras_of_run(run, checkpoints)) if run else []
-    named = match_names(names, folder_paths.get_filename_list("loras"))
-    paths = [Path(folder_paths.get_full_path_or_raise("loras", name)) for name in named]
-    found += loras_of_files(paths)
-    if not found:
-        raise ValueError("Nothing to compare: connect a training run, or name LoRAs in `loras`.")
-    return found
-
-
-def folder_of(run: Run | None) -> Path:
-    """Where pictures and scores go: into the run's folder, else into one for loose LoRAs."""
-    return run.folder if run else output_folder() / LOOSE_FOLDER
 
 
 def test_pictures(

@@ -3,15 +3,15 @@
 from pathlib import Path
 
 import folder_paths
-import numpy as np
 import torch
 from comfy_api.latest import io
 from PIL import Image
 
 from ..dataset.load import Loaded, Source, find_pairs, load_pairs, split_pairs
 from ..dataset.pair import DatasetError, PairedDataset
-from ..dataset.store import to_image, write_set
+from ..dataset.store import write_set
 from ..dataset.summary import describe, pages
+from .shared import image_batch, images_of, or_shipped
 from .sockets import Pairs
 
 HOLDOUT_TIP = (
@@ -19,7 +19,6 @@ HOLDOUT_TIP = (
     "4 are needed for a verdict. Versions of one picture stay together, and the same pairs are "
     "chosen again when you add some."
 )
-PACK = Path(__file__).resolve().parents[1]
 ONE_PER_FOLDER, TOGETHER = "one pair per folder", "one pair with several references"
 
 
@@ -163,17 +162,6 @@ class PairsFromImages(io.ComfyNode):
         return loaded_output(Loaded(PairedDataset(marked), warnings), preview=24)
 
 
-def images_of(batches: list[torch.Tensor]) -> list[Image.Image]:
-    """Every picture of a list of IMAGE batches [B, H, W, C] in 0..1."""
-    return [to_image(picture.cpu().numpy()) for batch in batches for picture in batch]
-
-
-def image_batch(pictures: list[Image.Image]) -> torch.Tensor:
-    """IMAGE [B, H, W, 3] of pictures of one size."""
-    stacked = np.stack([np.asarray(picture.convert("RGB"), np.float32) for picture in pictures])
-    return torch.from_numpy(stacked / 255)
-
-
 def loaded_output(loaded: Loaded, preview: int) -> io.NodeOutput:
     """PAIRS, contact sheet and report, the way every node that makes pairs returns them."""
     sheet = pages(loaded.dataset, preview) if preview else [Image.new("RGB", (64, 64), "white")]
@@ -202,12 +190,6 @@ def _source(
         together=several_controls == TOGETHER,
         skip_unmatched=unmatched == "skip",
     )
-
-
-def or_shipped(folder: str, base: Path) -> str:
-    """`sample_pairs/…` is in the pack, so that the shipped graphs run as they are."""
-    own = folder.startswith("sample_pairs/") and not (base / "sample_pairs").exists()
-    return str(PACK / folder) if own else folder
 
 
 NODES = [LoadPairs, PairsFromImages]

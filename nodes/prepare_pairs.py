@@ -2,17 +2,15 @@
 
 from pathlib import Path
 
-import folder_paths
 import torch
 from comfy_api.latest import io
 
-from ..dataset.files import resolve
 from ..dataset.pair import DatasetError, Pair, PairedDataset
 from ..dataset.prepare import BUCKET, CENTRE, EDIT, POINT, SIZES, Policy, prepare
 from ..dataset.store import write_pair
 from ..dataset.summary import pages
 from ..trainer.host import Progress
-from .load_pairs import image_batch, images_of
+from .shared import image_batch, images_of, target_folder
 from .sockets import Pairs
 
 
@@ -193,19 +191,6 @@ class SavePair(io.ComfyNode):
             for number, (before, after) in enumerate(sides, 1)
         ]
         return io.NodeOutput(PairedDataset(tuple(pairs)))
-
-
-def target_folder(text: str) -> Path:
-    """The folder to write into. A relative one must stay inside ComfyUI's input folder."""
-    base = Path(folder_paths.get_input_directory()).resolve()
-    if not text.strip():
-        raise DatasetError("Name a folder to write the pairs into.")
-    folder = resolve(text, base)
-    if not Path(text.strip()).expanduser().is_absolute() and not (
-        folder.resolve().is_relative_to(base)
-    ):
-        raise DatasetError(f"“{text}” leads out of ComfyUI's input folder {base}. Write a name.")
-    return folder
 
 
 def _keep_originals(pairs: PairedDataset, folder: Path) -> None:

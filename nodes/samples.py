@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..trainer.pixels import image_of
-from ..trainer.preview import SamplePlan
+from ..trainer.data.pixels import image_of
+from ..trainer.runs.job import SamplePlan
 from .sockets import SamplesSocket
 
 

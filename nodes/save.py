@@ -5,10 +5,10 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from ..trainer import host
-from ..trainer.export import FORMATS, export_lora
-from ..trainer.run import checked_name
+from ..trainer.runs.export import FORMATS, export_lora
+from ..trainer.runs.run import checked_name
+from .shared import output_folder
 from .sockets import RunSocket
-from .train import output_folder
 
 
 class SaveCheckpoint(io.ComfyNode):

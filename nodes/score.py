@@ -10,26 +10,17 @@ from comfy_api.latest import io, ui
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
-from ..evaluation.axes import parse_numbers
-from ..evaluation.finalists import PicturePlan
-from ..evaluation.pictures import Embed, thumbnail
-from ..evaluation.report import (
-    advice,
-    as_csv,
-    as_json,
-    as_table,
-    as_verdicts,
-    draw_chart,
-)
-from ..evaluation.score import cost, score
+from ..evaluation.pictures.axes import parse_numbers
+from ..evaluation.score.finalists import PicturePlan
+from ..evaluation.score.measures import Embed, thumbnail
+from ..evaluation.score.report import advice, as_csv, as_json, as_table, as_verdicts, draw_chart
+from ..evaluation.score.score import cost, score
+from ..files import write_atomically
 from ..trainer.config import TrainConfig
-from ..trainer.files import write_atomically
+from ..trainer.data.pixels import tensor_of
 from ..trainer.host import Base, Progress, check_base
-from ..trainer.pixels import tensor_of
-from .compare import folder_of, loras_to_try
+from .shared import LoraName, folder_of, lora_name, loras_to_try
 from .sockets import Pairs, RunSocket
-
-LoraName = io.AnyType  # a list of files is what a LoRA loader takes, and no type but this fits it
 
 
 class ScoreCheckpoints(io.ComfyNode):
@@ -194,12 +185,6 @@ def vision(model: Any) -> Embed:
         return embedded if embedded.ndim == 1 else embedded.mean(0)
 
     return embed
-
-
-def lora_name(path: Path) -> str:
-    """A LoRA file as ComfyUI's LoRA loaders list it."""
-    folders = map(Path, folder_paths.get_folder_paths("loras"))
-    return next(str(path.relative_to(each)) for each in folders if path.is_relative_to(each))
 
 
 NODES = [ScoreCheckpoints]

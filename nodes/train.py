@@ -7,17 +7,18 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io, ui
 
-from ..evaluation.axes import choose_steps
-from ..evaluation.follow import Follower
-from ..evaluation.loss_plot import draw_loss
+from ..evaluation.pictures.axes import choose_steps
+from ..evaluation.progress.follow import Follower
+from ..evaluation.progress.loss_plot import draw_loss
 from ..trainer import host
-from ..trainer.adapters import ADAPTERS
 from ..trainer.config import CHOICES, RANGES, TrainConfig
-from ..trainer.flow import TIMESTEPS
+from ..trainer.data.pixels import tensor_of
 from ..trainer.loop import train
+from ..trainer.loss.flow import TIMESTEPS
+from ..trainer.network.adapters import ADAPTERS
 from ..trainer.optimizers import OPTIMIZERS
-from ..trainer.pixels import tensor_of
-from ..trainer.run import Run, RunError, checked_name
+from ..trainer.runs.run import Run, RunError, checked_name
+from .shared import output_folder
 from .sockets import Pairs, RunSocket, SamplesSocket, Settings
 
 DEFAULTS = TrainConfig()
@@ -26,10 +27,6 @@ BASIC = {
     "resolution", "reference_resolution", "batch_size", "timesteps", "optimizer", "edit_weight",
     "flip", "preserve",
 }  # fmt: skip
-
-
-def output_folder() -> Path:
-    return Path(folder_paths.get_output_directory())
 
 
 def number(name: str, tooltip: str, **options) -> io.Input:

@@ -9,8 +9,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..dataset.files import resolve
 from ..dataset.image import open_rgb
 from ..dataset.unpaired import unpaired
-from .load_pairs import image_batch, or_shipped
-from .prepare_pairs import target_folder
+from .shared import image_batch, or_shipped, target_folder
 
 
 class UnpairedTargets(io.ComfyNode):

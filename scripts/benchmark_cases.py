@@ -23,14 +23,16 @@ import comfy.model_management as memory
 import comfy.ops
 import comfy.sd
 import comfy.utils
-from kontext.trainer import flow, host
-from kontext.trainer.ahead import Ahead
-from kontext.trainer.batches import Batches, EncodedPair, seeded
+from kontext.trainer import host
+from kontext.trainer.batch import EncodedPair, seeded
 from kontext.trainer.config import TrainConfig
-from kontext.trainer.identity import Identity
+from kontext.trainer.data.batches import Batches
+from kontext.trainer.data.prefetch import Ahead
 from kontext.trainer.loop import fit
-from kontext.trainer.preserve import Preservation
-from kontext.trainer.run import Run
+from kontext.trainer.loss import flow
+from kontext.trainer.loss.preserve import Preservation
+from kontext.trainer.runs.identity import Identity
+from kontext.trainer.runs.run import Run
 from kontext.trainer.session import Session
 
 LAYERS = (
@@ -209,7 +211,7 @@ def diffusers_model(size: Size, weights: dict[str, Tensor]) -> nn.Module:
 
 def same_draw(config: TrainConfig, batches: Batches, step: int) -> tuple[Any, Tensor, Tensor]:
     """The batch, noise and noise levels that this trainer draws for a step."""
-    from kontext.trainer.batches import load_batch
+    from kontext.trainer.batch import load_batch
 
     generator, pairs = seeded(config.seed, step, "step"), batches.at(step)
     quantiles = flow.draw_quantiles(len(pairs), generator, *flow.part_of_step(config.seed, step))

@@ -30,8 +30,8 @@ import tests.conftest  # imports ComfyUI and the pack as `kontext`
 import torch
 from kontext.dataset.load import Source, load_pairs
 from kontext.dataset.pair import PairedDataset
-from kontext.evaluation.follow import Follower
-from kontext.nodes.demo_model import load_demo_model
+from kontext.evaluation.progress.follow import Follower
+from kontext.trainer.host.demo import load_demo_model
 from kontext.trainer import loop
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.host import Base

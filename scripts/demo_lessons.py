@@ -36,7 +36,7 @@ class Lessons:
                  reading: Callable[[str], Tensor] = lambda name: torch.ones(())):
         """A LoRA changes a layer's weight by `pace` times `up @ down`, of inputs times `reading`.
         """
-        from kontext.trainer.lora import targeted
+        from kontext.trainer.network.lora import targeted
 
         linears = {name: each for name, each in flux.named_modules() if isinstance(each, nn.Linear)}
         self.layers = {name: linears[name] for name in targeted(linears, "blocks")}

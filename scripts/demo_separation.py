@@ -63,7 +63,7 @@ class Separation:
     """Watches the inputs of all layers that a LoRA trains, and the gates behind them."""
 
     def __init__(self, flux: nn.Module):
-        from kontext.trainer.lora import targeted
+        from kontext.trainer.network.lora import targeted
 
         self.inputs: dict[str, Tensor] = {}
         self.gates: dict[str, Tensor] = {}  # root mean square, [samples, gates]

@@ -376,7 +376,7 @@ def train_transformer(photographs: list[np.ndarray], work: Path, output: Path, s
 
     A resumed run draws the same batches, but from pools filled anew, and begins lessons anew.
     """
-    from kontext.nodes.demo_model import load_text_encoder, load_vae
+    from kontext.trainer.host.demo import load_text_encoder, load_vae
     from safetensors.torch import save_file
 
     training = Training(photographs, load_vae().first_stage_model, load_text_encoder(), seed,

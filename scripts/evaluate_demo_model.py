@@ -37,8 +37,8 @@ class Bench:
     """The demo model, the test photographs and how to edit them."""
 
     def __init__(self, out: Path):
-        from kontext.nodes.demo_model import load_demo_model
         from kontext.trainer import host
+        from kontext.trainer.host.demo import load_demo_model
 
         self.out, self.host = out, host
         self.model, self.clip, self.vae = load_demo_model()
@@ -93,7 +93,7 @@ def decibel(a: Tensor, b: Tensor) -> float:
 
 
 def measure_load(bench: Bench) -> dict:
-    from kontext.nodes.demo_model import FOLDER, load_demo_model
+    from kontext.trainer.host.demo import FOLDER, load_demo_model
 
     started = time.perf_counter()
     load_demo_model()

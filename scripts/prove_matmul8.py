@@ -75,8 +75,8 @@ def exact_losses(base: Any, pairs: Any, run: Any, config: Any, folder: Path) -> 
     """Mean held-out loss without and with the LoRA, exact products, the same draws for all."""
     import torch
     from kontext.trainer import host
-    from kontext.trainer.cache import Cache
-    from kontext.trainer.holdout import held_out_losses
+    from kontext.trainer.data.cache import Cache
+    from kontext.trainer.loss.holdout import held_out_losses
 
     lora = host.load_lora_file(run.checkpoints()[-1].path)
     cache, found = Cache(folder / "cache", base, config), {}

@@ -112,8 +112,8 @@ class Laboratory:
     """The demo model, and the pairs of an edit on disk."""
 
     def __init__(self, out: Path, size: int = SIZE) -> None:
-        from kontext.nodes.demo_model import load_demo_model
         from kontext.trainer import host
+        from kontext.trainer.host.demo import load_demo_model
 
         self.out, self.base = out, host.Base(*load_demo_model())
         self.size, self.photographs = size, photographs(size)
@@ -138,12 +138,12 @@ class Laboratory:
     def run(self, name: str, regime: Regime, edit: Any, number: int) -> Proof:
         """Train, score, and take the truth."""
         from kontext.dataset.pair import PairedDataset
-        from kontext.evaluation.finalists import PicturePlan
-        from kontext.evaluation.score import score
-        from kontext.evaluation.subjects import loras_of_run
+        from kontext.evaluation.pictures.subjects import loras_of_run
+        from kontext.evaluation.score.finalists import PicturePlan
+        from kontext.evaluation.score.score import score
         from kontext.trainer.config import TrainConfig
         from kontext.trainer.loop import train
-        from kontext.trainer.run import Run
+        from kontext.trainer.runs.run import Run
         from kontext.trainer.session import TrainingError
 
         folder, started = self.out / "work" / name.replace(" ", "_"), time.perf_counter()
@@ -235,7 +235,7 @@ def write_pairs(
 ) -> list[Any]:
     import torch
     from kontext.dataset.pair import Pair
-    from kontext.trainer.pixels import image_of
+    from kontext.trainer.data.pixels import image_of
 
     folder.mkdir(parents=True, exist_ok=True)
     controls, targets = edited(edit, pictures, number)
@@ -300,8 +300,8 @@ AGREES = {
 
 
 def judged(proof: Proof, rules: Any) -> Any:
-    from kontext.evaluation.second_look import look_again
-    from kontext.evaluation.verdict import Losses, Series, judge
+    from kontext.evaluation.score.second_look import look_again
+    from kontext.evaluation.score.verdict import Losses, Series, judge
 
     base, *rest = (
         Losses(np.array(h), np.array(t))
@@ -356,7 +356,7 @@ def figures(proofs: Iterable[Proof], rules: Any) -> Figures:
 
 def tuned(proofs: Sequence[Proof]) -> Any:
     """The thresholds that do best on these runs."""
-    from kontext.evaluation.verdict import Rules
+    from kontext.evaluation.score.verdict import Rules
 
     grid = itertools.product((0.2, 0.3), (0.1, 0.15, 0.2), (0.3, 0.4), (0.7, 0.8, 0.9))
     names = ("seen_gain", "seen_tie", "seen_worse", "seen_level")
@@ -400,7 +400,7 @@ def main() -> None:
     options = parser.parse_args()
     (options.out / "runs").mkdir(parents=True, exist_ok=True)
     boot(options.comfyui, options.out / "host")
-    from kontext.evaluation.verdict import Rules
+    from kontext.evaluation.score.verdict import Rules
 
     laboratory = Laboratory(options.out)
     mine, shares = map(int, options.share.split("/"))

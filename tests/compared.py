@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from kontext.evaluation.comparison import Comparison, Shown, Tried
+from kontext.evaluation.compare.comparison import Comparison, Shown, Tried
 from PIL import Image, ImageFilter
 
 SIZE = (128, 96)

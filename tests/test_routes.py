@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from kontext.evaluation.comparison import Comparison
-from kontext.evaluation.vote import rank
+from kontext.evaluation.compare.comparison import Comparison
+from kontext.evaluation.compare.vote import rank
 from PIL import Image
 
 from .compared import put_comparison
@@ -147,7 +147,7 @@ def test_the_next_pair_is_two_of_what_a_model_made(ask, home):
 
 
 def test_the_ranking_is_that_of_the_votes(post, runs, comparison):
-    from kontext.evaluation.vote import Ballot
+    from kontext.evaluation.compare.vote import Ballot
 
     found = json.loads(post(VOTE)[2])["standings"]
     items = Comparison.read(runs / RUN, comparison).contestants

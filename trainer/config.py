@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+GB = 10**9  # what a card's maker calls a gigabyte
 STEPS_PER_PAIR = 100
 FEWEST_STEPS = 1500
 HIGHEST_LOHA_RANK = 32

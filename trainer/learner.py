@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from .config import TrainConfig
-from .lora import Lora
+from .network.lora import Lora
 from .optimizers import create_optimizer
 
 # The loss of a prediction of nothing is about 2, the variance of noise minus latent

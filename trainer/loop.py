@@ -12,21 +12,21 @@ from torch import Tensor
 
 from ..dataset.pair import DatasetError, PairedDataset
 from . import host, parallel
-from .ahead import Ahead
-from .board import Watcher
-from .cache import Cache
 from .config import TrainConfig
-from .encode import encode_dataset
-from .identity import identity_of
-from .job import write_job
-from .matmul8 import check_device
-from .objective import sample_losses
+from .data.cache import Cache
+from .data.encode import encode_dataset
+from .data.prefetch import Ahead
+from .loss.objective import sample_losses
+from .loss.preserve import Preservation, require_off_task
+from .network.matmul8 import check_device
 from .optimizers import check_optimizer
-from .preserve import Preservation, require_off_task
-from .preview import Preview, SamplePlan
-from .rescue import bring_back
-from .run import Identity, Run, RunError
+from .preview import Preview
+from .runs.identity import identity_of
+from .runs.job import SamplePlan, write_job
+from .runs.rescue import bring_back
+from .runs.run import Identity, Run, RunError
 from .session import Session
+from .watcher import Watcher
 
 
 def train(

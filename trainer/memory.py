@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from .lora import Lora
+from .config import GB
+from .network.lora import Lora
 
-GB = 10**9  # what a card's maker calls a gigabyte
 # Units that one block keeps for backward. Double: 4 copies before norms, q, k, v before and after
 # norm and rotation and joined (6), attention (2), MLP before and after GELU (8). Single: 2, the
 # whole of the first linear (7), q and k (2), attention (1), attention joined with the MLP (5)

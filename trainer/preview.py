@@ -14,28 +14,13 @@ from torch import Tensor
 from ..dataset.geometry import bucket_size, crop_alike
 from ..dataset.image import open_rgb
 from ..dataset.pair import PairedDataset
+from ..files import storing, write_atomically
 from . import host
-from .batches import Text
-from .cache import Cache
-from .files import storing, write_atomically
-from .pixels import image_of, tensor_of
-from .run import Run
-
-
-@dataclass(frozen=True)
-class SamplePlan:
-    """What to sample while a run trains, and how often: every prompt on every control.
-
-    Without controls, those of the first `most` held-out pairs, or of training pairs if none is held
-    out; without prompts, the captions of these pairs. `every` 0 is at each checkpoint.
-    """
-
-    prompts: tuple[str, ...] = ()
-    controls: tuple[Image.Image, ...] = ()
-    every: int = 0
-    seed: int = 0
-    steps: int = 20
-    most: int = 4
+from .batch import Text
+from .data.cache import Cache
+from .data.pixels import image_of, tensor_of
+from .runs.job import SamplePlan
+from .runs.run import Run
 
 
 @dataclass(frozen=True)

@@ -13,24 +13,27 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..files import StorageError, storing
 from . import host, parallel
-from .adapters import adapter_kind, adapter_units, measure
-from .attach import attached
-from .batches import Batches, EncodedPair, load_batch, seeded
-from .board import Board, Watcher
-from .compile import Compiler, first_of_each, lengths_of, random_weights, text_tokens
-from .export import read_lora
-from .files import StorageError, storing
-from .holdout import held_out_losses
+from .batch import EncodedPair, draw_seeds, load_batch, seeded
+from .config import GB
+from .data.batches import Batches
 from .learner import Learner
-from .lora import FrozenBase, Lora, draw_seeds, targeted
-from .matmul8 import Products
-from .memory import GB, Footprint, plan_memory, trained_bytes
-from .objective import sample_losses
-from .opaque import Opaque
+from .loss.holdout import held_out_losses
+from .loss.objective import sample_losses
+from .memory import Footprint, plan_memory, trained_bytes
+from .network.adapters import adapter_kind, adapter_units, measure
+from .network.attach import attached
+from .network.compile import Compiler, first_of_each, lengths_of, random_weights, text_tokens
+from .network.frozen import FrozenBase
+from .network.lora import Lora, targeted
+from .network.matmul8 import Products
+from .network.opaque import Opaque
 from .preview import Preview
-from .rescue import LAST_RESORT, rescue
-from .run import Identity, Run
+from .runs.export import read_lora
+from .runs.rescue import LAST_RESORT, rescue
+from .runs.run import Identity, Run
+from .watcher import Board, Watcher
 
 
 class TrainingError(RuntimeError):

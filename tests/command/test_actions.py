@@ -15,14 +15,14 @@ import torch
 import yaml
 from kontext.command import actions, comfyui, main
 from kontext.command.show import Screen
+from kontext.files import StorageError
 from kontext.trainer import host
-from kontext.trainer.files import StorageError
-from kontext.trainer.run import Run
+from kontext.trainer.runs.run import Run
 from kontext.trainer.session import TrainingError
 from PIL import Image
 
 PACK = Path(__file__).resolve().parents[2]
-COMFYUI = Path(host.comfy.model_management.__file__).parents[1]
+COMFYUI = Path(host.device.memory.__file__).parents[1]
 JOB = {
     "name": "edit",
     "model": "demo",

@@ -9,7 +9,7 @@ import sys
 import pytest
 from kontext.command import foreign
 from kontext.trainer.config import TrainConfig
-from kontext.trainer.job import JobError
+from kontext.trainer.runs.job import JobError
 
 FLUX = "flux1-dev-kontext_fp8_scaled.safetensors"
 TEXTS = ["clip_l.safetensors", "t5xxl_fp8_e4m3fn_scaled.safetensors"]

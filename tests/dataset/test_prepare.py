@@ -19,7 +19,7 @@ from kontext.dataset.prepare import (
     box_around,
     prepare,
     target_size,
-)  # fmt: skip
+)
 from PIL import Image, ImageDraw
 from skimage import data
 from skimage.registration import phase_cross_correlation

@@ -11,7 +11,7 @@ sys.path.insert(0, str(SCRIPTS))
 
 import comfy.sample  # noqa: E402
 import demo_data  # noqa: E402
-from kontext.nodes.demo_model import load_demo_model  # noqa: E402
+from kontext.trainer.host.demo import load_demo_model  # noqa: E402
 
 
 @pytest.fixture(scope="session")

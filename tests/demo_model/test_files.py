@@ -7,7 +7,8 @@ import comfy.sd
 import comfy.utils
 import numpy as np
 import torch
-from kontext.nodes.demo_model import FOLDER, DemoModel, load_demo_model, load_text_encoder
+from kontext.nodes.demo_model import DemoModel
+from kontext.trainer.host.demo import FOLDER, load_demo_model, load_text_encoder
 
 MEGABYTE = 1_000_000
 

@@ -11,7 +11,7 @@ from demo_lessons import REMEMBERED, STEPS, Lessons
 from demo_optimizer import HiddenAndRest
 from demo_separation import Separation, gate_of, likeness, reach
 from demo_transformer import PICKS, SHAPE, UNKNOWN, at_pace, build_flux, unlike, velocity
-from kontext.nodes.demo_model import FOLDER
+from kontext.trainer.host.demo import FOLDER
 from safetensors.torch import load_file
 
 

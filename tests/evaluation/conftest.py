@@ -9,8 +9,8 @@ import comfy.sd
 import comfy.utils
 import pytest
 import torch
-from kontext.nodes.demo_model import FOLDER, load_text_encoder
 from kontext.trainer.host import Base
+from kontext.trainer.host.demo import FOLDER, load_text_encoder
 from safetensors.torch import save_file
 
 FLUX = dict(

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 from kontext.evaluation.keep import Choice, KeepError, choose, keep
-from kontext.evaluation.samples import Cell, Samples, file_digest
+from kontext.evaluation.pictures.samples import Cell, Samples, file_digest
 from kontext.trainer import host
-from kontext.trainer.run import Checkpoint, Run, RunError
+from kontext.trainer.runs.run import Checkpoint, Run, RunError
 from PIL import Image
 
 

@@ -3,7 +3,7 @@
 import comfy.clip_vision
 import pytest
 import torch
-from kontext.evaluation.pictures import direction
+from kontext.evaluation.score.measures import direction
 from kontext.nodes.score import vision
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 

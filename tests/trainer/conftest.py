@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 import torch
 from kontext.dataset.pair import Pair, PairedDataset
-from kontext.nodes.demo_model import T5, load_text_encoder
 from kontext.trainer import host
-from kontext.trainer.attach import attached
-from kontext.trainer.batches import Batch, Text
+from kontext.trainer.batch import Batch, Text
 from kontext.trainer.config import TrainConfig
+from kontext.trainer.host.demo import T5, load_text_encoder
+from kontext.trainer.host.training import plain_attention
 from kontext.trainer.loop import train
-from kontext.trainer.lora import Lora, targeted
-from kontext.trainer.objective import sample_losses
+from kontext.trainer.loss.objective import sample_losses
+from kontext.trainer.network.attach import attached
+from kontext.trainer.network.lora import Lora, targeted
 from PIL import Image
 
 from .short_runs import SHORT
@@ -219,7 +220,7 @@ def gradients_of_dense_weights(make_flux, weights, lora, batch, noise, sigma):
                     y=batch.text.pooled,
                     guidance=torch.ones(len(sigma)),
                     ref_latents=list(batch.references),
-                    transformer_options={"optimized_attention_override": host.plain_attention},
+                    transformer_options={"optimized_attention_override": plain_attention},
                 ),
             )
             loss = (velocity - (noise - batch.target)).square().mean()

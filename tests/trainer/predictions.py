@@ -1,7 +1,7 @@
 """What the tiny Flux answers, in ComfyUI and in training."""
 
 from kontext.trainer import host
-from kontext.trainer.attach import attached
+from kontext.trainer.network.attach import attached
 
 
 def predict(model, question):

@@ -4,7 +4,7 @@ import comfy.model_management
 import torch
 from kontext.trainer import host, loop
 from kontext.trainer.config import TrainConfig
-from kontext.trainer.lora import LoraLinear
+from kontext.trainer.network.lora import LoraLinear
 
 SHORT = TrainConfig(
     steps=6, rank=4, learning_rate=1e-2, save_every=2, keep=0, dtype="fp32", save_dtype="fp32",

@@ -8,9 +8,9 @@ import pytest
 import torch
 from kontext.dataset.load import Source, load_pairs
 from kontext.evaluation.statistics import paired_interval
-from kontext.nodes.demo_model import load_demo_model
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.host import Base
+from kontext.trainer.host.demo import load_demo_model
 from kontext.trainer.loop import train
 
 SAMPLE_PAIRS = Path(kontext.__file__).parent / "sample_pairs"

@@ -9,10 +9,11 @@ import psutil
 import pytest
 import torch
 from kontext.dataset.pair import DatasetError, Pair, PairedDataset
-from kontext.trainer import ahead, host
-from kontext.trainer.batches import load_batch
-from kontext.trainer.cache import Cache
-from kontext.trainer.export import comfyui_tensors
+from kontext.trainer import host
+from kontext.trainer.batch import load_batch
+from kontext.trainer.data import prefetch
+from kontext.trainer.data.cache import Cache
+from kontext.trainer.runs.export import comfyui_tensors
 
 from .short_runs import SHORT, assert_same, break_backward, interrupt_after, last_lora
 
@@ -82,7 +83,7 @@ def test_modules_replaced_by_other_nodes_are_trained_all_the_same(run_training, 
     block = base.flux.single_blocks[0]
     patched.add_object_patch("diffusion_model.single_blocks.0", Compiled(block))
     with torch.inference_mode():
-        host.memory.load_models_gpu([patched])
+        host.device.memory.load_models_gpu([patched])
     assert isinstance(base.flux.single_blocks[0], Compiled)
     compiled = run_training(base=host.Base(patched, base.clip, base.vae), name="compiled")
     assert_same(last_lora(compiled), last_lora(plain))
@@ -94,7 +95,7 @@ def test_a_lora_on_the_model_is_trained_upon(run_training, base, make_lora):
     tensors = comfyui_tensors(make_lora(base.flux).state_dict(), 8.0, torch.float32)
     with torch.inference_mode():
         model = host.with_lora(base.model, tensors, 1.0)
-        host.memory.load_models_gpu([model])
+        host.device.memory.load_models_gpu([model])
     upon = run_training(base=host.Base(model, base.clip, base.vae), name="upon")
     assert upon.identity().base_hash != plain.identity().base_hash
     assert upon.logged()[0]["loss"] != plain.logged()[0]["loss"]
@@ -161,7 +162,7 @@ def test_mixed_shapes_train_in_buckets(base, make_pairs, run_training, tmp_path)
     renamed = tuple(Pair(f"t{p.stem}", p.controls, p.target, p.caption) for p in tall)
     mixed = PairedDataset((*wide.pairs, *renamed))
     seen = []
-    real = ahead.load_batch
+    real = prefetch.load_batch
 
     def load(pairs, *rest):
         batch = real(pairs, *rest)
@@ -169,7 +170,7 @@ def test_mixed_shapes_train_in_buckets(base, make_pairs, run_training, tmp_path)
         return batch
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ahead, "load_batch", load)
+        patch.setattr(prefetch, "load_batch", load)
         run_training(SHORT.replace(batch_size=2, steps=4), pairs=mixed)
     assert sorted(seen) == sorted([(2, 16, 8, 12), (1, 16, 8, 12), (2, 16, 12, 8), (1, 16, 12, 8)])
 

@@ -6,20 +6,12 @@ import comfy.ops
 import pytest
 import torch
 from kontext.trainer import host
-from kontext.trainer.attach import attached
-from kontext.trainer.batches import Batch, Text
-from kontext.trainer.config import TrainConfig
-from kontext.trainer.memory import (
-    ENDS,
-    GB,
-    GRADIENTS,
-    KEPT_DOUBLE,
-    KEPT_SINGLE,
-    Footprint,
-    plan_memory,
-)
-from kontext.trainer.objective import sample_losses
-from kontext.trainer.run import Run
+from kontext.trainer.batch import Batch, Text
+from kontext.trainer.config import GB, TrainConfig
+from kontext.trainer.loss.objective import sample_losses
+from kontext.trainer.memory import ENDS, GRADIENTS, KEPT_DOUBLE, KEPT_SINGLE, Footprint, plan_memory
+from kontext.trainer.network.attach import attached
+from kontext.trainer.runs.run import Run
 
 from .short_runs import SHORT, assert_same, last_lora
 
@@ -274,7 +266,7 @@ def as_card(monkeypatch):
         monkeypatch.setattr(memory, "minimum_inference_memory", lambda: 0)
         monkeypatch.setattr(memory, "soft_empty_cache", lambda: None)
         monkeypatch.setattr(memory, "get_free_memory", free)
-        monkeypatch.setattr(host, "free_bytes", lambda model: total)
+        monkeypatch.setattr(host.device, "free_bytes", lambda model: total)
         return casts
 
     return turn

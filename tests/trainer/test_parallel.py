@@ -14,15 +14,15 @@ import psutil
 import pytest
 import torch
 import yaml
-from kontext.nodes.demo_model import load_demo_model
 from kontext.trainer import host, parallel
 from kontext.trainer.config import ConfigError, TrainConfig
-from kontext.trainer.job import Job, Places
+from kontext.trainer.host.demo import load_demo_model
 from kontext.trainer.loop import train
-from kontext.trainer.run import Run
+from kontext.trainer.runs.job import Job, Places
+from kontext.trainer.runs.run import Run
 
 PACK = Path(__file__).resolve().parents[2]
-COMFYUI = Path(host.comfy.model_management.__file__).parents[1]
+COMFYUI = Path(host.device.memory.__file__).parents[1]
 JOB = {
     "name": "alone",
     "model": "demo",

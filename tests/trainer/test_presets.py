@@ -6,7 +6,7 @@ import pytest
 import torch
 from kontext.trainer import presets
 from kontext.trainer.host import is_linear
-from kontext.trainer.lora import targeted
+from kontext.trainer.network.lora import targeted
 from kontext.trainer.presets import PRESETS, advice, flux_footprint, settings_for
 
 GB = 10**9

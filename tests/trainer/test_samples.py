@@ -8,8 +8,8 @@ import pytest
 import torch
 from kontext.dataset.pair import PairedDataset
 from kontext.trainer import host
-from kontext.trainer.pixels import image_of
-from kontext.trainer.preview import SamplePlan
+from kontext.trainer.data.pixels import image_of
+from kontext.trainer.runs.job import SamplePlan
 from PIL import Image
 
 from .short_runs import SHORT, assert_same, last_lora

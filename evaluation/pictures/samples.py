@@ -1,0 +1,100 @@
+"""Generated pictures on disk: one PNG per cell, named by everything that determines it."""
+
+import hashlib
+import io
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image, PngImagePlugin
+
+from ...files import write_atomically
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a generated picture depends on. Equal cells are equal pictures.
+
+    `base`, `lora` and `references` are digests of contents, `lora` empty for the base model alone.
+    """
+
+    base: str
+    lora: str
+    strength: float
+    prompt: str
+    references: tuple[str, ...]
+    width: int
+    height: int
+    seed: int
+    steps: int
+    guidance: float
+
+    def key(self) -> str:
+        text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+
+
+class Samples:
+    """The cells kept in one folder. Opening reads file names only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._paths = {path.stem[-16:]: path for path in folder.glob("*.png")}
+
+    def __contains__(self, cell: Cell) -> bool:
+        return cell.key() in self._paths
+
+    def __getitem__(self, cell: Cell) -> Path:
+        return self._paths[cell.key()]
+
+    def save(
+        self, cell: Cell, image: Image.Image, label: str, graph: Mapping[str, object] | None = None
+    ) -> Path:
+        """Write the picture with its settings, and ComfyUI's graph, as PNG texts; atomically.
+
+        `label` starts the file name, for people who browse the folder.
+        """
+        texts = PngImagePlugin.PngInfo()
+        settings = {"label": label, **asdict(cell)}
+        for name, value in {"kontext": settings, **(graph or {})}.items():
+            texts.add_text(name, json.dumps(value, ensure_ascii=False))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{file_name(label)}-{cell.key()}.png"
+        content = io.BytesIO()
+        image.save(content, "PNG", pnginfo=texts, compress_level=4)
+        write_atomically(path, content.getvalue())
+        self._paths[cell.key()] = path
+        return path
+
+    def save_source(self, image: Image.Image) -> Path:
+        """Write a control or target as it was compared, once; named by its pixels."""
+        path = self.folder / "sources" / f"{picture_digest(image)}.png"
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            content = io.BytesIO()
+            image.save(content, "PNG", compress_level=4)
+            write_atomically(path, content.getvalue())
+        return path
+
+
+def file_name(text: str, limit: int = 80) -> str:
+    """`text` as part of a file name: letters of any script, digits, dots; at most `limit` long."""
+    return re.sub(r"[^\w.]+", "-", text).strip("-.")[:limit] or "cell"
+
+
+def picture_digest(image: Image.Image) -> str:
+    """A digest of an RGB picture's pixels and size."""
+    digest = hashlib.sha256(f"{image.width}x{image.height}".encode())
+    digest.update(image.convert("RGB").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def file_digest(path: Path) -> str:
+    """A digest of a file's contents."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:16]

@@ -1,0 +1,119 @@
+"""What is compared: test pictures and LoRA files, whoever made them."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from ...dataset.geometry import bucket_size, crop_alike
+from ...dataset.image import open_rgb
+from ...dataset.pair import Pair
+from ...trainer.data.pixels import image_of
+from ...trainer.runs.run import Run
+from .axes import choose_steps
+from .samples import file_digest, picture_digest
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A test picture: controls and, where it is known, the true result. `size` is the result's."""
+
+    name: str
+    caption: str
+    controls: tuple[Image.Image, ...]
+    target: Image.Image | None
+    size: tuple[int, int]
+
+    @cached_property
+    def references(self) -> tuple[str, ...]:
+        """Digests of the controls."""
+        return tuple(picture_digest(control) for control in self.controls)
+
+
+def subject_of_pair(pair: Pair, resolution: int, reference_resolution: int = 0) -> Subject:
+    """The pair at the sizes it is trained at: see `TrainConfig` for the two resolutions."""
+    target = open_rgb(pair.target)
+    size = _fitting(target, resolution)
+    reference = size
+    if reference_resolution:
+        reference = bucket_size(*size, reference_resolution**2)
+    sizes = [size, *(reference for _ in pair.controls)]
+    target, *controls = crop_alike([target, *map(open_rgb, pair.controls)], sizes)
+    name = pair.stem if pair.split == "holdout" else f"{pair.stem} (trained on)"
+    return Subject(name, pair.caption, tuple(controls), target, size)
+
+
+def subject_of_image(image: torch.Tensor, name: str, resolution: int) -> Subject:
+    """A test picture without a known result. `image` is [1, H, W, 3] in 0..1."""
+    picture = image_of(image)
+    size = _fitting(picture, resolution)
+    return Subject(name, "", tuple(crop_alike([picture], [size])), None, size)
+
+
+def _fitting(picture: Image.Image, resolution: int) -> tuple[int, int]:
+    """The picture's shape with at most the area of the resolution's square, never enlarged."""
+    return bucket_size(*picture.size, min(resolution**2, picture.width * picture.height))
+
+
+@dataclass(frozen=True)
+class LoraFile:
+    """A LoRA to try. `step` is 0 where the file does not tell."""
+
+    label: str
+    path: Path
+    step: int = 0
+
+    @cached_property
+    def digest(self) -> str:
+        return file_digest(self.path)
+
+
+def loras_of_run(run: Run, steps: str = "") -> tuple[LoraFile, ...]:
+    """The run's checkpoints that the axis text `steps` names, all when it is empty."""
+    checkpoints = {checkpoint.step: checkpoint for checkpoint in run.checkpoints()}
+    if not checkpoints:
+        raise ValueError(f"Run '{run.name}' has no checkpoints yet ({run.folder}). Train it first.")
+    chosen = choose_steps(steps, sorted(checkpoints))
+    return tuple(LoraFile(f"step {step}", checkpoints[step].path, step) for step in chosen)
+
+
+def loras_of_files(paths: Sequence[Path]) -> tuple[LoraFile, ...]:
+    """LoRA files of any trainer, in the order of the step or epoch at the end of their names.
+
+    One without a number comes last: trainers leave it off the finished LoRA.
+    """
+    files = []
+    for path in paths:
+        number = re.search(r"(\d+)$", path.stem)
+        files.append(LoraFile(path.stem, path, int(number[1]) if number else 0))
+    return tuple(sorted(files, key=lambda file: (not file.step, file.step)))
+
+
+def match_names(text: str, available: Sequence[str]) -> tuple[str, ...]:
+    """LoRA names, a line each, among ComfyUI's: a full name, a folder, or a pattern with `*`.
+
+    Raises ValueError naming the line that matches nothing.
+    """
+    names: dict[str, None] = {}
+    plain = {name.replace("\\", "/"): name for name in available}
+    for line in filter(None, (line.strip().replace("\\", "/") for line in text.splitlines())):
+        folder = line.rstrip("/") + "/"
+        found = [
+            original
+            for name, original in plain.items()
+            if fnmatchcase(name, line)
+            or name.startswith(folder)
+            or name.rsplit(".", 1)[0] == line
+        ]
+        if not found:
+            raise ValueError(
+                f"No LoRA is called '{line}' in ComfyUI's LoRA folders. Write its name as the LoRA "
+                "loader lists it, a folder, or a pattern such as my_run/*."
+            )
+        names.update(dict.fromkeys(found))
+    return tuple(names)

@@ -1,0 +1,125 @@
+"""Pictures of the finalists on held-out pairs, and what they say about each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from PIL import Image
+from torch import Tensor
+
+from ...dataset.image import open_rgb
+from ...dataset.pair import Pair
+from ...trainer.config import TrainConfig
+from ...trainer.data.pixels import tensor_of
+from ...trainer.host import Base, Progress
+from ..pictures.generate import Setting, Trial, generate
+from ..pictures.samples import Samples
+from ..pictures.subjects import Subject, subject_of_pair
+from .measures import Embed, PictureScore, drift, mean, score_picture, thumbnail
+
+LITTLE_DONE = 0.3
+COPIED = 0.5
+
+
+@dataclass(frozen=True)
+class PicturePlan:
+    """How many held-out pairs to make pictures of, and how.
+
+    `off_task` is an instruction the LoRA was not trained on; empty measures no drift.
+    """
+
+    pairs: int = 8
+    sampling_steps: int = 20
+    seed: int = 1
+    off_task: str = ""
+    embed: Embed = thumbnail
+
+
+@dataclass(frozen=True)
+class PictureSummary:
+    """The means of a setting's `PictureScore`s; `drift` is from the base model, off the task.
+
+    `each_psnr` has the PSNR of every picture.
+    """
+
+    psnr: float
+    ssim: float
+    direction: float
+    done: float
+    preserved: float
+    memorised: float
+    drift: float
+    each_psnr: tuple[float, ...]
+
+    def remarks(self) -> list[str]:
+        """What the numbers show that a loss cannot, in sentences."""
+        found = []
+        if self.done < LITTLE_DONE:
+            found.append(f"Its pictures make only {max(0.0, self.done):.0%} of the edit.")
+        if self.memorised >= COPIED:
+            found.append(
+                f"{self.memorised:.0%} of its pictures look like a training target, not like "
+                "their own: it copies."
+            )
+        return found
+
+
+def summarise_pictures(
+    base: Base,
+    settings: Sequence[Setting],
+    holdout: Sequence[Pair],
+    training: Sequence[Pair],
+    plan: PicturePlan,
+    config: TrainConfig,
+    samples: Samples,
+    node_id: str | None = None,
+) -> dict[Setting, PictureSummary]:
+    """Make the pictures (those that are missing) at equal seeds, and measure them."""
+    sizes = config.sides[0], config.reference_resolution
+    subjects = [subject_of_pair(pair, *sizes) for pair in holdout[: plan.pairs]]
+    targets = [pixels(open_rgb(pair.target)) for pair in training]
+    trials = {
+        (subject, prompt): Trial(subject, prompt, plan.seed, plan.sampling_steps)
+        for subject in subjects
+        for prompt in (subject.caption, *filter(None, [plan.off_task]))
+    }
+    progress = Progress(len(settings) * len(trials), node_id)
+    paths = generate(base, settings, list(trials.values()), samples, progress)
+
+    def picture(setting: Setting, subject: Subject, prompt: str) -> Tensor:
+        with Image.open(paths[setting, trials[subject, prompt]]) as image:
+            return pixels(image.convert("RGB"))
+
+    summaries = {}
+    for setting in settings:
+        scores = [
+            score_subject(picture(setting, s, s.caption), s, targets, plan.embed) for s in subjects
+        ]
+        drifts = [
+            drift(picture(setting, s, plan.off_task), picture(Setting(), s, plan.off_task))
+            for s in subjects
+            if plan.off_task
+        ]
+        each = tuple(score.psnr for score in scores)
+        summaries[setting] = PictureSummary(**means(scores), drift=mean(drifts), each_psnr=each)
+    return summaries
+
+
+def score_subject(
+    out: Tensor, subject: Subject, training_targets: Sequence[Tensor], embed: Embed
+) -> PictureScore:
+    """Measure a picture against a held-out pair; its first control counts."""
+    assert subject.target is not None and subject.controls
+    control = subject.controls[0].resize(subject.size, Image.Resampling.LANCZOS)
+    return score_picture(out, pixels(control), pixels(subject.target), training_targets, embed)
+
+
+def means(scores: Sequence[PictureScore]) -> Mapping[str, float]:
+    rows = [asdict(score) for score in scores]
+    return {name: mean([row[name] for row in rows]) for name in rows[0]}
+
+
+def pixels(picture: Image.Image) -> Tensor:
+    """[3, H, W] in 0..1."""
+    return tensor_of(picture)[0].movedim(-1, 0)

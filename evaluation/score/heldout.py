@@ -1,0 +1,138 @@
+"""The training loss of fixed pairs at fixed noise: the one number that compares checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...trainer import host
+from ...trainer.batch import EncodedPair, sequence_length
+from ...trainer.config import TrainConfig
+from ...trainer.host import Base, Progress
+from ...trainer.loss.holdout import held_out_losses
+from ...trainer.memory import forward_bytes
+from ..pictures.generate import Setting, load_for
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How many noise levels, noises of each, and which ones: see `held_out_losses`."""
+
+    levels: int
+    noises: int
+    seed: int
+
+    @property
+    def forwards(self) -> int:
+        """Forward passes per pair."""
+        return self.levels * self.noises
+
+
+SCREENING, FINAL = Draws(4, 1, seed=1), Draws(8, 2, seed=2)
+
+
+class LossFile:
+    """Losses already computed, one line each: adding a checkpoint computes only that."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.known: dict[str, list[list[float]]] = {}
+        if path.exists():
+            # a line cut short by a crash is the last one, and is computed again
+            for line in path.read_text(encoding="utf-8").splitlines():
+                if line.endswith("}"):
+                    entry = json.loads(line)
+                    self.known[entry["key"]] = entry["losses"]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.known
+
+    def __getitem__(self, key: str) -> Array:
+        return np.array(self.known[key])
+
+    def add(self, key: str, label: str, losses: Array) -> None:
+        self.known[key] = losses.tolist()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        entry = {"label": label, "losses": self.known[key], "key": key}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A setting's losses on one pair with one set of draws."""
+
+    setting: Setting
+    pair: EncodedPair
+    draws: Draws
+
+    def key(self, base: str, config: TrainConfig) -> str:
+        """Names everything the losses depend on; the cached files of a pair name its content."""
+        lora, strength = "", 0.0
+        if self.setting.lora:
+            lora, strength = self.setting.lora.digest, self.setting.strength
+        files = [path.stem for path in (self.pair.target, *self.pair.references, self.pair.text)]
+        trained = (config.timesteps, config.guidance, config.dtype)
+        parts = [base, lora, strength, self.pair.stem, files, trained, astuple(self.draws)]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def score_losses(
+    base: Base, jobs: Sequence[Job], config: TrainConfig, file: LossFile, node_id: str | None = None
+) -> dict[Job, Array]:
+    """The losses [level, noise] of every job. Only what is not in `file` is computed.
+
+    Jobs of one LoRA, and of one strength of it, should follow each other: it is applied once for
+    them. Every result is written at once, so that Cancel keeps what is done.
+    """
+    identity = host.base_hash(base.model)
+    keys = {job: job.key(identity, config) for job in jobs}
+    missing = [job for job in jobs if keys[job] not in file]
+    dtype = host.training_dtype(base.model, config.dtype)
+    progress = Progress(max(1, forwards(missing)), node_id)
+    done, started = 0, time.monotonic()
+    with host.sampling_allowed():
+        for lora, of_lora in groupby(missing, key=lambda job: job.setting.lora):
+            tensors = load_for(base, lora) if lora else {}
+            for setting, some in groupby(of_lora, key=lambda job: job.setting):
+                model = base.model
+                if lora:
+                    model = host.with_lora(model, tensors, setting.strength)
+                model = host.for_training(model)
+                host.load_alone(model, _reserve(base, missing, config))
+                for job in some:
+                    draws, device = job.draws, model.load_device
+                    losses = held_out_losses(
+                        base.flux, [job.pair], config, dtype, device, *astuple(draws)
+                    )[0].numpy()
+                    file.add(keys[job], f"{setting.label}, {job.pair.stem}", losses)
+                    done += draws.forwards
+                    left = (time.monotonic() - started) / done * (forwards(missing) - done)
+                    progress.update(
+                        done,
+                        f"{setting.label}: {done} of {forwards(missing)} forward passes, "
+                        f"{left / 60:.1f} min left",
+                    )
+    return {job: file[key] for job, key in keys.items()}
+
+
+def forwards(jobs: Sequence[Job]) -> int:
+    """What jobs cost, in forward passes of the transformer."""
+    return sum(job.draws.forwards for job in jobs)
+
+
+def _reserve(base: Base, jobs: Sequence[Job], config: TrainConfig) -> int:
+    """Bytes to keep free for the largest pair's forward pass."""
+    tokens = max(sequence_length(job.pair.shape) for job in jobs)
+    dtype = host.training_dtype(base.model, config.dtype)
+    return forward_bytes(tokens, base.flux.params.hidden_size, dtype.itemsize)

@@ -1,0 +1,295 @@
+"""Under-fitted, good or over-fitted: what fixed-noise losses say about the checkpoints of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..statistics import Interval, paired_interval
+
+Array = NDArray[np.floating]
+BASE = -1  # the base model's place among the checkpoints
+
+
+class Label(str, Enum):
+    NO_EFFECT = "no effect"
+    UNDER_FITTED = "under-fitted"
+    GOOD = "good"
+    OVER_FITTED = "over-fitted"
+    DIVERGED = "diverged"
+    STILL_IMPROVING = "still improving"
+    UNDECIDED = "not enough held-out pairs to say"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The thresholds, fixed on one half of the proof's runs (docs/choosing.md)."""
+
+    fewest_pairs: int = 4
+    least_gain: float = 0.002  # of the base model's loss: less is no effect
+    tie: float = 0.02  # of the best gain: a smaller deficit is none
+    worse: float = 0.05  # of the best gain: what over-fitting must have lost
+    lost: float = 0.5  # of the best gain: more is divergence, unless training gained
+    shortlist: int = 5
+    seen_gain: float = 0.2  # decibel by which pictures must come nearer to their true results
+    seen_tie: float = 0.15  # decibel: a smaller difference of pictures is none
+    seen_worse: float = 0.4  # decibel that the pictures of an over-fitted checkpoint have lost
+    seen_level: float = 0.8  # of the intervals of pictures' differences
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Fixed-noise losses of one checkpoint, [pair, noise level, draw] each."""
+
+    holdout: Array
+    training: Array
+
+
+@dataclass(frozen=True)
+class Series:
+    """A run's checkpoints in the order of training, and the base model, on the same noise.
+
+    `fresh` holds the held-out losses of finalists (and of the base model, as BASE) on other noise:
+    comparisons between two of them use it, so that the best is not merely the luckiest.
+    """
+
+    base: Losses
+    checkpoints: Sequence[Losses]
+    fresh: Mapping[int, Array] = field(default_factory=dict)
+
+    def losses(self, place: int) -> Losses:
+        return self.base if place == BASE else self.checkpoints[place]
+
+    def holdout(self, place: int, against: int) -> Array:
+        """Held-out loss minus that of `against`, one number per pair."""
+        if place in self.fresh and against in self.fresh:
+            difference = self.fresh[place] - self.fresh[against]
+        else:
+            difference = self.losses(place).holdout - self.losses(against).holdout
+        return difference.mean(axis=(1, 2))
+
+    def training(self, place: int, against: int) -> Array:
+        """As `holdout`, on training pairs."""
+        difference = self.losses(place).training - self.losses(against).training
+        return difference.mean(axis=(1, 2))
+
+    def finite(self, place: int) -> bool:
+        losses = self.losses(place)
+        return bool(np.isfinite(losses.holdout).all() and np.isfinite(losses.training).all())
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One checkpoint's label and why; gains are shares of the base model's loss, more is better."""
+
+    label: Label
+    reason: str
+    gain: Interval
+    training_gain: float
+
+    @property
+    def gap(self) -> float:
+        """How much more the training pairs gained than the held-out ones."""
+        return self.training_gain - self.gain.mean
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdicts in the order of the checkpoints. `good` are as good as `best`, the earliest of
+    them is `recommended`; none where no checkpoint can be recommended."""
+
+    verdicts: tuple[Verdict, ...]
+    best: int | None = None
+    recommended: int | None = None
+    good: tuple[int, ...] = ()
+    note: str = ""
+
+
+def shortlist(series: Series, rules: Rules = Rules()) -> tuple[int, ...]:
+    """The checkpoints worth scoring again: the lowest held-out losses, in the order of training."""
+    places = [place for place in range(len(series.checkpoints)) if series.finite(place)]
+    places.sort(key=lambda place: series.losses(place).holdout.mean())
+    return tuple(sorted(places[: rules.shortlist]))
+
+
+def judge(series: Series, rules: Rules = Rules()) -> Judgement:
+    """Label every checkpoint, and recommend the earliest that is tied with the best."""
+    numbers = _Numbers(series)
+    places = range(len(series.checkpoints))
+    if len(series.base.holdout) < rules.fewest_pairs:
+        count = len(series.base.holdout)
+        return Judgement(
+            tuple(numbers.verdict(place, *_too_few(count, rules)) for place in places),
+            note=f"Only {count} held-out pairs: at least {rules.fewest_pairs} are needed.",
+        )
+    finite = [place for place in places if series.finite(place)]
+    if not finite:
+        return Judgement(
+            tuple(numbers.verdict(place, *NOT_A_NUMBER) for place in places),
+            note="Every checkpoint diverged: train again with a lower learning rate.",
+        )
+    best = _best(series, finite)
+    if numbers.gain(best).low <= 0 or numbers.gain(best).mean < rules.least_gain:
+        return Judgement(
+            tuple(numbers.verdict(p, *_without_gain(numbers, p, rules)) for p in places),
+            note="No checkpoint is clearly better than the base model.",
+        )
+
+    tied = [place for place in finite if _tied(numbers, place, best, rules)]
+    recommended, last_good = tied[0], tied[-1]
+    verdicts = []
+    for place in places:
+        if not series.finite(place):
+            finding = NOT_A_NUMBER
+        elif place < recommended:
+            finding = _before(numbers, place, best)
+        elif place <= last_good:
+            finding = _among(numbers, place, best, rules)
+        else:
+            finding = _after(numbers, place, recommended, best, rules)
+        verdicts.append(numbers.verdict(place, *finding))
+    note = ""
+    if best == len(places) - 1 and _still_improving(numbers, best, rules):
+        step = numbers.deficit(best - 1 if best else BASE, best)
+        verdicts[best] = numbers.verdict(
+            best,
+            Label.STILL_IMPROVING,
+            f"The last checkpoint is the best, {step.mean:.1%} of the base loss ahead of the one "
+            "before it.",
+        )
+        note = "Still improving at the last checkpoint: train longer."
+    good = tuple(
+        place
+        for place in range(recommended, last_good + 1)
+        if verdicts[place].label in (Label.GOOD, Label.STILL_IMPROVING)
+    )
+    return Judgement(tuple(verdicts), best, recommended, good, note)
+
+
+class _Numbers:
+    """Gains and deficits as shares of the base model's held-out and training loss."""
+
+    def __init__(self, series: Series) -> None:
+        self.series = series
+        self.holdout_base = float(series.base.holdout.mean())
+        self.training_base = float(series.base.training.mean())
+
+    def gain(self, place: int) -> Interval:
+        return self.deficit(BASE, place)
+
+    def deficit(self, place: int, against: int) -> Interval:
+        """How much higher the held-out loss is than that of `against`."""
+        difference = self.series.holdout(place, against)
+        return paired_interval(difference).scaled(1 / self.holdout_base)
+
+    def training_gain(self, place: int, against: int = BASE) -> Interval:
+        """How much lower the training loss is than that of `against`."""
+        difference = self.series.training(against, place)
+        return paired_interval(difference).scaled(1 / self.training_base)
+
+    def verdict(self, place: int, label: Label, reason: str) -> Verdict:
+        return Verdict(label, reason, self.gain(place), self.training_gain(place).mean)
+
+
+Finding = tuple[Label, str]
+NOT_A_NUMBER: Finding = (Label.DIVERGED, "Its loss is not a number: the weights are broken.")
+
+
+def _too_few(count: int, rules: Rules) -> Finding:
+    return (
+        Label.UNDECIDED,
+        f"{count} held-out pairs cannot carry a verdict; hold out at least {rules.fewest_pairs}, "
+        "better 8.",
+    )
+
+
+def _best(series: Series, finite: Sequence[int]) -> int:
+    """The lowest held-out loss: among finalists by their fresh scores, which they all have."""
+    finalists = [place for place in finite if place in series.fresh] or finite
+    return min(finalists, key=lambda place: series.holdout(place, BASE).mean())
+
+
+def _tied(numbers: _Numbers, place: int, best: int, rules: Rules) -> bool:
+    """Within one standard error of the best, or so close that it does not matter."""
+    deficit = numbers.deficit(place, best)
+    return place == best or deficit.mean <= max(
+        deficit.error, rules.tie * numbers.gain(best).mean
+    )
+
+
+def _before(numbers: _Numbers, place: int, best: int) -> Finding:
+    reached = numbers.gain(place).mean / numbers.gain(best).mean
+    if reached <= 0:
+        return Label.UNDER_FITTED, "No better than the base model yet, where later ones are."
+    return Label.UNDER_FITTED, f"Has {reached:.0%} of the best gain; more training helps."
+
+
+def _among(numbers: _Numbers, place: int, best: int, rules: Rules) -> Finding:
+    """Between the first and the last tied checkpoint."""
+    deficit = numbers.deficit(place, best)
+    lost = deficit.mean / numbers.gain(best).mean
+    if lost > rules.lost:
+        return Label.DIVERGED, f"Has lost {lost:.0%} of the gain, though a later one recovers."
+    if deficit.low > 0 and lost > rules.worse:
+        return Label.UNDER_FITTED, f"A dip: {lost:.0%} of the gain lost and regained later."
+    return Label.GOOD, _as_good(numbers, place)
+
+
+def _after(
+    numbers: _Numbers, place: int, recommended: int, best: int, rules: Rules
+) -> Finding:
+    deficit, top = numbers.deficit(place, best), numbers.gain(best).mean
+    learnt = numbers.training_gain(place, recommended).mean
+    lost = deficit.mean / top
+    if learnt <= 0 and lost > rules.lost:
+        return Label.DIVERGED, f"Has lost {lost:.0%} of the gain, on training pairs too."
+    if deficit.low > 0 and lost > rules.worse and learnt > 0:
+        return (
+            Label.OVER_FITTED,
+            f"Held-out pairs have lost {lost:.0%} of the gain while training pairs went on "
+            f"gaining ({learnt:.1%} of the base loss): it learns these pictures, not the edit.",
+        )
+    return Label.GOOD, _as_good(numbers, place)
+
+
+def _as_good(numbers: _Numbers, place: int) -> str:
+    gain = numbers.gain(place)
+    return (
+        f"Held-out loss {gain.mean:.1%} below the base model ({gain.low:.1%} to {gain.high:.1%}), "
+        "not clearly worse than the best."
+    )
+
+
+def _without_gain(numbers: _Numbers, place: int, rules: Rules) -> Finding:
+    """A checkpoint of a run where none is clearly better than the base model."""
+    if not numbers.series.finite(place):
+        return NOT_A_NUMBER
+    gain, learnt = numbers.gain(place), numbers.training_gain(place)
+    if gain.high < 0 and -gain.mean > rules.least_gain:
+        if learnt.mean > rules.least_gain:
+            return (
+                Label.OVER_FITTED,
+                f"Better on training pairs ({learnt.mean:.1%}) and worse than the base model on "
+                f"held-out ones ({-gain.mean:.1%}). Check that both sets are the same edit.",
+            )
+        return (
+            Label.DIVERGED,
+            f"Worse than the base model, on held-out ({-gain.mean:.1%}) and training pairs.",
+        )
+    if max(abs(gain.low), abs(gain.high)) <= max(rules.least_gain, 0.25 * learnt.mean):
+        return Label.NO_EFFECT, f"Changes the held-out loss by {gain.mean:+.2%} only."
+    return (
+        Label.UNDECIDED,
+        f"The gain lies between {gain.low:.1%} and {gain.high:.1%}: the held-out pairs differ too "
+        "much to say. Hold out more.",
+    )
+
+
+def _still_improving(numbers: _Numbers, best: int, rules: Rules) -> bool:
+    """Whether the last step was a clear gain, and more than a tie."""
+    step = numbers.deficit(best - 1 if best else BASE, best)
+    return step.low > 0 and step.mean > rules.tie * numbers.gain(best).mean

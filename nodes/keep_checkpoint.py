@@ -1,0 +1,89 @@
+"""Keep This Checkpoint: the chosen LoRA, under a good name, where every loader finds it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+from comfy_api.latest import io
+
+from ..evaluation.keep import choose, keep
+from ..trainer.runs.run import checked_name
+from .shared import LoraName, lora_name
+from .sockets import RunSocket
+
+
+class PickCheckpoint(io.ComfyNode):
+    """Copies one checkpoint into models/loras and hands its name to a LoRA loader."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="KontextPickCheckpoint",
+            display_name="Keep This Checkpoint",
+            category="training/kontext",
+            description=(
+                "Copies the chosen checkpoint of a run into models/loras under the name you give, "
+                "with trigger, instruction and strength in its metadata and a sample picture "
+                "beside it. Going on with the run will not delete the checkpoint."
+            ),
+            search_aliases=["save best lora", "choose checkpoint", "pick lora", "保存"],
+            is_output_node=True,
+            inputs=[
+                RunSocket.Input("run", tooltip="The training run to take the checkpoint from."),
+                io.String.Input(
+                    "choice",
+                    default="best",
+                    tooltip="best (as scored before), last, or a step such as 1500. Or connect "
+                    "`best` of Score Checkpoints.",
+                ),
+                io.String.Input(
+                    "name",
+                    default="",
+                    tooltip="Name of the LoRA in models/loras. Empty: the run's name.",
+                ),
+                io.String.Input(
+                    "trigger",
+                    default="",
+                    optional=True,
+                    tooltip="The trigger word, kept in the file's metadata.",
+                ),
+                io.String.Input(
+                    "instruction",
+                    default="",
+                    multiline=True,
+                    optional=True,
+                    tooltip="The instruction to prompt it with, kept in the file's metadata.",
+                ),
+                io.Boolean.Input(
+                    "overwrite",
+                    default=False,
+                    optional=True,
+                    tooltip="Replace another LoRA of this name.",
+                ),
+            ],
+            outputs=[
+                LoraName.Output("lora_name", tooltip="For the stock LoRA loader."),
+                io.Float.Output("strength", tooltip="The recommended strength, 1 if not scored."),
+                io.String.Output("path", tooltip="The file."),
+            ],
+        )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: object) -> float:
+        return float("nan")  # the run's scores may have changed
+
+    @classmethod
+    def execute(
+        cls, run, choice, name, trigger="", instruction="", overwrite=False
+    ) -> io.NodeOutput:
+        chosen = choose(run, choice)
+        folder = Path(folder_paths.get_folder_paths("loras")[0])
+        path = folder / f"{checked_name(name.strip() or run.name)}.safetensors"
+        notes = {"modelspec.trigger_phrase": trigger, "modelspec.usage_hint": instruction}
+        keep(run, chosen, path, notes, overwrite)
+        run.pin(chosen.checkpoint.step)
+        return io.NodeOutput(lora_name(path), chosen.strength, str(path))
+
+
+NODES = [PickCheckpoint]

@@ -1,0 +1,79 @@
+"""What several nodes need: folders, names of LoRAs, pictures in and out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import folder_paths
+import numpy as np
+import torch
+from comfy_api.latest import io
+from PIL import Image
+
+from ..dataset.files import resolve
+from ..dataset.pair import DatasetError
+from ..dataset.store import to_image
+from ..evaluation.compare.comparison import LOOSE_FOLDER
+from ..evaluation.pictures.subjects import LoraFile, loras_of_files, loras_of_run, match_names
+from ..trainer.runs.run import Run
+
+PACK = Path(__file__).resolve().parents[1]
+
+
+def output_folder() -> Path:
+    return Path(folder_paths.get_output_directory())
+
+
+def folder_of(run: Run | None) -> Path:
+    """Where pictures and scores go: into the run's folder, else into one for loose LoRAs."""
+    return run.folder if run else output_folder() / LOOSE_FOLDER
+
+
+def loras_to_try(run: Run | None, checkpoints: str, names: str) -> list[LoraFile]:
+    """The run's checkpoints and the LoRAs of the name list. Raises ValueError if both are empty."""
+    found = list(loras_of_run(run, checkpoints)) if run else []
+    named = match_names(names, folder_paths.get_filename_list("loras"))
+    paths = [Path(folder_paths.get_full_path_or_raise("loras", name)) for name in named]
+    found += loras_of_files(paths)
+    if not found:
+        raise ValueError("Nothing to compare: connect a training run, or name LoRAs in `loras`.")
+    return found
+
+
+def lora_name(path: Path) -> str:
+    """A LoRA file as ComfyUI's LoRA loaders list it."""
+    folders = map(Path, folder_paths.get_folder_paths("loras"))
+    return next(str(path.relative_to(each)) for each in folders if path.is_relative_to(each))
+
+
+LoraName = io.AnyType  # a list of files is what a LoRA loader takes, and no type but this fits it
+
+
+def or_shipped(folder: str, base: Path) -> str:
+    """`sample_pairs/…` is in the pack, so that the shipped graphs run as they are."""
+    own = folder.startswith("sample_pairs/") and not (base / "sample_pairs").exists()
+    return str(PACK / folder) if own else folder
+
+
+def image_batch(pictures: list[Image.Image]) -> torch.Tensor:
+    """IMAGE [B, H, W, 3] of pictures of one size."""
+    stacked = np.stack([np.asarray(picture.convert("RGB"), np.float32) for picture in pictures])
+    return torch.from_numpy(stacked / 255)
+
+
+def images_of(batches: list[torch.Tensor]) -> list[Image.Image]:
+    """Every picture of a list of IMAGE batches [B, H, W, C] in 0..1."""
+    return [to_image(picture.cpu().numpy()) for batch in batches for picture in batch]
+
+
+def target_folder(text: str) -> Path:
+    """The folder to write into. A relative one must stay inside ComfyUI's input folder."""
+    base = Path(folder_paths.get_input_directory()).resolve()
+    if not text.strip():
+        raise DatasetError("Name a folder to write the pairs into.")
+    folder = resolve(text, base)
+    if not Path(text.strip()).expanduser().is_absolute() and not (
+        folder.resolve().is_relative_to(base)
+    ):
+        raise DatasetError(f"“{text}” leads out of ComfyUI's input folder {base}. Write a name.")
+    return folder

@@ -1,0 +1,44 @@
+import csv
+import io
+
+import numpy as np
+import pytest
+from kontext.evaluation.progress.curves import COLUMNS, as_csv, held_out, thinned
+from scipy import stats
+
+from ..runs import known_run
+
+
+def test_the_held_out_interval_is_scipys_paired_t_test():
+    log = known_run("improving", pairs=6)
+    last = held_out(log)[-1]
+    now, base = log[-1]["holdout"], log[-1]["holdout_base"]
+    theirs = stats.ttest_rel(now, base).confidence_interval(0.95)
+    assert last.change.mean == pytest.approx(np.mean(now) / np.mean(base) - 1)
+    assert last.change.low == pytest.approx(theirs.low / np.mean(base))
+    assert last.change.high == pytest.approx(theirs.high / np.mean(base))
+
+
+def test_the_table_reads_back():
+    log = known_run("improving", tests=3)
+    rows = list(csv.DictReader(io.StringIO(as_csv(log))))
+    assert tuple(rows[0]) == COLUMNS and len(rows) == len(log)
+    assert [float(row["loss"]) for row in rows] == [entry["loss"] for entry in log]
+    measured = [row for row in rows if row["holdout_pairs"]]
+    assert [int(row["step"]) for row in measured] == [500, 1000, 1500]
+    assert float(measured[-1]["holdout_loss"]) == pytest.approx(np.mean(log[-1]["holdout"]))
+    assert float(measured[-1]["holdout_low_percent"]) < float(
+        measured[-1]["holdout_change_percent"]
+    )
+
+
+def test_two_held_out_pairs_have_no_interval():
+    rows = list(csv.DictReader(io.StringIO(as_csv(known_run("improving", pairs=2)))))
+    assert rows[-1]["holdout_change_percent"] and not rows[-1]["holdout_low_percent"]
+    assert held_out(known_run("improving", pairs=2))[-1].words.endswith(" %")
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 10, 11, 1000])
+def test_thinning_keeps_the_last(length):
+    places = thinned(length, 10)
+    assert len(places) <= 10 and places[-1:] == [length - 1][: length or 0]

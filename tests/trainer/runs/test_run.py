@@ -1,0 +1,225 @@
+"""Runs on disk: names, bad disks, interrupted writes."""
+
+import signal
+from contextlib import contextmanager
+from dataclasses import replace as replace_in
+
+import pytest
+import torch
+from kontext.files import StorageError, write_atomically
+from kontext.trainer.config import TrainConfig
+from kontext.trainer.runs.run import Identity, Run, RunError
+from safetensors.torch import load_file
+
+IDENTITY = Identity(TrainConfig(steps=1000, alpha=16.0), "base", "pairs")
+LORA = {
+    "single_blocks.0.linear1.down": torch.randn(16, 64),
+    "single_blocks.0.linear1.up": torch.randn(64, 16),
+}
+
+
+@contextmanager
+def full_disk(after: int):
+    """The system refuses to let any file grow beyond `after` bytes."""
+    resource = pytest.importorskip("resource")  # not on Windows
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (after, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run.create("edit", tmp_path, IDENTITY)
+
+
+@pytest.mark.parametrize("name", ["my edit", "珠宝修图", "retouch 💍", "v1.5", "修" * 60, "a" * 80])
+def test_names_that_are_fit(tmp_path, name):
+    run = Run.create(name, tmp_path, IDENTITY)
+    run.write_checkpoint(250, LORA, IDENTITY)
+    assert [checkpoint.step for checkpoint in Run.open(name, tmp_path).checkpoints()] == [250]
+    assert Run.names(tmp_path) == [name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "  ", "../escape", "a/b", "a\\b", "C:x", "con", "nul.txt", "a.", "a" * 81, "修" * 70],
+)
+def test_names_that_are_not(tmp_path, name):
+    with pytest.raises(RunError, match="name"):
+        Run.create(name, tmp_path, IDENTITY)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_run_lists_the_known(tmp_path):
+    Run.create("first", tmp_path, IDENTITY)
+    with pytest.raises(RunError, match="no training run 'second'.*first"):
+        Run.open("second", tmp_path)
+
+
+def test_a_full_disk_leaves_the_older_checkpoints_whole(run):
+    first = run.write_checkpoint(250, LORA, IDENTITY)
+    content = first.path.read_bytes()
+    with full_disk(after=1000), pytest.raises(StorageError, match=r"edit_000500.*Free disk space"):
+        run.write_checkpoint(500, LORA, IDENTITY)
+    assert first.path.read_bytes() == content
+    assert [path.name for path in run.lora_folder.iterdir()] == ["edit_000250.safetensors"]
+
+
+def test_an_output_that_cannot_be_written(tmp_path):
+    (tmp_path / "loras").write_text("a file where a folder should be")
+    with pytest.raises(StorageError, match=r"--output-directory"):
+        Run.create("edit", tmp_path, IDENTITY)
+
+
+def test_a_half_written_file_is_no_checkpoint(run):
+    run.write_checkpoint(250, LORA, IDENTITY)
+    (run.lora_folder / "edit_000500.safetensors.tmp").write_bytes(b"half")
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [250]
+
+
+def test_replacing_a_file_is_all_or_nothing(tmp_path):
+    path = tmp_path / "file"
+    write_atomically(path, b"old" * 1000)
+    with full_disk(after=1000), pytest.raises(StorageError):
+        write_atomically(path, b"new" * 1000)
+    assert path.read_bytes() == b"old" * 1000
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_log_cut_short_by_a_crash_is_read(run):
+    run.log(step=1, loss=0.5)
+    with (run.folder / "log.jsonl").open("a") as file:
+        file.write('{"step": 2, "lo')
+    assert run.logged() == [{"step": 1, "loss": 0.5}]
+
+
+def test_state_reads_back(run):
+    assert not run.has_state()
+    run.write_state(250, LORA, "more")
+    step, tensors, rest = run.read_state()
+    assert (step, rest) == (250, "more") and torch.equal(
+        tensors["single_blocks.0.linear1.up"], LORA["single_blocks.0.linear1.up"]
+    )
+
+
+def test_files_of_others_survive_replacing(run, tmp_path):
+    run.write_checkpoint(250, LORA, IDENTITY)
+    kept = run.lora_folder / "edit_best.safetensors"
+    kept.write_bytes(b"the user's own copy")
+    Run.create("edit", tmp_path, replace_in(IDENTITY, base_hash="other"), replace=True)
+    assert [path.name for path in run.lora_folder.iterdir()] == ["edit_best.safetensors"]
+
+
+def saved(run, *steps, held_out=None):
+    """Checkpoints at these steps, and the held-out losses that the log tells of them."""
+    for step in steps:
+        run.write_checkpoint(step, LORA, IDENTITY)
+        losses = {"holdout": held_out[step]} if held_out and step in held_out else {}
+        run.log(step=step, loss=0.5, **losses)
+
+
+def kept(run):
+    return [checkpoint.step for checkpoint in run.checkpoints()]
+
+
+def test_the_last_the_best_and_the_pinned_stay(run):
+    losses = {1: [0.9, 0.9], 2: [0.2, 0.4], 3: [0.1, 0.6], 4: [0.5, 0.5], 6: [0.6, 0.6]}
+    saved(run, 1, 2, 3, 4, 5, 6, 7, held_out=losses)
+    run.pin(1)
+    assert run.best().step == 2
+    assert run.drop_oldest(2) == []
+    assert kept(run) == [1, 2, 6, 7]
+    run.pin(1, pinned=False)
+    run.drop_oldest(1)
+    assert kept(run) == [2, 7]
+    assert run.drop_oldest(0) == [] and kept(run) == [2, 7]
+
+
+def test_the_best_is_of_those_that_are_there_and_measured(run):
+    """A loss that is not finite, of another step, or of a deleted checkpoint does not count."""
+    saved(run, 1, 2, 3, held_out={1: [float("nan")], 2: [0.5], 3: [0.4]})
+    run.log(step=4, loss=0.5, holdout=[0.1])
+    assert run.best().step == 3
+    run.checkpoint_at(3).path.unlink()
+    assert run.best().step == 2
+    run.checkpoint_at(2).path.unlink()
+    assert run.best() is None
+
+
+def test_pins_are_kept_in_a_file_and_need_a_checkpoint(run, tmp_path):
+    saved(run, 1, 2)
+    run.pin(2)
+    run.pin(1)
+    assert Run.open("edit", tmp_path).pinned() == {1, 2}
+    assert (run.folder / "pinned.json").read_text() == "[1, 2]"
+    with pytest.raises(RunError, match="no checkpoint at step 3. It has: 1, 2"):
+        run.pin(3)
+
+
+PAIR = {"target": "a", "controls": "b", "caption": "polish", "split": "train", "repeats": "1"}
+
+
+def test_what_differs_is_listed(tmp_path):
+    """Everything at once, each thing by name."""
+    config = TrainConfig(steps=1000, alpha=16.0)
+    pairs = {name: dict(PAIR) for name in ("ring", "pin", "clasp")}
+    first = Identity(config, "base", "1", "", "t5", "vae", pairs)
+    others = {
+        "ring": {**PAIR, "caption": "polish it"},
+        "clasp": {**PAIR, "target": "c", "mask": "d"},
+        **{f"new{i}": PAIR for i in range(7)},
+    }
+    other = Identity(
+        config.replace(rank=8, pattern="linear1"), "other", "2", "lora", "fp8", "other", others
+    )
+    run = Run.create("edit", tmp_path, first)
+    saved(run, 1)
+    run.write_state(1, LORA)
+    assert run.changes(replace_in(first, config=config.replace(learning_rate=1e-5))) == []
+    assert run.changes(other) == [
+        "rank was 16, now 8",
+        "pattern was empty, now linear1",
+        "another base model, or other LoRAs on it",
+        "pairs added: new0 new1 new2 new3 new4 and 2 more, pairs removed: pin, "
+        "other captions: ring, other masks: clasp, other target pictures: clasp",
+        "another LoRA to start from",
+        "other text encoders",
+        "another VAE",
+    ]
+
+
+def test_a_run_without_its_state_is_not_begun_anew(run, tmp_path):
+    """Its checkpoints would be overwritten one by one."""
+    saved(run, 250)
+    with pytest.raises(RunError, match="state.safetensors, which continuing needs, is gone"):
+        Run.create("edit", tmp_path, IDENTITY)
+    assert kept(run) == [250]
+
+
+def test_a_damaged_state_is_told(run):
+    run.write_state(250, LORA)
+    run.state_file.write_bytes(run.state_file.read_bytes()[:-100])
+    with pytest.raises(RunError, match="damaged.*`start_from`"):
+        run.read_state()
+
+
+def test_a_run_of_a_newer_version_is_told(run, tmp_path):
+    path = run.folder / "run.yaml"
+    path.write_text(path.read_text("utf-8").replace("config:", "config:\n  magic: 3"), "utf-8")
+    with pytest.raises(RunError, match="magic.*Update the trainer"):
+        Run.open("edit", tmp_path).identity()
+
+
+def test_a_checkpoint_says_what_it_is(run):
+    checkpoint = run.write_checkpoint(250, LORA, IDENTITY)
+    metadata = checkpoint.metadata()
+    assert metadata["modelspec.architecture"] == "flux-1-dev/lora"
+    assert metadata["ss_network_alpha"] == "16.0"
+    tensors = load_file(checkpoint.path)
+    assert tensors["lora_unet_single_blocks_0_linear1.alpha"] == 16
+    assert tensors["lora_unet_single_blocks_0_linear1.lora_up.weight"].dtype == torch.bfloat16

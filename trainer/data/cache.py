@@ -1,0 +1,142 @@
+"""Latents and text embeddings, encoded once and kept on disk under the hash of their content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from PIL import Image, ImageOps
+from safetensors import safe_open
+from torch import Tensor
+
+from ...dataset.geometry import bucket_size, centred_box, crop_alike, resize_box
+from ...dataset.image import open_rgb
+from ...dataset.masks import open_mask
+from ...dataset.pair import Pair
+from ...files import content_hash, storing
+from .. import host
+from ..batch import EncodedPair
+from ..config import GB, TrainConfig
+from ..files import save_tensors
+from .pixels import tensor_of
+
+
+class Cache:
+    """Encodes what is not on disk yet. The files are only read back when a batch needs them."""
+
+    def __init__(self, folder: Path, base: host.Base, config: TrainConfig) -> None:
+        self.folder, self.base, self.config = folder, base, config
+        self.dtype = host.training_dtype(base.model, config.dtype)
+        self.vae_hash = host.vae_hash(base.vae)
+        self.clip_hash = host.clip_hash(base.clip)
+        self.limit = int(config.max_vram * GB)
+        self.tiled: dict[tuple[int, int], int] = {}  # side of the tiles, by size of the picture
+
+    def encode(self, pair: Pair, flip: bool = False, side: int = 0) -> EncodedPair:
+        """Encode a pair's target, references and caption; with `flip`, its mirror image.
+
+        `side` is the resolution, by default the run's first.
+        """
+        latents = self.encode_images(pair, flip, side)
+        text = self.encode_text(pair.caption)
+        shape = (*(tensor_shape(key, "latent") for key in latents), tensor_shape(text, "cond"))
+        mask = self.encode_mask(pair, pair.mask, flip, side) if pair.mask else None
+        return EncodedPair(pair.stem, latents[0], tuple(latents[1:]), text, shape, mask)
+
+    def encode_images(self, pair: Pair, flip: bool = False, side: int = 0) -> list[Path]:
+        """Encode target and references, which lie in the result in this order."""
+        paths = [pair.target, *pair.controls]
+        sizes = self.sizes(pair, side)
+        if pair.mask:
+            self.encode_mask(pair, pair.mask, flip, side)
+        frame = f"{full_size(pair.target)} {sizes[0]} {flip}"
+        keys = [
+            self.key(self.vae_hash, content_hash(path), frame, f"{size}{self.tiles(size)}")
+            for path, size in zip(paths, sizes, strict=True)
+        ]
+        if not all(key.exists() for key in keys):
+            images = crop_alike([open_rgb(path) for path in paths], sizes)
+            for key, image in zip(keys, images, strict=True):
+                self.keep(key, partial(self.latent, ImageOps.mirror(image) if flip else image))
+        return keys
+
+    def encode_mask(self, pair: Pair, mask: Path, flip: bool = False, side: int = 0) -> Path:
+        """A target's mask, cut as the target is: a mean [1, 1, h, w] for each latent's pixels."""
+        full, size = full_size(pair.target), self.sizes(pair, side)[0]
+        key = self.key("mask", content_hash(mask), f"{full} {size} {flip}")
+
+        def encoded() -> dict[str, Tensor]:
+            whole = open_mask(mask, pair.target, full)
+            cut = resize_box(whole, centred_box(full, size[0] / size[1]), size)
+            small = cut.reduce(host.PIXELS_PER_LATENT)
+            return {"mask": tensor_of(ImageOps.mirror(small) if flip else small)[None]}
+
+        return self.keep(key, encoded)
+
+    def encode_text(self, caption: str) -> Path:
+        """Encode a caption, in the dtype the transformer will read it in."""
+        key = self.key(self.clip_hash, str(self.dtype), caption)
+
+        def encoded() -> dict[str, Tensor]:
+            text = host.encode_text(self.base.clip, caption, self.limit)
+            return {"cond": text.cond.to(self.dtype), "pooled": text.pooled.to(self.dtype)}
+
+        return self.keep(key, encoded)
+
+    def sizes(self, pair: Pair, side: int = 0) -> list[tuple[int, int]]:
+        """Pixel sizes of target and references: within the budgets, never enlarged."""
+        side = side or self.config.sides[0]
+        width, height = full_size(pair.target)
+        if self.config.aspect == "square":
+            width = height = min(width, height)
+        target = bucket_size(width, height, min(side**2, width * height))
+        reference = target
+        if self.config.reference_resolution:
+            area = min(self.config.reference_resolution**2, width * height)
+            reference = bucket_size(*target, area)
+        return [target, *(reference for _ in pair.controls)]
+
+    def tiles(self, size: tuple[int, int]) -> str:
+        """Part of a latent's name: in tiles, where the limit asks for them, it is another."""
+        tile = host.tile_side(self.base.vae, (size[1], size[0]), self.limit)
+        if not tile:
+            return ""
+        self.tiled[size] = tile
+        return f" in tiles of {tile}"
+
+    def notes(self) -> list[str]:
+        """What there is to say about the latents, once all are named."""
+        return [
+            f"max_vram {self.config.max_vram:g} GB: pictures of {width} × {height} are encoded in "
+            f"tiles of {tile}, which changes their latents"
+            for (width, height), tile in self.tiled.items()
+        ]
+
+    def latent(self, image: Image.Image) -> dict[str, Tensor]:
+        raw = host.encode_image(self.base.vae, tensor_of(image), self.limit)
+        return {"latent": host.normalised(self.base.model, raw)}
+
+    def key(self, *parts: str) -> Path:
+        digest = hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()[:40]
+        return self.folder / f"{digest}.safetensors"
+
+    def keep(self, path: Path, encoded: Callable[[], dict[str, Tensor]]) -> Path:
+        if not path.exists():
+            with storing(self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+            save_tensors(encoded(), path)
+        return path
+
+
+def tensor_shape(path: Path, name: str) -> tuple[int, ...]:
+    with safe_open(path, "pt") as file:
+        return tuple(file.get_slice(name).get_shape())
+
+
+def full_size(path: Path) -> tuple[int, int]:
+    """Width and height once EXIF orientations 5 to 8, a quarter turn, have been applied."""
+    with Image.open(path) as image:
+        width, height = image.size
+        return (height, width) if image.getexif().get(0x0112, 1) >= 5 else (width, height)

@@ -1,0 +1,51 @@
+"""Everything of a dataset that training reads, encoded before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+from ...dataset.pair import Pair, PairedDataset
+from .. import host, parallel
+from ..batch import EncodedPair
+from ..loss.holdout import MOST_PAIRS
+from .batches import Batches
+from .cache import Cache
+
+
+def encode_dataset(
+    cache: Cache, pairs: PairedDataset, progress: host.Progress
+) -> tuple[Batches, list[EncodedPair], Path, list[Path]]:
+    """Encode what is not cached yet: batches to train on, held-out pairs, the empty caption, and
+    the instructions to preserve."""
+    config = cache.config
+    views = [*product(pairs.train, (False, True) if config.flip else (False,), config.sides)]
+    held = [*product(pairs.holdout[:MOST_PAIRS], (False,), config.sides[:1])]
+    encoded = encode_all(cache, views, progress)
+    held_out = encode_all(cache, held, progress)
+    blank = cache.encode_text("")
+    kept = [cache.encode_text(text) for text in config.preserved] if config.preserve else []
+    repeats = [pair.repeats for pair, *_ in views]
+    batches = Batches(encoded, repeats, config.batch_size, config.seed)
+    return batches, held_out, blank, kept
+
+
+def encode_all(
+    cache: Cache, views: Sequence[tuple[Pair, bool, int]], progress: host.Progress
+) -> list[EncodedPair]:
+    """Encode pairs, mirrored where the flag says so, each at a resolution: all images first, then
+    all captions, so that the VAE and the text encoders are loaded once. Several processes share the
+    work."""
+    share = parallel.mine(views)
+    steps, count = cache.config.steps, len(share)
+    for number, view in enumerate(share, start=1):
+        progress.update(0, f"{steps} steps to come · encoding picture {number} of {count}")
+        cache.encode_images(*view)
+    encoded = []
+    for number, view in enumerate(share, start=1):
+        progress.update(0, f"{steps} steps to come · encoding caption {number} of {count}")
+        encoded.append(cache.encode(*view))
+    parallel.wait()
+    # what the others have encoded is on disk now, and only looked up
+    return encoded if share == views else [cache.encode(*view) for view in views]

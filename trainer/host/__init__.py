@@ -1,0 +1,106 @@
+"""The only rooms that import ComfyUI. Everything else says `host.…`.
+
+Read `comfy` first (what is loaded, and encoding, sampling and LoRA files), then `training` (the
+forward pass with gradients), `device` (memory), `weights` (formats, hashes) and `progress`.
+`files` finds models by name, `costs` times them, `rotation` is a backward that ComfyUI lacks, and
+`demo` is the stand-in that ships with the pack.
+"""
+
+from .comfy import (
+    PIXELS_PER_LATENT,
+    Base,
+    Flux,
+    Interrupted,
+    OutOfMemory,
+    blocks,
+    check_base,
+    conditioning,
+    decode_latent,
+    encode_image,
+    encode_text,
+    is_full_model,
+    load_lora_file,
+    normalised,
+    sample,
+    tile_side,
+    unmapped_keys,
+    with_lora,
+)
+from .device import (
+    Model,
+    card_bytes,
+    forget_peak,
+    load_alone,
+    peak_bytes,
+    room_for,
+    weight_bytes,
+    within,
+)
+from .progress import Progress, interrupt, tell_pages, throw_if_interrupted
+from .training import (
+    computing_with,
+    differentiable,
+    for_training,
+    predict_velocity,
+    sampling_allowed,
+    training_dtype,
+)
+from .weights import (
+    BaseModelError,
+    FrozenLinear,
+    base_hash,
+    check_products,
+    clip_hash,
+    fingerprint,
+    is_linear,
+    vae_hash,
+    without_object_patches,
+)
+
+__all__ = [
+    "PIXELS_PER_LATENT",
+    "Base",
+    "BaseModelError",
+    "Flux",
+    "FrozenLinear",
+    "Interrupted",
+    "Model",
+    "OutOfMemory",
+    "Progress",
+    "base_hash",
+    "blocks",
+    "card_bytes",
+    "check_base",
+    "check_products",
+    "clip_hash",
+    "computing_with",
+    "conditioning",
+    "decode_latent",
+    "differentiable",
+    "encode_image",
+    "encode_text",
+    "fingerprint",
+    "for_training",
+    "forget_peak",
+    "interrupt",
+    "is_full_model",
+    "is_linear",
+    "load_alone",
+    "load_lora_file",
+    "normalised",
+    "peak_bytes",
+    "predict_velocity",
+    "room_for",
+    "sample",
+    "sampling_allowed",
+    "tell_pages",
+    "throw_if_interrupted",
+    "tile_side",
+    "training_dtype",
+    "unmapped_keys",
+    "vae_hash",
+    "weight_bytes",
+    "with_lora",
+    "within",
+    "without_object_patches",
+]

@@ -1,0 +1,112 @@
+"""The device that ComfyUI computes on: what is loaded, what is free, what a model weighs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.model_management as memory
+import torch
+from comfy.model_patcher import ModelPatcher as Model
+
+from .weights import FrozenLinear, is_linear
+
+
+def load_alone(model: Model, beside: int, resident: int | None = None, buffers: int = 0) -> None:
+    """Load this model and unload all others, leaving `beside` bytes of its device free.
+
+    Of its weights, ComfyUI streams what exceeds `resident` bytes, through `buffers` bytes.
+    """
+    unload_others(model)
+    if resident is not None and resident < model.model_size():
+        # it loads whatever leaves so much free, its buffers and its reserve included
+        rest = free_bytes(model) - resident - buffers - memory.extra_reserved_memory()
+        beside = max(beside, int(rest))
+        if model.is_dynamic():  # these are loaded as they are used, up to a watermark
+            model._vbar_get(create=True).set_watermark_limit(resident)
+    memory.load_models_gpu([model], beside, minimum_memory_required=beside)
+    unload_others(model)
+    # buffers for streamed weights, made by an earlier node, are inference tensors
+    memory.reset_cast_buffers()
+
+
+@contextmanager
+def within(limit: int, model: Model, work: float = 0) -> Iterator[None]:
+    """Inside, `model` and the `work` bytes of what is done with it stay below `limit` bytes of its
+    device, all other models unloaded; 0 is no limit.
+
+    ComfyUI keeps a reserve free, and streams weights that would eat it up: here it is all the rest
+    of the device.
+    """
+    if not limit or memory.is_device_cpu(model.load_device):
+        yield
+        return
+    beyond = max(0, room_for(model) - limit)
+    if model.is_dynamic():  # see `load_alone`; what an earlier node has loaded stays without this
+        least = memory.minimum_inference_memory() - memory.extra_reserved_memory()
+        resident = max(0, int(limit - max(work, least)))
+        model.partially_unload(model.offload_device, max(0, model.loaded_size() - resident))
+        model._vbar_get(create=True).set_watermark_limit(resident)
+    with swapped(memory, "EXTRA_RESERVED_VRAM", memory.extra_reserved_memory() + beyond):
+        yield
+
+
+@contextmanager
+def swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
+    """Another value for a setting that is global to the process, inside the block."""
+    before = getattr(owner, name)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def unload_others(model: Model) -> None:
+    """Push all other models off this one's device."""
+    ours = [loaded for loaded in memory.current_loaded_models if loaded.model.is_clone(model)]
+    memory.free_memory(1e30, model.load_device, keep_loaded=ours)
+    memory.soft_empty_cache()
+
+
+def free_bytes(model: Model) -> int:
+    """Bytes of its device that are free or hold this model's weights."""
+    free, on_cpu = int(memory.get_free_memory(model.load_device)), model.load_device.type == "cpu"
+    return free + (model.model_size() if on_cpu else model.loaded_size())
+
+
+def room_for(model: Model) -> int:
+    """Bytes of its device for this model and its training, all other models unloaded."""
+    unload_others(model)
+    return free_bytes(model) - int(memory.extra_reserved_memory())
+
+
+def weight_bytes(model: Model, dtype: torch.dtype) -> tuple[int, int, int, int, int]:
+    """Bytes of its weights, and of those that ComfyUI can stream; of the largest layer, and of its
+    cast to `dtype` (0 if it is stored like that); and the number of parameters."""
+    streams = memory.VRAMState.LOW_VRAM, memory.VRAMState.NORMAL_VRAM, memory.VRAMState.NO_VRAM
+    movable = model.load_device.type != "cpu" and memory.vram_state in streams
+    linears = [part for part in model.model.diffusion_model.modules() if is_linear(part)]
+    sizes = [math.prod(FrozenLinear(linear).shape) for linear in linears]
+    largest = max(map(memory.module_size, linears))
+    dense, whole = max(sizes) * dtype.itemsize, model.model_size()
+    cast = 0 if abs(largest - dense) < dense / 10 else dense
+    return whole, whole if movable else 0, largest, cast, sum(sizes)
+
+
+def card_bytes() -> int:
+    """Memory of the graphics card that ComfyUI computes on; 0 without one."""
+    device = memory.get_torch_device()
+    return 0 if device.type == "cpu" else int(memory.get_total_memory(device))
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most memory that tensors on this device have taken since `forget_peak`; 0 if not counted."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+
+
+def forget_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)

@@ -1,0 +1,113 @@
+"""Model files by the names that ComfyUI's loaders show: which were loaded, and loading them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import torch
+
+from .comfy import Base
+from .weights import BaseModelError
+
+KINDS = {"diffusion_model": "diffusion_models", "text_encoders": "text_encoders", "vae": "vae"}
+EXAMPLES = {
+    "diffusion_model": "flux1-dev-kontext_fp8_scaled.safetensors",
+    "text_encoders": "[clip_l.safetensors, t5xxl_fp8_e4m3fn_scaled.safetensors]",
+    "vae": "ae.safetensors",
+}
+
+
+def model_files(base: Base) -> dict[str, Any]:
+    """The files that model, text encoders and VAE were loaded from; None for what is not known.
+
+    ComfyUI's loaders leave the call that would load again on the patcher: for the VAE from 0.30 on.
+    """
+    model, weight_dtype = _loaded(base.model), _weight_dtype(base.model)
+    texts, vae = _loaded(base.clip.patcher), _loaded(getattr(base.vae, "patcher", None))
+    if model and model == texts:
+        return {"checkpoint": _named("checkpoints", model[0])}
+    return {
+        "diffusion_model": _named("diffusion_models", model[0]) if model else None,
+        **({"weight_dtype": weight_dtype} if weight_dtype else {}),
+        "text_encoders": [_named("text_encoders", path) for path in texts] or None,
+        "vae": _named("vae", vae[0]) if vae else None,
+    }
+
+
+def lacking(files: Mapping[str, Any]) -> list[str]:
+    """In words, what of a job's model files is not named, or not where ComfyUI looks."""
+    problems = []
+    kinds = {"checkpoint": "checkpoints"} if files.get("checkpoint") else KINDS
+    for key, kind in kinds.items():
+        names = files.get(key) or []
+        for name in [names] if isinstance(names, str) else names:
+            if not folder_paths.get_full_path(kind, _known(kind, name)):
+                there = ", ".join(folder_paths.get_filename_list(kind)[:8]) or "nothing"
+                problems.append(f"{key}: {name} is not in models/{kind}, which holds {there}.")
+        if not names:
+            problems.append(
+                f"model: {key} is not named. Write the name of its file in models/{kind}, for "
+                f"example {key}: {EXAMPLES[key]}"
+            )
+        elif str(names).endswith(".gguf"):
+            problems.append(f"{key}: {names} is read by ComfyUI-GGUF's own node: use the graph.")
+    return problems
+
+
+def load_base(files: Mapping[str, Any]) -> Base:
+    """Load a job's model by ComfyUI's loader nodes. Raises BaseModelError if a file is lacking."""
+    import nodes  # ComfyUI's
+
+    problems = lacking(files)
+    if problems:
+        raise BaseModelError("\n".join(problems))
+    if files.get("checkpoint"):
+        name = _known("checkpoints", files["checkpoint"])
+        return Base(*nodes.CheckpointLoaderSimple().load_checkpoint(name)[:3])
+    texts = [_known("text_encoders", name) for name in files["text_encoders"]]
+    if len(texts) != 2:
+        raise BaseModelError(f"text_encoders: name two, clip_l and t5xxl, not {len(texts)}.")
+    dtype = files.get("weight_dtype") or "default"
+    model = _known("diffusion_models", files["diffusion_model"])
+    return Base(
+        nodes.UNETLoader().load_unet(model, dtype)[0],
+        nodes.DualCLIPLoader().load_clip(*texts, "flux")[0],
+        nodes.VAELoader().load_vae(_known("vae", files["vae"]))[0],
+    )
+
+
+def _loaded(patcher: Any) -> list[str]:
+    """Paths that this patcher was loaded from."""
+    how = getattr(patcher, "cached_patcher_init", None)
+    paths = how[1][0] if how else []
+    return [paths] if isinstance(paths, str) else list(paths)
+
+
+def _weight_dtype(model: Any) -> str:
+    how = model.cached_patcher_init
+    options = how[1][1] if how and how[0].__name__ == "load_diffusion_model" else {}
+    dtype: Any = options.get("dtype")
+    fast = "_fast" if options.get("fp8_optimizations") else ""
+    names = {torch.float8_e4m3fn: "fp8_e4m3fn" + fast, torch.float8_e5m2: "fp8_e5m2"}
+    return names.get(dtype, "")
+
+
+def _named(kind: str, path: str) -> str:
+    """The name that a loader's menu shows for this file; its path if ComfyUI has it elsewhere."""
+    for folder in folder_paths.get_folder_paths(kind):
+        if Path(path).is_relative_to(folder):
+            return os.path.relpath(path, folder)
+    return path
+
+
+def _known(kind: str, name: str) -> str:
+    """The name of a file for ComfyUI's loaders, which learn of its folder if it is a whole path."""
+    path = Path(name).expanduser()
+    if not path.is_absolute():
+        return name
+    folder_paths.add_model_folder_path(kind, str(path.parent))
+    return path.name

@@ -1,0 +1,49 @@
+"""ComfyUI's progress bar, the text on its nodes, and events for its open pages."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+import comfy.model_management as memory
+import comfy.utils
+from PIL import Image
+
+interrupt = memory.interrupt_current_processing
+throw_if_interrupted = memory.throw_exception_if_processing_interrupted
+
+
+class Progress:
+    """ComfyUI's progress bar, node text and preview for one piece of work."""
+
+    def __init__(self, total: int, node_id: str | None = None) -> None:
+        self.bar = comfy.utils.ProgressBar(total, node_id=node_id)
+        self.node_id = node_id
+        self.last_text = 0.0
+
+    def update(self, step: int, text: str = "", preview: Image.Image | None = None) -> None:
+        """Show `step` of the total; raises Interrupted once the user presses Cancel."""
+        throw_if_interrupted()
+        shown = ("JPEG", preview, 1024) if preview is not None else None
+        self.bar.update_absolute(step, preview=shown)
+        # at most four times a second, but always how it ended
+        if text and (step == self.bar.total or time.monotonic() - self.last_text > 0.25):
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """Put a line of text on the node."""
+        self.last_text = time.monotonic()
+        if self.node_id is None:
+            logging.getLogger("kontext.progress").info(text)
+            return
+        from server import PromptServer  # exists only once the server has been started
+
+        PromptServer.instance.send_progress_text(text, self.node_id)
+
+
+def tell_pages(event: str, content: dict[str, Any]) -> None:
+    """Send an event with JSON to every open page of ComfyUI; without one it goes nowhere."""
+    from server import PromptServer
+
+    PromptServer.instance.send_sync(event, content)

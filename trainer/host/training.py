@@ -1,0 +1,107 @@
+"""Training on the weights that ComfyUI has loaded: what must be switched, and the forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import comfy.ldm.flux.math as flux_math
+import comfy.model_management as memory
+import torch
+from comfy.ldm.flux.model import Flux
+from comfy.ldm.modules.attention import attention_pytorch, optimized_attention
+from comfy.model_patcher import ModelPatcher as Model
+from torch import Tensor
+
+from ..batch import Text
+from .device import swapped
+from .rotation import rotated
+
+
+def training_dtype(model: Model, name: str) -> torch.dtype:
+    """Compute dtype for `bf16`, `fp16`, `fp32`, or for `auto` the one ComfyUI computes in."""
+    named = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+    return named[name] if name in named else model.model.get_dtype_inference()
+
+
+def for_training(model: Model) -> Model:
+    """A clone that shares the weights and keeps their LoRA patches, but not the wrappers, hooks
+    and replaced objects of other nodes: those apply to sampling only."""
+    bare = model.clone()
+    bare.object_patches, bare.weight_wrapper_patches, bare.injections = {}, {}, {}
+    bare.wrappers = {kind: {} for kind in bare.wrappers}
+    bare.callbacks = {kind: {} for kind in bare.callbacks}
+    bare.model_options = {**bare.model_options, "transformer_options": {}}
+    return bare
+
+
+def predict_velocity(
+    flux: Flux,
+    noised: Tensor,
+    sigma: Tensor,
+    text: Text,
+    references: Sequence[Tensor],
+    guidance: float,
+) -> Tensor:
+    """The transformer's output, `noise - latent`, as apply_model calls it.
+
+    `noised` [B, 16, h, w] and `references` are normalised latents in the compute dtype,
+    `sigma` [B] float32, `text` of batch size B.
+    """
+    batch, dtype, device = noised.shape[0], noised.dtype, noised.device
+    return flux(
+        noised,
+        sigma,
+        context=text.cond.to(device, dtype),
+        y=text.pooled.to(device, dtype),
+        guidance=torch.full((batch,), guidance, device=device, dtype=dtype),
+        ref_latents=list(references) or None,
+        transformer_options={"optimized_attention_override": plain_attention},
+    )
+
+
+def plain_attention(_selected: Callable, *args: Any, **options: Any) -> Tensor:
+    """Torch's attention, whatever backend the user selected: most others have no backward."""
+    return attention_pytorch(*args, **options)
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Operations that have a backward, and no shortcuts that only sampling can afford.
+
+    ComfyUI's own switch swaps its fused rotary kernels for a function that autograd would keep
+    much of. Some packs put an attention without a backward into Flux's module itself; `--fast`
+    adds float16 products up in float16.
+    """
+    with (
+        swapped(memory, "in_training", True),
+        swapped(flux_math, "_apply_rope", rotated),
+        swapped(flux_math, "optimized_attention", attention_pytorch),
+        swapped(torch.backends.cuda.matmul, "allow_fp16_accumulation", False),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        yield
+
+
+@contextmanager
+def sampling_allowed() -> Iterator[None]:
+    """Inside `differentiable`: ComfyUI as it is for inference, to sample with a live LoRA."""
+    with (
+        swapped(memory, "in_training", False),
+        swapped(flux_math, "optimized_attention", optimized_attention),
+        torch.inference_mode(),
+    ):
+        yield
+
+
+@contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """Inside, torch adds up on the CPU in the order that it has with this many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,49 @@
+"""Loss on pairs that are not trained on: the same questions for every state of the LoRA."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .. import host
+from ..batch import EncodedPair, load_batch, seeded
+from ..config import TrainConfig
+from .flow import sigma_quantiles
+from .objective import sample_losses
+
+MOST_PAIRS = 8
+LEVELS = 4
+
+
+def held_out_losses(
+    flux: host.Flux,
+    pairs: Sequence[EncodedPair],
+    config: TrainConfig,
+    dtype: torch.dtype,
+    device: torch.device,
+    levels: int = LEVELS,
+    draws: int = 1,
+    seed: int = 0,
+) -> Tensor:
+    """Velocity loss [pairs, levels, draws], float32 on the CPU.
+
+    Noise levels are the middle quantiles of the training density, so that their mean estimates the
+    training objective; the noise depends on (seed, stem, level, draw) alone. What is compared with
+    it, the base or another checkpoint, meets the very same questions.
+    """
+    quantiles = (torch.arange(levels) + 0.5) / levels
+    losses = torch.empty(len(pairs), levels, draws)
+    with torch.no_grad():
+        for i, pair in enumerate(pairs):
+            batch = load_batch([pair], None, device)
+            sigmas = sigma_quantiles(quantiles, config, batch.target_tokens)
+            for j, sigma in enumerate(sigmas):
+                for k in range(draws):
+                    generator = seeded(seed, j * draws + k, f"held out {pair.stem}")
+                    noise = torch.randn(batch.target.shape, generator=generator).to(device)
+                    level = sigma.view(1).to(device)
+                    loss = sample_losses(flux, batch, level, noise, config, dtype)
+                    losses[i, j, k] = loss.item()
+    return losses

@@ -1,0 +1,349 @@
+"""What a run is made of, as a YAML file that can be written by hand, and that every run writes.
+
+By hand it is short; what is left out has its default:
+
+    name: my_edit
+    model:                # or `model: demo`
+      diffusion_model: flux1-dev-kontext_fp8_scaled.safetensors
+      text_encoders: [clip_l.safetensors, t5xxl_fp8_e4m3fn_scaled.safetensors]
+      vae: ae.safetensors
+    pairs:
+      control_folder: before
+      target_folder: after
+    config:
+      steps: 2000
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+from torch import Tensor
+
+from ...dataset.image import open_rgb
+from ...dataset.load import Source, load_pairs
+from ...dataset.pair import DatasetError, Pair, PairedDataset
+from ...files import storing, write_atomically
+from .. import host
+from ..config import TrainConfig
+from ..files import save_tensors
+from ..host import files as host_files
+from .run import Run, checked_name
+
+PACK = Path(__file__).resolve().parents[2]
+DEMO = PACK / "models" / "demo"
+MODEL_KEYS = {"diffusion_model", "weight_dtype", "text_encoders", "vae", "checkpoint"}
+SOURCE_KEYS = {
+    "control_folder", "target_folder", "default_caption", "holdout", "pattern", "several_controls",
+    "unmatched", "repeats", "file", "folder",
+}  # fmt: skip
+SAMPLE_NUMBERS = ("every", "seed", "steps", "most")
+SAMPLE_KEYS = {"prompts", "controls", *SAMPLE_NUMBERS}
+KEYS = {"name", "model", "pairs", "config", "start", "samples", "epochs", "save_every_epochs"}
+TOGETHER = "one pair with several references"  # as KontextLoadPairs has it
+
+
+class JobError(ValueError):
+    """A job's file cannot be read, or lacks something."""
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """What to sample while a run trains, and how often: every prompt on every control.
+
+    Without controls, those of the first `most` held-out pairs, or of training pairs if none is held
+    out; without prompts, the captions of these pairs. `every` 0 is at each checkpoint.
+    """
+
+    prompts: tuple[str, ...] = ()
+    controls: tuple[Image.Image, ...] = ()
+    every: int = 0
+    seed: int = 0
+    steps: int = 20
+    most: int = 4
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a job's relative paths may lie, in this order, and where to put what is made."""
+
+    folders: tuple[Path, ...]
+    scratch: Path
+
+    def find(self, text: str) -> Path:
+        """The path a user wrote; in the first folder if it is in none."""
+        path = Path(text.strip()).expanduser()
+        found = (folder / path for folder in self.folders if (folder / path).exists())
+        return next(found, self.folders[0] / path)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run to be done. `model` is "demo" or names the files, `pairs` the folders.
+
+    `epochs` 0 means that `config.steps` counts; `save_every_epochs` likewise. `samples` are the
+    fields of a SamplePlan, controls by their files; empty, the first held-out pair is shown.
+    """
+
+    name: str
+    model: str | Mapping[str, Any]
+    pairs: Sequence[Mapping[str, Any]]
+    config: TrainConfig = TrainConfig()
+    start: str = ""
+    epochs: int = 0
+    save_every_epochs: int = 0
+    base_hash: str = field(default="", compare=False)
+    samples: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> Job:
+        """A job from a file's content. Raises JobError or ConfigError, naming what is wrong."""
+        if "base_hash" not in content:  # a run notes more in its own file
+            _known("The file", content, KEYS)
+        settings = content.get("config") or {}
+        _known("config", settings, {each.name for each in fields(TrainConfig)})
+        sources = content.get("pairs") or []
+        sources = [sources] if isinstance(sources, (Mapping, str)) else sources
+        sources = [{"control_folder": s} if isinstance(s, str) else s for s in sources]
+        if not sources:
+            raise JobError("`pairs` is missing: name control_folder and target_folder there.")
+        for source in sources:
+            _known("pairs", source, SOURCE_KEYS)
+        model = content.get("model") or {}
+        if model != "demo":
+            _known("model", model, MODEL_KEYS)
+        return cls(
+            checked_name(str(content.get("name") or "")),
+            model,
+            sources,
+            TrainConfig(**{name: _setting(name, value) for name, value in settings.items()}),
+            str(content.get("start") or ""),
+            int(content.get("epochs") or 0),
+            int(content.get("save_every_epochs") or 0),
+            str(content.get("base_hash") or ""),
+            _samples(content.get("samples") or {}),
+        )
+
+    def content(self) -> dict[str, Any]:
+        """What `parse` reads: settings that are not the defaults, nothing empty."""
+        plain = asdict(TrainConfig())
+        settings = {k: v for k, v in asdict(self.config).items() if v != plain[k]}
+        sources = [dict(source) for source in self.pairs]
+        parts = {
+            "name": self.name,
+            "model": self.model if self.model == "demo" else dict(self.model),  # type: ignore[arg-type]
+            "pairs": sources[0] if len(sources) == 1 else sources,
+            "start": self.start,
+            "epochs": self.epochs,
+            "save_every_epochs": self.save_every_epochs,
+            "samples": dict(self.samples),
+            "config": settings,
+        }
+        return {key: value for key, value in parts.items() if value}
+
+    def load_pairs(self, places: Places) -> tuple[PairedDataset, tuple[str, ...]]:
+        """All pairs, held out as asked, and what the user should know about them."""
+        pairs: list[Pair] = []
+        notes: list[str] = []
+        for number, source in enumerate(self.pairs, 1):
+            found, more = _load(source, places)
+            taken = {pair.stem for pair in pairs}
+            pairs += [
+                replace(pair, stem=f"{number}_{pair.stem}") if pair.stem in taken else pair
+                for pair in found
+            ]
+            notes += more
+        return PairedDataset(tuple(pairs)), tuple(notes)
+
+    def sample_plan(self, places: Places) -> SamplePlan | None:
+        """What to show while training; None if the file doesn't say. Reads the controls."""
+        if not self.samples:
+            return None
+        files = [places.find(name) for name in self.samples.get("controls", ())]
+        missing = [str(file) for file in files if not file.is_file()]
+        if missing:
+            raise JobError(f"samples: there is no {', '.join(missing)}, which `controls` names.")
+        return SamplePlan(**{**self.samples, "controls": tuple(map(open_rgb, files))})
+
+    def settled(self, pairs: PairedDataset) -> TrainConfig:
+        """The settings, with epochs as steps."""
+        config = self.config
+        views = (2 if config.flip else 1) * len(config.sides)  # of each pair, in an epoch
+        counted = sum(pair.repeats for pair in pairs.train) * views
+        per_epoch = math.ceil(counted / (config.batch_size * config.accumulate))
+        if self.epochs:
+            config = config.replace(steps=self.epochs * per_epoch)
+        if self.save_every_epochs:
+            config = config.replace(save_every=self.save_every_epochs * per_epoch)
+        return config
+
+
+def write_job(
+    run: Run,
+    base: host.Base,
+    pairs: PairedDataset,
+    start: Mapping[str, Tensor] | None,
+    plan: SamplePlan | None = None,
+) -> None:
+    """Add to the run's run.yaml what repeating it from a terminal needs.
+
+    Pairs go into dataset.jsonl beside it, with the captions and the split they have now, pictures
+    to sample from into sample_controls.
+    """
+    content = yaml.safe_load((run.folder / "run.yaml").read_text(encoding="utf-8"))
+    model: Any = host_files.model_files(base)
+    name = model.get("diffusion_model")
+    rows, folder = pair_rows(pairs)
+    job = {
+        "model": "demo" if name and Path(name).parent == DEMO else model,
+        "pairs": {"file": "dataset.jsonl", "folder": folder},
+    }
+    if start:
+        save_tensors(start, run.folder / "start.safetensors")
+        job["start"] = "start.safetensors"
+    content.pop("samples", None)  # another time the run may have been shown otherwise
+    if plan:
+        job["samples"] = written_samples(plan, run)
+    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    write_atomically(run.folder / "dataset.jsonl", lines.encode("utf-8", "surrogatepass"))
+    config = content.pop("config")
+    text = yaml.safe_dump({**content, **job, "config": config}, allow_unicode=True, sort_keys=False)
+    write_atomically(run.folder / "run.yaml", text.encode("utf-8"))
+
+
+def written_samples(plan: SamplePlan, run: Run) -> dict[str, Any]:
+    """The plan as a job's `samples`; writes its controls."""
+    names = [f"sample_controls/{number}.png" for number in range(1, len(plan.controls) + 1)]
+    for name, picture in zip(names, plan.controls, strict=True):
+        path, content = run.folder / name, io.BytesIO()
+        picture.save(content, "png")
+        with storing(path):
+            path.parent.mkdir(exist_ok=True)
+        write_atomically(path, content.getvalue())
+    numbers = {name: getattr(plan, name) for name in SAMPLE_NUMBERS}
+    return {"prompts": list(plan.prompts), "controls": names, **numbers}
+
+
+def pair_rows(pairs: PairedDataset) -> tuple[list[dict[str, Any]], str]:
+    """The pairs as table rows, their paths relative to the folder that holds them all, and it.
+
+    On Windows pictures may lie on several drives: then paths stay absolute, below no folder.
+    """
+    files = [str(path) for pair in pairs for path in (*pair.controls, pair.target)]
+    files += [str(pair.mask) for pair in pairs if pair.mask]
+    try:
+        folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in files])
+    except ValueError:
+        folder = ""
+
+    def named(path: Path) -> str:
+        below = os.path.relpath(path, folder) if folder else str(path)
+        return below.replace("\\", "/")
+
+    rows: list[dict[str, Any]] = []
+    for pair in pairs:
+        row: dict[str, Any] = {"stem": pair.stem, "target": named(pair.target)}
+        row |= {"control": [named(path) for path in pair.controls], "caption": pair.caption}
+        row |= {"split": pair.split, "repeats": pair.repeats}
+        rows.append(row | ({"mask": named(pair.mask)} if pair.mask else {}))
+    return rows, folder
+
+
+def read_rows(path: Path, folder: Path) -> tuple[Pair, ...]:
+    """The pairs that `write_job` wrote; DatasetError if the pictures are not in `folder`."""
+    if not path.is_file():
+        raise DatasetError(f"There is no {path}, which `pairs` names.")
+    pairs = []
+    for line in path.read_bytes().decode("utf-8", "surrogatepass").splitlines():
+        row = json.loads(line)
+        controls = tuple(folder / name for name in row["control"])
+        mask = folder / row["mask"] if "mask" in row else None
+        target, rest = folder / row["target"], (row["caption"], row["split"], row["repeats"])
+        pairs.append(Pair(row["stem"], controls, target, *rest, mask))
+    files = [file for pair in pairs for file in (*pair.controls, pair.target, pair.mask) if file]
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing:
+        raise DatasetError(
+            f"{len(missing)} of {len(files)} pictures are not here: {', '.join(missing[:3])}. "
+            "Set `folder`, below `pairs`, to where the pictures lie on this machine."
+        )
+    return tuple(pairs)
+
+
+def _load(source: Mapping[str, Any], places: Places) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
+    if "file" in source:
+        folder = places.find(str(source.get("folder") or "."))
+        return read_rows(places.find(str(source["file"])), folder), ()
+    controls = str(source.get("control_folder") or "").split("|")
+    target = str(source.get("target_folder") or "")
+    loaded = load_pairs(
+        Source(
+            control="|".join(str(places.find(part)) for part in controls if part.strip()),
+            target=str(places.find(target)) if target else "",
+            base=places.folders[0],
+            scratch=places.scratch / "unpacked",
+            pattern=str(source.get("pattern") or ""),
+            together=source.get("several_controls") == TOGETHER,
+            skip_unmatched=source.get("unmatched") == "skip",
+        ),
+        str(source.get("default_caption") or ""),
+        float(source.get("holdout", 0.15)),
+        places.scratch / "hashes.json",
+    )
+    repeats = int(source.get("repeats", 1))
+    pairs = (replace(pair, repeats=pair.repeats * repeats) for pair in loaded.dataset)
+    return tuple(pairs), loaded.notes
+
+
+def _samples(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a SamplePlan as their kinds; controls stay names."""
+    _known("samples", given, SAMPLE_KEYS)
+    samples: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in SAMPLE_NUMBERS:
+            least = int(name == "most")
+            if not isinstance(value, int) or isinstance(value, bool) or value < least:
+                raise JobError(
+                    f"samples: {name} is {value!r}; it must be a whole number from {least} on."
+                )
+            samples[name] = value
+        elif isinstance(value, (str, list)):
+            samples[name] = (value,) if isinstance(value, str) else tuple(map(str, value))
+        else:
+            raise JobError(f"samples: {name} is {value!r}; it must be text, or a list of texts.")
+    return samples
+
+
+def _known(where: str, given: Any, known: set[str]) -> None:
+    """Raise JobError for keys that mean nothing: most often they are misspelt."""
+    if not isinstance(given, Mapping):
+        raise JobError(f"{where} is {given!r}; it must hold `key: value` lines.")
+    unknown = [str(key) for key in given if key not in known]
+    if unknown:
+        raise JobError(f"{where}: unknown {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
+
+
+def _setting(name: str, value: Any) -> Any:
+    """A setting as the kind of value it is: YAML takes 1e-4 for a text, as it has no point."""
+    kind = type(getattr(TrainConfig(), name))
+    if kind is bool and isinstance(value, bool):
+        return value
+    if kind is str and not isinstance(value, (bool, dict)):
+        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    try:
+        number = float("no number" if isinstance(value, bool) or kind is bool else value)
+        if kind is float or number == int(number):
+            return kind(number)
+    except (TypeError, ValueError):
+        pass
+    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
+    raise JobError(f"{name} is {value!r}; it must be {wanted}.")
