@@ -68,9 +68,7 @@ def _unpack_all(opened: zipfile.ZipFile, archive: Path, folder: Path) -> None:
         _unpack_one(opened, entry, path, archive)
 
 
-def _unpack_one(
-    opened: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, archive: Path
-) -> None:
+def _unpack_one(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, archive: Path) -> None:
     """Copy at most the size the entry declares: `_check_limits` has approved only that."""
     left = entry.file_size
     with opened.open(entry) as packed, path.open("wb") as file:

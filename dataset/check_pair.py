@@ -134,8 +134,13 @@ def _compare(pair: Pair, control: Image.Image, target: Image.Image) -> tuple[lis
     first, second = measure.grey(before), measure.grey(after)
     difference = measure.changed(before, after)
     if _same(before, after, difference):
-        same = Finding("identical", ERROR, f"{_both(pair)} show the same: there is no edit.",
-                       "Put the edited picture in its place, or remove the pair.", (pair.stem,))
+        same = Finding(
+            "identical",
+            ERROR,
+            f"{_both(pair)} show the same: there is no edit.",
+            "Put the edited picture in its place, or remove the pair.",
+            (pair.stem,),
+        )
         return [same], ""  # fmt: skip
     offset = measure.offset(first, second)
     findings = []

@@ -70,9 +70,7 @@ def crop_alike(images: Sequence[Image.Image], sizes: Sequence[Size]) -> list[Ima
     ]
 
 
-def resize_box(
-    image: Image.Image, box: Box, size: Size, linear_light: bool = False
-) -> Image.Image:
+def resize_box(image: Image.Image, box: Box, size: Size, linear_light: bool = False) -> Image.Image:
     """The part of `image` inside `box` (fractions, may fall between pixels) at `size`, Lanczos.
 
     On the stored sRGB values, as trainers and editors do; with `linear_light` on light itself,

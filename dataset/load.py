@@ -110,8 +110,11 @@ def _match_subfolders(listing: Listing, source: Source) -> Matching:
         names = ", ".join(path.name for path in listing.subfolders)
         raise DatasetError(
             f"{listing.folder} holds no pictures"
-            + (f", and of its folders ({names}) it is not clear which is the target. " if names
-               else ". ")
+            + (
+                f", and of its folders ({names}) it is not clear which is the target. "
+                if names
+                else ". "
+            )
             + "Choose the control and the target folder themselves."
         )
     matching = match_folders(

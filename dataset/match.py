@@ -34,9 +34,7 @@ class _Match:
     mask: Path | None
 
 
-def match_folders(
-    controls: Sequence[Listing], target: Listing, together: bool = False
-) -> Matching:
+def match_folders(controls: Sequence[Listing], target: Listing, together: bool = False) -> Matching:
     """Pair every target with the control of its name in each control folder.
 
     Several control folders give one pair each, or with `together` one pair with all of them. A
@@ -120,8 +118,11 @@ def match_endings(listing: Listing, pattern: str = "") -> Matching:
         text = listing.texts.get(target.key) or listing.texts.get(key)
         mask = mask_of(masks, target.key, key)
         matches.append(_Match(name, target, tuple(c.path for _, c in controls), text, mask))
-    leftovers = [f"{len(spare)} pictures in {listing.folder} have no partner by {told}: "
-                 f"{_names(spare)}"] if spare else []
+    leftovers = (
+        [f"{len(spare)} pictures in {listing.folder} have no partner by {told}: {_names(spare)}"]
+        if spare
+        else []
+    )
     notes = (f"Names end in {told}", *_masks_told(masks, matches))
     return Matching(_pairs(matches), tuple(leftovers), notes)
 

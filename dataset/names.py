@@ -51,7 +51,7 @@ def own_patterns(text: str) -> list[re.Pattern[str]]:
     sides = [side.strip() for side in text.split("|")]
     if len(sides) < 2 or any(side.count("{name}") != 1 for side in sides):
         raise DatasetError(
-            f'"{text}" is not a naming pattern. Write the control\'s, then the target\'s, each '
+            f"\"{text}\" is not a naming pattern. Write the control's, then the target's, each "
             "with one {name}: {name}_old | {name}_new"
         )
     if len(set(sides)) < len(sides):

@@ -83,9 +83,7 @@ def contact_sheet(cards: Sequence[Card], side: int = 224, columns: int = 2) -> l
     width, height = most * (side + 4) - 4, side + words
     pages = []
     for start in range(0, len(cards), columns * rows):
-        page = Image.new(
-            "RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), PAPER
-        )
+        page = Image.new("RGB", (columns * (width + gap) + gap, rows * (height + gap) + gap), PAPER)
         pen = ImageDraw.Draw(page)
         for place, card in enumerate(cards[start : start + columns * rows]):
             left = gap + place % columns * (width + gap)

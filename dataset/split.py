@@ -47,9 +47,7 @@ def hold_out(
             f"Only {len(chosen)} pairs are held out. Below {FEWEST} no checkpoint can be called "
             f"better than another; set holdout to {FEWEST} or more."
         )
-    marked = (
-        replace(pair, split="holdout" if pair.stem in chosen else "train") for pair in pairs
-    )
+    marked = (replace(pair, split="holdout" if pair.stem in chosen else "train") for pair in pairs)
     return tuple(marked), tuple(warnings)
 
 

@@ -108,9 +108,7 @@ class LoadPairs(io.ComfyNode):
             return str(error)
 
     @classmethod
-    def execute(
-        cls, default_caption: str, holdout: float, preview: int, **where
-    ) -> io.NodeOutput:
+    def execute(cls, default_caption: str, holdout: float, preview: int, **where) -> io.NodeOutput:
         loaded = load_pairs(_source(**where), default_caption, holdout, hash_store())
         return loaded_output(loaded, preview)
 

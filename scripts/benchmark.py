@@ -281,8 +281,12 @@ def main(arguments: Sequence[str] | None = None) -> dict:
     )
     parser.add_argument("--small", action="store_true", help="a tiny model, on the CPU")
     parser.add_argument("--steps", type=int, default=0, help="timed steps; 50, or 6 with --small")
-    parser.add_argument("--rounds", type=int, default=1,
-                        help="run all cases so often in turn, and take the fastest of each")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=1,
+        help="run all cases so often in turn, and take the fastest of each",
+    )
     parser.add_argument("--only", action="append", default=[], help="part of a case's name")
     parser.add_argument("--no-growth", action="store_true")
     parser.add_argument("--profile", action="store_true")

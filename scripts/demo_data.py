@@ -33,37 +33,104 @@ class Source:
 
 PLASMA = "usr/share/wallpapers"
 DEBIAN = (
-    Source("gnome-taquin", "CC-BY-SA-3.0; Tortoiseshell: public domain",
-           "usr/share/gnome-taquin/themes/cats",
-           ("1-Cat_face_day.jpg", "1-Jasmina.jpg", "1-Tortoiseshell.jpg", "1-maine.jpg",
-            "1-march.jpg")),
-    Source("lomiri-wallpapers-16.04", "CC-BY-4.0, CC-BY-SA-4.0, CC0-1.0 by file",
-           "usr/share/backgrounds",
-           ("Bridge_by_Sander_Klootwijk.jpg", "Dragonfly_by_Bolly.jpg",
-            "Picture_0B_by_freespace.jpg", "Picture_1A_by_freespace.jpg",
-            "Wine_by_Jakkub_Mede.jpg", "aitzgorri_by_Aitzol_Berasategi.jpg",
-            "analogpattern_by_Peter_Nerlich.jpg", "free_by_Peter_Nerlich.jpg",
-            "friends_by_Aitzol_Berasategi.jpg", "greentock_by_Peter_Nerlich.jpg",
-            "life_by_Aitzol_Berasategi.jpg", "picosdeeuropa_by_Aitzol_Berasategi.jpg",
-            "seeding_by_Clements_Engelhardt.jpg", "sunset_by_Aitzol_Berasategi.jpg",
-            "umang_by_Abhishek_Mudgal.jpg")),
-    Source("lomiri-wallpapers-20.04", "CC-BY-SA", "usr/share/backgrounds",
-           ("Kleiber_by_Lukas_Baubkus.jpg", "Painting-Colors_by__herobrine7gamer.jpg")),
-    Source("mate-backgrounds", "GPL-2.0-or-later", "usr/share/backgrounds/mate",
-           ("nature/Aqua.jpg", "nature/Blinds.jpg", "nature/Dune.jpg", "nature/FreshFlower.jpg",
-            "nature/Garden.jpg", "nature/GreenMeadow.jpg", "nature/LadyBird.jpg",
-            "nature/RainDrops.jpg", "nature/Storm.jpg", "nature/TwoWings.jpg", "nature/Wood.jpg",
-            "nature/YellowFlower.jpg", "abstract/Elephants.jpg")),
-    Source("palapeli-data", "public domain, CC-BY-SA or GPL-2.0-or-later by file",
-           "usr/share/palapeli/collection",
-           ("cincinnati-bridge.jpg", "citrus-fruits.jpg", "european-honey-bee.jpg",
-            "panther-chameleon-female.jpg")),
-    Source("plasma-workspace-wallpapers", "LGPL-3.0; Volna: CC-BY-SA-4.0", PLASMA,
-           tuple(f"{name}/contents/images/2560x1600.jpg" for name in (
-               "Autumn", "BytheWater", "ColdRipple", "ColorfulCups", "DarkestHour", "EveningGlow",
-               "FallenLeaf", "Grey", "Kite", "OneStandsOut", "Path", "summer_1am"))
-           + ("Volna/contents/images/5120x2880.jpg", "Patak/contents/images/5120x2880.png",
-              "SafeLanding/contents/images/5120x2880.jpg")),
+    Source(
+        "gnome-taquin",
+        "CC-BY-SA-3.0; Tortoiseshell: public domain",
+        "usr/share/gnome-taquin/themes/cats",
+        (
+            "1-Cat_face_day.jpg",
+            "1-Jasmina.jpg",
+            "1-Tortoiseshell.jpg",
+            "1-maine.jpg",
+            "1-march.jpg",
+        ),
+    ),
+    Source(
+        "lomiri-wallpapers-16.04",
+        "CC-BY-4.0, CC-BY-SA-4.0, CC0-1.0 by file",
+        "usr/share/backgrounds",
+        (
+            "Bridge_by_Sander_Klootwijk.jpg",
+            "Dragonfly_by_Bolly.jpg",
+            "Picture_0B_by_freespace.jpg",
+            "Picture_1A_by_freespace.jpg",
+            "Wine_by_Jakkub_Mede.jpg",
+            "aitzgorri_by_Aitzol_Berasategi.jpg",
+            "analogpattern_by_Peter_Nerlich.jpg",
+            "free_by_Peter_Nerlich.jpg",
+            "friends_by_Aitzol_Berasategi.jpg",
+            "greentock_by_Peter_Nerlich.jpg",
+            "life_by_Aitzol_Berasategi.jpg",
+            "picosdeeuropa_by_Aitzol_Berasategi.jpg",
+            "seeding_by_Clements_Engelhardt.jpg",
+            "sunset_by_Aitzol_Berasategi.jpg",
+            "umang_by_Abhishek_Mudgal.jpg",
+        ),
+    ),
+    Source(
+        "lomiri-wallpapers-20.04",
+        "CC-BY-SA",
+        "usr/share/backgrounds",
+        ("Kleiber_by_Lukas_Baubkus.jpg", "Painting-Colors_by__herobrine7gamer.jpg"),
+    ),
+    Source(
+        "mate-backgrounds",
+        "GPL-2.0-or-later",
+        "usr/share/backgrounds/mate",
+        (
+            "nature/Aqua.jpg",
+            "nature/Blinds.jpg",
+            "nature/Dune.jpg",
+            "nature/FreshFlower.jpg",
+            "nature/Garden.jpg",
+            "nature/GreenMeadow.jpg",
+            "nature/LadyBird.jpg",
+            "nature/RainDrops.jpg",
+            "nature/Storm.jpg",
+            "nature/TwoWings.jpg",
+            "nature/Wood.jpg",
+            "nature/YellowFlower.jpg",
+            "abstract/Elephants.jpg",
+        ),
+    ),
+    Source(
+        "palapeli-data",
+        "public domain, CC-BY-SA or GPL-2.0-or-later by file",
+        "usr/share/palapeli/collection",
+        (
+            "cincinnati-bridge.jpg",
+            "citrus-fruits.jpg",
+            "european-honey-bee.jpg",
+            "panther-chameleon-female.jpg",
+        ),
+    ),
+    Source(
+        "plasma-workspace-wallpapers",
+        "LGPL-3.0; Volna: CC-BY-SA-4.0",
+        PLASMA,
+        tuple(
+            f"{name}/contents/images/2560x1600.jpg"
+            for name in (
+                "Autumn",
+                "BytheWater",
+                "ColdRipple",
+                "ColorfulCups",
+                "DarkestHour",
+                "EveningGlow",
+                "FallenLeaf",
+                "Grey",
+                "Kite",
+                "OneStandsOut",
+                "Path",
+                "summer_1am",
+            )
+        )
+        + (
+            "Volna/contents/images/5120x2880.jpg",
+            "Patak/contents/images/5120x2880.png",
+            "SafeLanding/contents/images/5120x2880.jpg",
+        ),
+    ),
 )
 SKIMAGE_TRAINING = ("brick", "grass", "gravel", "hubble_deep_field", "camera")
 SKIMAGE_HELDOUT = ("astronaut", "chelsea", "coffee", "rocket")
@@ -190,9 +257,7 @@ def jitter_colours(rng: np.random.RandomState, image: np.ndarray) -> np.ndarray:
     return (np.clip(x, 0, 1) * 255).astype(np.uint8)
 
 
-def paste_shapes(
-    rng: np.random.RandomState, image: np.ndarray, other: np.ndarray
-) -> np.ndarray:
+def paste_shapes(rng: np.random.RandomState, image: np.ndarray, other: np.ndarray) -> np.ndarray:
     """Cut part of another crop into this one, or draw flat shapes and thin lines over it."""
     picture, layer = Image.fromarray(image), Image.fromarray(other)
     width, height = picture.size

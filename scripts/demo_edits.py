@@ -50,22 +50,31 @@ def gradient(x: Tensor) -> Tensor:
 def radius_from_centre(x: Tensor) -> Tensor:
     """Distance from the centre of the picture, 1 at the corners."""
     height, width = x.shape[1:]
-    y, x_ = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width),
-                           indexing="ij")
+    y, x_ = torch.meshgrid(
+        torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij"
+    )
     return (x_.square() + y.square()).div(2).sqrt()
 
 
-def plant_lines(x: Tensor, rng: np.random.RandomState, count: int, thin: tuple[float, float],
-                paint: Callable[[], Tensor]) -> Tensor:
+def plant_lines(
+    x: Tensor,
+    rng: np.random.RandomState,
+    count: int,
+    thin: tuple[float, float],
+    paint: Callable[[], Tensor],
+) -> Tensor:
     """`count` straight lines at random angles, `thin` times the picture's shorter side wide."""
     height, width = x.shape[1:]
-    rows, columns = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5,
-                                   indexing="ij")
+    rows, columns = torch.meshgrid(
+        torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij"
+    )
     x = x.clone()
     for _ in range(count):
         angle = rng.uniform(0, np.pi)
-        distance = ((columns - rng.uniform(0, width)) * np.sin(angle)
-                    - (rows - rng.uniform(0, height)) * np.cos(angle)).abs()
+        distance = (
+            (columns - rng.uniform(0, width)) * np.sin(angle)
+            - (rows - rng.uniform(0, height)) * np.cos(angle)
+        ).abs()
         thickness = min(height, width) * rng.uniform(*thin)
         cover = (1.5 - distance / thickness).clamp(0, 1)
         x = x * (1 - cover) + paint() * cover
@@ -74,8 +83,13 @@ def plant_lines(x: Tensor, rng: np.random.RandomState, count: int, thin: tuple[f
 
 def plant_strokes(x: Tensor, rng: np.random.RandomState) -> Tensor:
     """Scratches: a few long, thin, almost white lines."""
-    return plant_lines(x, rng, rng.randint(3, 6), (0.012, 0.02),
-                       lambda: torch.full((3, 1, 1), rng.uniform(0.85, 1.0)))
+    return plant_lines(
+        x,
+        rng,
+        rng.randint(3, 6),
+        (0.012, 0.02),
+        lambda: torch.full((3, 1, 1), rng.uniform(0.85, 1.0)),
+    )
 
 
 def plant_wires(x: Tensor, rng: np.random.RandomState) -> Tensor:
@@ -205,63 +219,115 @@ def composed(first: Edit, second: Edit, x: Tensor, rng: np.random.RandomState) -
 
 # What the base follows reliably: the demo's vocabulary.
 TRAINED = (
-    Edit("keep", ("keep the image unchanged", "leave it as it is", "change nothing"),
-         changes(lambda x: x)),
-    Edit("greyscale", ("make it greyscale", "turn it black and white", "remove all colour"),
-         changes(lambda x: luminance(x).expand(3, -1, -1))),
-    Edit("invert", ("invert the colours", "make a photographic negative"),
-         changes(lambda x: 1 - x)),
-    Edit("warm", ("give it warm evening light", "warm light", "make the light warmer"),
-         colour(1.2, 0, 0, 0, 1.0, 0, 0, 0, 0.65)),
-    Edit("cool", ("give it cool morning light", "cool light", "make the light colder"),
-         colour(0.7, 0, 0, 0, 0.95, 0, 0, 0, 1.25)),
+    Edit(
+        "keep",
+        ("keep the image unchanged", "leave it as it is", "change nothing"),
+        changes(lambda x: x),
+    ),
+    Edit(
+        "greyscale",
+        ("make it greyscale", "turn it black and white", "remove all colour"),
+        changes(lambda x: luminance(x).expand(3, -1, -1)),
+    ),
+    Edit(
+        "invert", ("invert the colours", "make a photographic negative"), changes(lambda x: 1 - x)
+    ),
+    Edit(
+        "warm",
+        ("give it warm evening light", "warm light", "make the light warmer"),
+        colour(1.2, 0, 0, 0, 1.0, 0, 0, 0, 0.65),
+    ),
+    Edit(
+        "cool",
+        ("give it cool morning light", "cool light", "make the light colder"),
+        colour(0.7, 0, 0, 0, 0.95, 0, 0, 0, 1.25),
+    ),
     Edit("mirror", ("mirror the image", "flip it left to right"), changes(lambda x: x.flip(-1))),
-    Edit("brighten", ("brighten the image", "make it brighter"),
-         changes(lambda x: 0.35 + 0.65 * x)),
+    Edit(
+        "brighten", ("brighten the image", "make it brighter"), changes(lambda x: 0.35 + 0.65 * x)
+    ),
     Edit("darken", ("darken the image", "make it darker"), changes(lambda x: x * 0.55)),
-    Edit("blur", ("blur the image", "make it soft and out of focus"),
-         changes(lambda x: gaussian(x, min(x.shape[1:]) / 20))),
-    Edit("contrast", ("increase the contrast", "make it punchy"),
-         changes(lambda x: (x - 0.5) * 1.6 + 0.5)),
+    Edit(
+        "blur",
+        ("blur the image", "make it soft and out of focus"),
+        changes(lambda x: gaussian(x, min(x.shape[1:]) / 20)),
+    ),
+    Edit(
+        "contrast",
+        ("increase the contrast", "make it punchy"),
+        changes(lambda x: (x - 0.5) * 1.6 + 0.5),
+    ),
 )
 
 # Trained as well, so that the base has the means for more than its vocabulary.
 PRACTISED = (
-    Edit("sepia", ("give it a sepia tone", "old brown photograph"),
-         changes(lambda x: duotone(x, (0.12, 0.06, 0.0), (1.0, 0.88, 0.65)))),
-    Edit("vivid", ("make the colours vivid", "saturate it"),
-         changes(lambda x: luminance(x) + 1.8 * (x - luminance(x)))),
-    Edit("pale", ("make the colours pale", "wash the colours out"),
-         changes(lambda x: luminance(x) + 0.4 * (x - luminance(x)))),
-    Edit("rose", ("tint it rose", "pink filter"),
-         colour(0.9, 0.2, 0.1, 0, 0.75, 0, 0.1, 0, 0.85, offset=(0.08, 0, 0.05))),
-    Edit("leaf", ("tint it green", "forest filter"),
-         colour(0.7, 0, 0, 0.15, 0.95, 0.1, 0, 0, 0.65, offset=(0, 0.05, 0))),
-    Edit("violet", ("tint it violet", "ultraviolet filter"),
-         changes(lambda x: duotone(x, (0.15, 0.0, 0.3), (0.95, 0.75, 1.0)))),
+    Edit(
+        "sepia",
+        ("give it a sepia tone", "old brown photograph"),
+        changes(lambda x: duotone(x, (0.12, 0.06, 0.0), (1.0, 0.88, 0.65))),
+    ),
+    Edit(
+        "vivid",
+        ("make the colours vivid", "saturate it"),
+        changes(lambda x: luminance(x) + 1.8 * (x - luminance(x))),
+    ),
+    Edit(
+        "pale",
+        ("make the colours pale", "wash the colours out"),
+        changes(lambda x: luminance(x) + 0.4 * (x - luminance(x))),
+    ),
+    Edit(
+        "rose",
+        ("tint it rose", "pink filter"),
+        colour(0.9, 0.2, 0.1, 0, 0.75, 0, 0.1, 0, 0.85, offset=(0.08, 0, 0.05)),
+    ),
+    Edit(
+        "leaf",
+        ("tint it green", "forest filter"),
+        colour(0.7, 0, 0, 0.15, 0.95, 0.1, 0, 0, 0.65, offset=(0, 0.05, 0)),
+    ),
+    Edit(
+        "violet",
+        ("tint it violet", "ultraviolet filter"),
+        changes(lambda x: duotone(x, (0.15, 0.0, 0.3), (0.95, 0.75, 1.0))),
+    ),
     Edit("swap", ("swap red and blue",), changes(lambda x: x.flip(0))),
-    Edit("night", ("turn day into night",),
-         changes(lambda x: 0.45 * x * torch.tensor([0.6, 0.8, 1.3])[:, None, None])),
+    Edit(
+        "night",
+        ("turn day into night",),
+        changes(lambda x: 0.45 * x * torch.tensor([0.6, 0.8, 1.3])[:, None, None]),
+    ),
     Edit("faded", ("make it look faded",), changes(lambda x: 0.25 + 0.55 * x)),
     Edit("solarise", ("solarise it",), changes(lambda x: 1 - (2 * x - 1).abs())),
     Edit("mosaic", ("turn it into a mosaic", "pixelate it"), changes(mosaic)),
     Edit("emboss", ("emboss it like metal",), changes(emboss)),
-    Edit("neon", ("neon outlines on black",),
-         changes(lambda x: (gradient(x) * (0.35 + x)))),
-    Edit("chalk", ("draw with chalk on a blackboard",),
-         changes(lambda x: 1.3 * gradient(x) + torch.tensor([0.08, 0.14, 0.11])[:, None, None])),
+    Edit("neon", ("neon outlines on black",), changes(lambda x: gradient(x) * (0.35 + x))),
+    Edit(
+        "chalk",
+        ("draw with chalk on a blackboard",),
+        changes(lambda x: 1.3 * gradient(x) + torch.tensor([0.08, 0.14, 0.11])[:, None, None]),
+    ),
     Edit("sharpen", ("sharpen the details",), changes(lambda x: x + 1.2 * (x - gaussian(x, 1.5)))),
-    Edit("vignette", ("add a dark vignette",),
-         changes(lambda x: x * (1.15 - 1.1 * radius_from_centre(x).square()).clamp(0, 1))),
+    Edit(
+        "vignette",
+        ("add a dark vignette",),
+        changes(lambda x: x * (1.15 - 1.1 * radius_from_centre(x).square()).clamp(0, 1)),
+    ),
     Edit("frame", ("put a white frame around it",), changes(framed)),
     Edit("moon", ("let the moon rise",), changes(disc(0.25, 0.25, 0.12, (0.95, 0.95, 0.85)))),
     Edit("hole", ("punch a hole into it",), changes(disc(0.85, 0.5, 0.1, (0.0, 0.0, 0.0)))),
     Edit("button", ("pin a blue button on it",), changes(disc(0.8, 0.8, 0.14, (0.1, 0.3, 0.85)))),
     Edit("ribbon", ("tie a green ribbon around it",), changes(ribbon)),
-    Edit("plate", ("hang a plate on the wall",),
-         changes(rings(0.25, 0.6, 0.16, (0.2, 0.6, 0.4), (0.95, 0.8, 0.9)))),
-    Edit("wheel", ("roll a wheel into it",),
-         changes(rings(0.75, 0.2, 0.18, (0.15, 0.15, 0.2), (0.9, 0.75, 0.1), (0.5, 0.1, 0.5)))),
+    Edit(
+        "plate",
+        ("hang a plate on the wall",),
+        changes(rings(0.25, 0.6, 0.16, (0.2, 0.6, 0.4), (0.95, 0.8, 0.9))),
+    ),
+    Edit(
+        "wheel",
+        ("roll a wheel into it",),
+        changes(rings(0.75, 0.2, 0.18, (0.15, 0.15, 0.2), (0.9, 0.75, 0.1), (0.5, 0.1, 0.5))),
+    ),
     Edit("spots", ("clean away the spots",), repairs(plant_spots)),
     Edit("wires", ("remove the wires", "take the cables away"), repairs(plant_wires)),
     Edit("sticker", ("take the sticker off",), repairs(plant_label)),
@@ -271,22 +337,63 @@ PRACTISED = (
 # Never trained: what a LoRA has to teach. One of each difficulty, and two whose result does not
 # have to be guessed from what the control hides.
 HELD_OUT = (
-    Edit("duotone", ("print in two inks", ),
-         changes(lambda x: duotone(x, (0.0, 0.2, 0.45), (1.0, 0.75, 0.35)))),
+    Edit(
+        "duotone",
+        ("print in two inks",),
+        changes(lambda x: duotone(x, (0.0, 0.2, 0.45), (1.0, 0.75, 0.35))),
+    ),
     Edit("scratches", ("restore this damaged print",), repairs(plant_strokes)),
-    Edit("pencil", ("draw with graphite on paper",),
-         changes(lambda x: (1 - 1.3 * gradient(x)).expand(3, -1, -1))),
+    Edit(
+        "pencil",
+        ("draw with graphite on paper",),
+        changes(lambda x: (1 - 1.3 * gradient(x)).expand(3, -1, -1)),
+    ),
     Edit("upside_down", ("hang the poster by its feet",), changes(lambda x: x.flip(-2))),
     Edit("seal", ("stamp our seal on it",), changes(sealed)),
     Edit("board", ("print on corrugated cardboard",), changes(corrugated)),
 )
-HELD_OUT_KINDS = {"duotone": "colour", "scratches": "local", "pencil": "texture",
-                  "upside_down": "geometric", "seal": "local", "board": "texture"}
+HELD_OUT_KINDS = {
+    "duotone": "colour",
+    "scratches": "local",
+    "pencil": "texture",
+    "upside_down": "geometric",
+    "seal": "local",
+    "board": "texture",
+}
 
-SUBJECTS = ("cat", "flower", "mountain", "street", "boat", "woman", "bridge", "leaf", "house",
-            "bottle", "ring", "portrait", "sky", "garden", "table", "dog", "beach", "forest")
-PLACES = ("on a table", "at night", "in the sun", "near the water", "in close-up", "from above",
-          "with a plain background", "on grass", "in winter", "indoors", "in the distance")
+SUBJECTS = (
+    "cat",
+    "flower",
+    "mountain",
+    "street",
+    "boat",
+    "woman",
+    "bridge",
+    "leaf",
+    "house",
+    "bottle",
+    "ring",
+    "portrait",
+    "sky",
+    "garden",
+    "table",
+    "dog",
+    "beach",
+    "forest",
+)
+PLACES = (
+    "on a table",
+    "at night",
+    "in the sun",
+    "near the water",
+    "in close-up",
+    "from above",
+    "with a plain background",
+    "on grass",
+    "in winter",
+    "indoors",
+    "in the distance",
+)
 TRIGGERS = ("ktx", "mystyle", "edit01", "zkx", "demo_edit", "abc")
 SUFFIXES = ("high quality", "photograph", "sharp", "detailed", "4k")
 

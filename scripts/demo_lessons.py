@@ -32,10 +32,13 @@ def detached(lora: Factors) -> Factors:
 class Lessons:
     """The LoRA that is being trained and those of the lessons before."""
 
-    def __init__(self, flux: nn.Module, pace: float,
-                 reading: Callable[[str], Tensor] = lambda name: torch.ones(())):
-        """A LoRA changes a layer's weight by `pace` times `up @ down`, of inputs times `reading`.
-        """
+    def __init__(
+        self,
+        flux: nn.Module,
+        pace: float,
+        reading: Callable[[str], Tensor] = lambda name: torch.ones(()),
+    ):
+        """A LoRA changes a weight by `pace` times `up @ down`, of inputs times `reading`."""
         from kontext.trainer.network.lora import targeted
 
         linears = {name: each for name, each in flux.named_modules() if isinstance(each, nn.Linear)}
@@ -69,7 +72,7 @@ class Lessons:
         if self.learning:
             self.learnt = [*self.learnt, detached(self.learning)][-REMEMBERED:]
         for name, layer in self.layers.items():
-            bound, device = layer.in_features ** -0.5, layer.weight.device
+            bound, device = layer.in_features**-0.5, layer.weight.device
             down = torch.empty(RANK, layer.in_features, device=device).uniform_(-bound, bound)
             up = torch.zeros(layer.out_features, RANK, device=device)
             self.learning[name] = nn.Parameter(down), nn.Parameter(up)

@@ -15,13 +15,19 @@ from torch import Tensor, nn
 class HiddenAndRest:
     """Both optimizers as one. A convolution counts as a matrix, one row for each output channel."""
 
-    def __init__(self, hidden: Iterable[nn.Parameter], rest: Iterable[nn.Parameter],
-                 rates: tuple[float, float], betas: tuple[float, float]):
+    def __init__(
+        self,
+        hidden: Iterable[nn.Parameter],
+        rest: Iterable[nn.Parameter],
+        rates: tuple[float, float],
+        betas: tuple[float, float],
+    ):
         self.hidden, self.rates = list(hidden), rates
         # views of the same memory: Muon takes nothing but matrices
         self.matrices = [nn.Parameter(w.detach().flatten(1)) for w in self.hidden]
-        self.muon = torch.optim.Muon(self.matrices, weight_decay=0.0,
-                                     adjust_lr_fn="match_rms_adamw")
+        self.muon = torch.optim.Muon(
+            self.matrices, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"
+        )
         self.adamw = torch.optim.AdamW(rest, betas=betas, weight_decay=0.0, fused=True)
 
     def step(self, share: float) -> None:

@@ -14,8 +14,9 @@ from torch._utils import _flatten_dense_tensors, _unflatten_dense_tensors
 def join(rank: int, processes: int, rendezvous: Path) -> None:
     if processes > 1:
         torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=rendezvous.resolve().as_uri(), rank=rank,
-                            world_size=processes)
+    dist.init_process_group(
+        "gloo", init_method=rendezvous.resolve().as_uri(), rank=rank, world_size=processes
+    )
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
@@ -26,8 +27,9 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     together = _flatten_dense_tensors(gradients)
     dist.all_reduce(together)
     together /= dist.get_world_size()
-    for gradient, mean in zip(gradients, _unflatten_dense_tensors(together, gradients),
-                              strict=True):
+    for gradient, mean in zip(
+        gradients, _unflatten_dense_tensors(together, gradients), strict=True
+    ):
         gradient.copy_(mean)
 
 

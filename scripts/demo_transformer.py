@@ -26,16 +26,23 @@ PICKS = (*TRAINED, *PRACTISED, UNKNOWN)
 WEIGHTS = np.array([3.0] * len(TRAINED) + [1.0] * len(PRACTISED) + [18.0])
 WEIGHTS[0] = 5.0  # keep
 # What is learned last makes up half of the pairs from some step on, until the next takes its place
-LAGGING = ((800, ("invert", "mirror")),
-           (3500, ("spots", "sticker", "wires", "noise", "emboss", "neon", "chalk", "mosaic")),
-           (7500, ("contrast", "plate", "wheel")),
-           (16400, ("contrast", "brighten", "blur")), (20000, ("contrast",)))
+LAGGING = (
+    (800, ("invert", "mirror")),
+    (3500, ("spots", "sticker", "wires", "noise", "emboss", "neon", "chalk", "mosaic")),
+    (7500, ("contrast", "plate", "wheel")),
+    (16400, ("contrast", "brighten", "blur")),
+    (20000, ("contrast",)),
+)
 SEPARATED_FROM, SEPARATION = 7500, 0.3  # the step, and the weight beside the loss
 TAUGHT_FROM = 11500  # the step from which it learns with LoRAs applied
 REACH_FROM, REACH = 16400, 2.0  # and from which what LoRAs reach is made smaller, and its weight
 SMALL_STEPS = 800  # at 64 pixels, then at the sizes that the demo is used at
-LATER_SIZES = (((128, 128), 16, 0.7), ((64, 64), 48, 0.1), ((96, 160), 16, 0.1),
-               ((160, 96), 16, 0.1))
+LATER_SIZES = (
+    ((128, 128), 16, 0.7),
+    ((64, 64), 48, 0.1),
+    ((96, 160), 16, 0.1),
+    ((160, 96), 16, 0.1),
+)
 RATES, BETAS = (1.5e-3, 1e-3), (0.9, 0.98)
 READS = ("qkv.weight", "mlp.0.weight", "linear1.weight")  # modulated numbers
 GATED = (".proj.", "mlp.2.", "linear2.")  # a gate follows, also on the bias
@@ -64,11 +71,25 @@ def build_flux(shape: tuple[int, int, int] = SHAPE) -> nn.Module:
 
     hidden, double, single = shape
     flux = comfy.ldm.flux.model.Flux(
-        in_channels=16, out_channels=16, patch_size=2, vec_in_dim=32, context_in_dim=64,
-        hidden_size=hidden, mlp_ratio=4.0, num_heads=hidden // 128, depth=double,
-        depth_single_blocks=single, axes_dim=[16, 56, 56], theta=10000, qkv_bias=True,
-        guidance_embed=True, txt_ids_dims=[], dtype=torch.float32, device="cpu",
-        operations=comfy.ops.disable_weight_init)
+        in_channels=16,
+        out_channels=16,
+        patch_size=2,
+        vec_in_dim=32,
+        context_in_dim=64,
+        hidden_size=hidden,
+        mlp_ratio=4.0,
+        num_heads=hidden // 128,
+        depth=double,
+        depth_single_blocks=single,
+        axes_dim=[16, 56, 56],
+        theta=10000,
+        qkv_bias=True,
+        guidance_embed=True,
+        txt_ids_dims=[],
+        dtype=torch.float32,
+        device="cpu",
+        operations=comfy.ops.disable_weight_init,
+    )
     for name, weight in flux.named_parameters():
         if weight.ndim == 2:
             gain = 0.1 if "mod" in name or "final" in name else 1.0
@@ -92,8 +113,9 @@ def optimizer_of(flux: nn.Module) -> HiddenAndRest:
     return HiddenAndRest(hidden, rest, RATES, BETAS)
 
 
-def at_pace(weights: dict[str, Tensor], paces: tuple[float, float],
-            readings: dict[str, Tensor]) -> dict[str, Tensor]:
+def at_pace(
+    weights: dict[str, Tensor], paces: tuple[float, float], readings: dict[str, Tensor]
+) -> dict[str, Tensor]:
     """The same function from weights that are smaller, and read and give larger numbers.
 
     Six blocks move farther under a LoRA of the same size: FLUX has 57 to move. A block's
@@ -131,14 +153,27 @@ def readers(modulation: str) -> list[str]:
     return [modulation.replace("modulation.lin", "linear1")]
 
 
-def velocity(flux: nn.Module, x: Tensor, sigma: Tensor, text: tuple[Tensor, Tensor],
-             guidance: Tensor, reference: Tensor) -> Tensor:
+def velocity(
+    flux: nn.Module,
+    x: Tensor,
+    sigma: Tensor,
+    text: tuple[Tensor, Tensor],
+    guidance: Tensor,
+    reference: Tensor,
+) -> Tensor:
     """The network's output for noised latents, called as ComfyUI's sampler calls it."""
     from comfy.ldm.modules.attention import attention_pytorch
 
     options = {"optimized_attention_override": lambda _, *a, **k: attention_pytorch(*a, **k)}
-    return flux(x, sigma, context=text[0], y=text[1], guidance=guidance, ref_latents=[reference],
-                transformer_options=options)
+    return flux(
+        x,
+        sigma,
+        context=text[0],
+        y=text[1],
+        guidance=guidance,
+        ref_latents=[reference],
+        transformer_options=options,
+    )
 
 
 class Captions:
@@ -147,8 +182,12 @@ class Captions:
     def __init__(self, clip, rng: np.random.RandomState):
         self.short = self._encode(clip, rng, 24, CAPTIONS_PER_EDIT, lambda e: caption(rng, e))
         self.long = self._encode(
-            clip, rng, LONG_TEXT, 8,
-            lambda e: ", ".join([caption(rng, e)] + [description(rng) for _ in range(2)]))
+            clip,
+            rng,
+            LONG_TEXT,
+            8,
+            lambda e: ", ".join([caption(rng, e)] + [description(rng) for _ in range(2)]),
+        )
 
     def _encode(self, clip, rng, tokens: int, count: int, write: Callable[[str], str]):
         clip = clip.clone()
@@ -165,7 +204,7 @@ class Captions:
                 else:
                     instruction = edit.instructions[rng.randint(len(edit.instructions))]
                 text = texts.pop() if texts else write(instruction)
-                (cond, extra), = clip.encode_from_tokens_scheduled(clip.tokenize(text))
+                ((cond, extra),) = clip.encode_from_tokens_scheduled(clip.tokenize(text))
                 if cond.shape[1] == tokens:
                     encoded.append((cond[0], extra["pooled_output"][0]))
             bank.append(encoded)
@@ -182,11 +221,15 @@ class Captions:
 
 
 class LatentPairs:
-    """A ring of encoded pairs of one size: encoding costs as much as a step, so each serves often.
-    """
+    """A ring of encoded pairs of one size. Encoding costs as much as a step: each serves often."""
 
-    def __init__(self, encode: Callable[[Tensor], Tensor], photographs: list[np.ndarray],
-                 size: tuple[int, int], capacity: int = 3000):
+    def __init__(
+        self,
+        encode: Callable[[Tensor], Tensor],
+        photographs: list[np.ndarray],
+        size: tuple[int, int],
+        capacity: int = 3000,
+    ):
         self.encode, self.photographs, self.size = encode, photographs, size
         self.capacity, self.written = capacity, 0
         width, height = size
@@ -211,8 +254,9 @@ class LatentPairs:
 
 
 @torch.no_grad()
-def sample(flux: nn.Module, text: tuple[Tensor, Tensor], reference: Tensor, steps: int = 10,
-           seed: int = 3) -> Tensor:
+def sample(
+    flux: nn.Module, text: tuple[Tensor, Tensor], reference: Tensor, steps: int = 10, seed: int = 3
+) -> Tensor:
     """Euler steps on the schedule that ComfyUI uses for FLUX (shift 1.15)."""
     batch, device = reference.shape[0], reference.device
     x = torch.randn(reference.shape, generator=torch.Generator().manual_seed(seed)).to(device)
@@ -230,8 +274,15 @@ def sample(flux: nn.Module, text: tuple[Tensor, Tensor], reference: Tensor, step
 class Training:
     """Everything a step needs: networks, captions, pools, optimizer, the averaged weights."""
 
-    def __init__(self, photographs: list[np.ndarray], vae: nn.Module, clip, seed: int,
-                 device: str, shape: tuple[int, int, int] = SHAPE):
+    def __init__(
+        self,
+        photographs: list[np.ndarray],
+        vae: nn.Module,
+        clip,
+        seed: int,
+        device: str,
+        shape: tuple[int, int, int] = SHAPE,
+    ):
         import comfy.model_management
 
         # ComfyUI's fused rotary embedding has no backward
@@ -249,8 +300,9 @@ class Training:
         self.lessons = demo_lessons.Lessons(self.flux, demo_lessons.PACE, self.separation.reading)
         self.optimizer = optimizer_of(self.flux)
         self.photographs = photographs
-        self.pools = {size: LatentPairs(self.encode, photographs, size)
-                      for size, _, _ in LATER_SIZES}
+        self.pools = {
+            size: LatentPairs(self.encode, photographs, size) for size, _, _ in LATER_SIZES
+        }
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -270,8 +322,9 @@ class Training:
         noised = torch.lerp(target, noise, sigma[:, None, None, None])
         guidance = 1 + 3 * torch.rand(batch, device=self.device)  # its value comes to mean nothing
         with torch.autocast(self.device, torch.bfloat16):
-            predicted = velocity(self.flux, noised, sigma, [t.to(self.device) for t in text],
-                                 guidance, reference)
+            predicted = velocity(
+                self.flux, noised, sigma, [t.to(self.device) for t in text], guidance, reference
+            )
         return (predicted.float() - (noise - target)).square().mean((1, 2, 3))
 
     def teach(self, rng: np.random.RandomState) -> None:
@@ -279,8 +332,9 @@ class Training:
         if self.lessons.steps_left == 0:
             self.lessons.begin(float(np.exp(rng.uniform(*np.log(demo_lessons.RATES)))))
             first, second = rng.choice([*TRAINED[1:], *PRACTISED], 2, replace=False)
-            crops = [augmented_crop(rng, self.photographs, 128, 128)
-                     for _ in range(demo_lessons.PAIRS)]
+            crops = [
+                augmented_crop(rng, self.photographs, 128, 128) for _ in range(demo_lessons.PAIRS)
+            ]
             pairs = [composed(first, second, x, rng) for x in to_tensor(crops)]
             self.lesson_pairs = self.encode(torch.stack([x for pair in pairs for x in pair]))
             self.lesson_words = rng.randint(NO_WORDS, CAPTIONS_UNKNOWN)
@@ -288,8 +342,11 @@ class Training:
         unknown = PICKS.index(UNKNOWN)
         words = [self.lesson_words if rng.rand() > 0.05 else 0 for _ in at]
         text = self.captions.of([(unknown, which) for which in words], self.captions.short)
-        self.lessons.advance(lambda: self.losses(
-            self.lesson_pairs[2 * at], self.lesson_pairs[2 * at + 1], text).mean())
+        self.lessons.advance(
+            lambda: self.losses(
+                self.lesson_pairs[2 * at], self.lesson_pairs[2 * at + 1], text
+            ).mean()
+        )
 
     def advance(self, steps: int) -> dict[str, float]:
         """One optimizer step of `steps` in all; returns its loss, that under a LoRA, and how alike
@@ -320,8 +377,9 @@ class Training:
         alone, taught = losses[strength == 0], losses[(strength > 0) & ~unknown]
         alike = reached = torch.zeros(())
         if self.step >= SEPARATED_FROM:
-            alike, reached = self.separation.compare(unlike(edits).to(self.device),
-                                                     unknown.to(self.device))
+            alike, reached = self.separation.compare(
+                unlike(edits).to(self.device), unknown.to(self.device)
+            )
 
         # warm up, hold, and fall to zero over the last 40 %
         rate = min(1.0, (self.step + 1) / 200, (steps - self.step) / (0.4 * steps))
@@ -334,8 +392,9 @@ class Training:
         self.step += 1
         decay = min(0.998, self.step / (self.step + 20))
         with torch.no_grad():
-            torch._foreach_lerp_(list(self.average.parameters()), list(self.flux.parameters()),
-                                 1 - decay)
+            torch._foreach_lerp_(
+                list(self.average.parameters()), list(self.flux.parameters()), 1 - decay
+            )
         figures = {"loss": alone, "taught": taught, "alike": alike, "reached": reached}
         return {name: each.mean().item() for name, each in figures.items() if each.numel()}
 
@@ -347,8 +406,9 @@ class Training:
         for edit in (*TRAINED[:3], TRAINED[5], TRAINED[8], *HELD_OUT[:3]):
             pairs = [edit.make(x, np.random.RandomState(i)) for i, x in enumerate(images)]
             controls, targets = (torch.stack(side) for side in zip(*pairs, strict=True))
-            (cond, extra), = self.clip.encode_from_tokens_scheduled(
-                self.clip.tokenize(edit.instructions[0]))
+            ((cond, extra),) = self.clip.encode_from_tokens_scheduled(
+                self.clip.tokenize(edit.instructions[0])
+            )
             text = cond.to(self.device), extra["pooled_output"].to(self.device)
             with torch.autocast(self.device, torch.bfloat16):
                 latent = sample(self.average, text, self.encode(controls), steps=8)
@@ -357,9 +417,13 @@ class Training:
         return figures
 
     def state(self) -> dict:
-        return {"flux": self.flux.state_dict(), "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(), "step": self.step,
-                "energies": self.separation.energies}
+        return {
+            "flux": self.flux.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "energies": self.separation.energies,
+        }
 
     def restore(self, state: dict) -> None:
         self.flux.load_state_dict(state["flux"])
@@ -369,9 +433,16 @@ class Training:
         self.separation.energies = state["energies"]
 
 
-def train_transformer(photographs: list[np.ndarray], work: Path, output: Path, steps: int,
-                      seed: int, device: str, shape: tuple[int, int, int],
-                      log: Callable[..., None]) -> None:
+def train_transformer(
+    photographs: list[np.ndarray],
+    work: Path,
+    output: Path,
+    steps: int,
+    seed: int,
+    device: str,
+    shape: tuple[int, int, int],
+    log: Callable[..., None],
+) -> None:
     """Flow matching with the reference's tokens appended, as at inference; resumes from `work`.
 
     A resumed run draws the same batches, but from pools filled anew, and begins lessons anew.
@@ -379,12 +450,12 @@ def train_transformer(photographs: list[np.ndarray], work: Path, output: Path, s
     from kontext.trainer.host.demo import load_text_encoder, load_vae
     from safetensors.torch import save_file
 
-    training = Training(photographs, load_vae().first_stage_model, load_text_encoder(), seed,
-                        device, shape)
+    training = Training(
+        photographs, load_vae().first_stage_model, load_text_encoder(), seed, device, shape
+    )
     checkpoint = work / "transformer.pt"
     if checkpoint.exists():
-        training.restore(torch.load(checkpoint, map_location=device,
-                                    weights_only=True))
+        training.restore(torch.load(checkpoint, map_location=device, weights_only=True))
 
     averages: dict[str, float] = {}
     while training.step < steps:
@@ -395,10 +466,13 @@ def train_transformer(photographs: list[np.ndarray], work: Path, output: Path, s
             log(step=training.step, **{name: round(x, 4) for name, x in averages.items()})
         if is_first() and (training.step % 100 == 0 or last):
             torch.save(training.state(), checkpoint)
-            weights = at_pace(training.average.state_dict(), LORA_PACES,
-                              training.separation.readings())
-            save_file({k: v.bfloat16().cpu().contiguous() for k, v in weights.items()},
-                      output / "demo_kontext.safetensors")
+            weights = at_pace(
+                training.average.state_dict(), LORA_PACES, training.separation.readings()
+            )
+            save_file(
+                {k: v.bfloat16().cpu().contiguous() for k, v in weights.items()},
+                output / "demo_kontext.safetensors",
+            )
         if is_first() and (training.step % 400 == 0 or last):
             size = 64 if training.step <= SMALL_STEPS else 128
             log(step=training.step, size=size, **training.heldout_figures(size))

@@ -81,10 +81,16 @@ def unit_moments(latent: Tensor) -> Tensor:
     return (latent.mean((0, 2, 3)).square() + (latent.std((0, 2, 3)) - 1).square()).mean()
 
 
-def train_vae(photographs: list[np.ndarray], work: Path, output: Path, steps: int, seed: int,
-              device: str, log: Callable[..., None]) -> None:
-    """Minimise absolute plus root mean square error, decoding from slightly noisy latents; resumes.
-    """
+def train_vae(
+    photographs: list[np.ndarray],
+    work: Path,
+    output: Path,
+    steps: int,
+    seed: int,
+    device: str,
+    log: Callable[..., None],
+) -> None:
+    """Minimise absolute plus root mean square error, from slightly noisy latents; resumes."""
     from safetensors.torch import save_file
 
     torch.manual_seed(seed)  # the same first weights in every process
@@ -109,8 +115,7 @@ def train_vae(photographs: list[np.ndarray], work: Path, output: Path, steps: in
             latent = model.encoder(images).float()
             rebuilt = model.decoder(latent + 0.05 * torch.randn_like(latent)).float()
         error = (rebuilt - images).square().flatten(1).mean(1)
-        loss = ((rebuilt - images).abs().mean() + error.sqrt().mean()
-                + 0.02 * unit_moments(latent))
+        loss = (rebuilt - images).abs().mean() + error.sqrt().mean() + 0.02 * unit_moments(latent)
         model.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients(model.parameters())
@@ -122,9 +127,14 @@ def train_vae(photographs: list[np.ndarray], work: Path, output: Path, steps: in
         average = decibel if average is None else 0.98 * average + 0.02 * decibel
         last = step == steps
         if is_first() and (step % 100 == 0 or last):
-            log(step=step, train_db=round(average, 2),
-                heldout_128_db=round(heldout_psnr(model, 128, device), 2))
+            log(
+                step=step,
+                train_db=round(average, 2),
+                heldout_128_db=round(heldout_psnr(model, 128, device), 2),
+            )
         if is_first() and (step % 250 == 0 or last):
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(),
-                        "step": step}, checkpoint)
+            torch.save(
+                {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step},
+                checkpoint,
+            )
             save_file(model.tensors(), output)

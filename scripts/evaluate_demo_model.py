@@ -65,8 +65,19 @@ class Bench:
         empty = torch.zeros(len(controls), 16, height, width)
         noise = comfy.sample.prepare_noise(empty, seed)
         with torch.inference_mode():
-            latents = comfy.sample.sample(model, noise, 20, 1.0, "euler", "simple", positive,
-                                          positive, empty, disable_pbar=True, seed=seed)
+            latents = comfy.sample.sample(
+                model,
+                noise,
+                20,
+                1.0,
+                "euler",
+                "simple",
+                positive,
+                positive,
+                empty,
+                disable_pbar=True,
+                seed=seed,
+            )
         return self.decode(latents)
 
     def grid(self, name: str, rows: Sequence[Tensor]) -> None:
@@ -132,9 +143,11 @@ def measure_edits(bench: Bench) -> dict:
         wanted = targets[edit.name]
         scores = torch.stack([psnr(edited, target) for target in targets.values()])
         nearest = scores.argmax(0) == list(targets).index(edit.name)
-        figures[edit.name] = {"db": decibel(edited, wanted),
-                              "ceiling_db": decibel(bench.decode(bench.encode(wanted)), wanted),
-                              "nearest": round(nearest.float().mean().item(), 3)}
+        figures[edit.name] = {
+            "db": decibel(edited, wanted),
+            "ceiling_db": decibel(bench.decode(bench.encode(wanted)), wanted),
+            "nearest": round(nearest.float().mean().item(), 3),
+        }
         rows.append(edited)
     bench.grid("trained_edits", rows)
     return figures
@@ -145,8 +158,10 @@ def quality_of_trained(bench: Bench, model) -> list[float]:
     from demo_edits import TRAINED
 
     images = bench.tests[::3]
-    return [decibel(bench.follow(model, edit.instructions[0], images), pairs_of(edit, images)[1])
-            for edit in TRAINED[::2]]
+    return [
+        decibel(bench.follow(model, edit.instructions[0], images), pairs_of(edit, images)[1])
+        for edit in TRAINED[::2]
+    ]
 
 
 def twenty_crops(folder: Path) -> Tensor:
@@ -156,9 +171,12 @@ def twenty_crops(folder: Path) -> Tensor:
 
     demo_data.fetch(folder)
     photographs = demo_data.training_photographs(folder)[::3]
-    return demo_data.to_tensor([
-        demo_data.random_crop(np.random.RandomState(i), [photograph], SIZE, SIZE)
-        for i, photograph in enumerate(photographs)])
+    return demo_data.to_tensor(
+        [
+            demo_data.random_crop(np.random.RandomState(i), [photograph], SIZE, SIZE)
+            for i, photograph in enumerate(photographs)
+        ]
+    )
 
 
 def train_lora(bench: Bench, name: str, edit, images: Tensor, **settings):
@@ -186,8 +204,15 @@ def train_lora(bench: Bench, name: str, edit, images: Tensor, **settings):
     # a finished run of an earlier evaluation would be taken for this one, in no time
     shutil.rmtree(bench.out / "runs", ignore_errors=True)
     started = time.time()
-    run = train(base, PairedDataset(tuple(pairs)), config, name, bench.out / "runs",
-                bench.out / "cache", replace=True)
+    run = train(
+        base,
+        PairedDataset(tuple(pairs)),
+        config,
+        name,
+        bench.out / "runs",
+        bench.out / "cache",
+        replace=True,
+    )
     return run, [each.path.stat().st_mtime - started for each in run.checkpoints()]
 
 
@@ -206,12 +231,23 @@ def measure_loras(bench: Bench, families: str, images: Tensor) -> dict:
         ceiling = decibel(bench.decode(bench.encode(targets)), targets)
         base = decibel(untaught, targets)
         followed = psnr(untaught, targets) > psnr(untaught, controls)
-        row = {"kind": HELD_OUT_KINDS[edit.name], "base_db": base, "ceiling_db": ceiling,
-               "base_follows": round(followed.float().mean().item(), 3)}
+        row = {
+            "kind": HELD_OUT_KINDS[edit.name],
+            "base_db": base,
+            "ceiling_db": ceiling,
+            "base_follows": round(followed.float().mean().item(), 3),
+        }
         rows = [controls, untaught]
         for rate in RATES:
-            run, seconds = train_lora(bench, f"{edit.name} {rate}", edit, images, keep=0,
-                                      steps=TRAINING_STEPS, learning_rate=float(rate))
+            run, seconds = train_lora(
+                bench,
+                f"{edit.name} {rate}",
+                edit,
+                images,
+                keep=0,
+                steps=TRAINING_STEPS,
+                learning_rate=float(rate),
+            )
             early = max(1, sum(each <= PATIENCE for each in seconds)) - 1
             quality = {}
             for at in (early, -1):
@@ -225,8 +261,11 @@ def measure_loras(bench: Bench, families: str, images: Tensor) -> dict:
             row[rate] = {
                 "db": quality[-1],
                 "covered": covered[-1],
-                "early": {"covered": covered[early], "step": run.checkpoints()[early].step,
-                          "seconds": round(seconds[early])},
+                "early": {
+                    "covered": covered[early],
+                    "step": run.checkpoints()[early].step,
+                    "seconds": round(seconds[early]),
+                },
                 "mean_drop_db": round(sum(drops) / len(drops), 2),
                 "worst_drop_db": round(max(drops), 2),
                 "seconds": round(seconds[-1]),
@@ -243,48 +282,74 @@ def measure_memorising(bench: Bench) -> dict:
     from demo_edits import HELD_OUT
 
     edit, images = HELD_OUT[0], bench.crops([MEMORISED], 4)
-    run, _ = train_lora(bench, "memorise", edit, images, learning_rate=1e-3, steps=TRAINING_STEPS,
-                        save_every=50, keep=0)
+    run, _ = train_lora(
+        bench,
+        "memorise",
+        edit,
+        images,
+        learning_rate=1e-3,
+        steps=TRAINING_STEPS,
+        save_every=50,
+        keep=0,
+    )
     pairs = {"seen": pairs_of(edit, images), "unseen": pairs_of(edit, bench.tests)}
     curve, edited = [], {}
-    for checkpoint in [each for each in run.checkpoints()
-                       if each.step <= 500 or each.step % 250 == 0]:
-        model = bench.host.with_lora(
-            bench.model, bench.host.load_lora_file(checkpoint.path), 1.0)
+    for checkpoint in [
+        each for each in run.checkpoints() if each.step <= 500 or each.step % 250 == 0
+    ]:
+        model = bench.host.with_lora(bench.model, bench.host.load_lora_file(checkpoint.path), 1.0)
         edited[checkpoint.step] = {
             name: bench.follow(model, edit.instructions[0], controls)
-            for name, (controls, _) in pairs.items()}
-        curve.append({"step": checkpoint.step} | {
-            f"{name}_db": decibel(edited[checkpoint.step][name], targets)
-            for name, (_, targets) in pairs.items()})
+            for name, (controls, _) in pairs.items()
+        }
+        curve.append(
+            {"step": checkpoint.step}
+            | {
+                f"{name}_db": decibel(edited[checkpoint.step][name], targets)
+                for name, (_, targets) in pairs.items()
+            }
+        )
         print(curve[-1], flush=True)
     best = max(curve, key=lambda point: point["unseen_db"])["step"]
     for name, (controls, targets) in pairs.items():
-        bench.grid(f"memorised_{name}", [
-            controls, edited[best][name], edited[curve[-1]["step"]][name], targets])
+        bench.grid(
+            f"memorised_{name}",
+            [controls, edited[best][name], edited[curve[-1]["step"]][name], targets],
+        )
     return {"curve": curve}
 
 
 def table(figures: dict) -> str:
     """The figures as Markdown."""
-    lines = [f"Measured {figures['date']} on {figures['machine']}.", "",
-             "| what | measured | wanted |", "| --- | --- | --- |"]
+    lines = [
+        f"Measured {figures['date']} on {figures['machine']}.",
+        "",
+        "| what | measured | wanted |",
+        "| --- | --- | --- |",
+    ]
     if load := figures.get("load"):
-        lines += [f"| weights on disk | {load['megabytes']} MB | 24 MB |",
-                  f"| loading | {load['load_s']} s | 3 s |",
-                  f"| 20 sampling steps at 128 px | {load['sample_s']} s | 10 s |"]
+        lines += [
+            f"| weights on disk | {load['megabytes']} MB | 24 MB |",
+            f"| loading | {load['load_s']} s | 3 s |",
+            f"| 20 sampling steps at 128 px | {load['sample_s']} s | 10 s |",
+        ]
     if vae := figures.get("vae"):
-        lines += [f"| VAE at 128 px | {vae['vae_128_db']} dB | 26 dB |",
-                  f"| VAE at 256 px | {vae['vae_256_db']} dB | 26 dB |",
-                  f"| latent mean, deviation | {vae['latent_mean']}, {vae['latent_deviation']} "
-                  "| 0, 1 |"]
+        lines += [
+            f"| VAE at 128 px | {vae['vae_128_db']} dB | 26 dB |",
+            f"| VAE at 256 px | {vae['vae_256_db']} dB | 26 dB |",
+            f"| latent mean, deviation | {vae['latent_mean']}, {vae['latent_deviation']} | 0, 1 |",
+        ]
     for name, row in figures.get("edits", {}).items():
         wanted = "24 dB" if name == "keep" else "22 dB, 95 %"
-        lines.append(f"| {name} | {row['db']} dB of the VAE's {row['ceiling_db']}, nearest to its "
-                     f"own target {row['nearest']:.0%} | {wanted} |")
+        lines.append(
+            f"| {name} | {row['db']} dB of the VAE's {row['ceiling_db']}, nearest to its "
+            f"own target {row['nearest']:.0%} | {wanted} |"
+        )
     for name, row in figures.get("loras", {}).items():
-        lines.append(f"| held out: {name} ({row['kind']}) | base {row['base_db']} dB, ceiling "
-                     f"{row['ceiling_db']} dB, base follows {row['base_follows']:.0%} | 0 % |")
+        lines.append(
+            f"| held out: {name} ({row['kind']}) | base {row['base_db']} dB, ceiling "
+            f"{row['ceiling_db']} dB, base follows {row['base_follows']:.0%} | 0 % |"
+        )
         for rate, wanted in RATES.items():
             lora, early = row[rate], row[rate]["early"]
             wanted = "none" if row["kind"] == "geometric" else wanted
@@ -292,42 +357,63 @@ def table(figures: dict) -> str:
                 f"| LoRA {name}, {rate} | {lora['db']} dB, covers {lora['covered']:.0%} "
                 f"after {lora['seconds']} s, {early['covered']:.0%} by step {early['step']} after "
                 f"{early['seconds']} s; trained edits lose {lora['mean_drop_db']} dB "
-                f"(worst {lora['worst_drop_db']}) | {wanted}, {PATIENCE} s, 2 dB |")
+                f"(worst {lora['worst_drop_db']}) | {wanted}, {PATIENCE} s, 2 dB |"
+            )
     if memorise := figures.get("memorise"):
         best = max(memorise["curve"], key=lambda point: point["unseen_db"])
         last = memorise["curve"][-1]
-        lines.append(f"| 4 pairs, too long | unseen {best['unseen_db']} dB at step {best['step']}, "
-                     f"{last['unseen_db']} dB at {last['step']}; seen {last['seen_db']} dB "
-                     "| falls again |")
+        lines.append(
+            f"| 4 pairs, too long | unseen {best['unseen_db']} dB at step {best['step']}, "
+            f"{last['unseen_db']} dB at {last['step']}; seen {last['seen_db']} dB "
+            "| falls again |"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--comfyui", type=Path, default=os.environ.get("COMFYUI_PATH"),
-                        help="ComfyUI's folder (or COMFYUI_PATH)")
-    parser.add_argument("--out", type=Path,
-                        default=ROOT / ".host" / "demo-training" / "evaluation")
-    parser.add_argument("--photographs", type=Path,
-                        default=ROOT / ".host" / "demo-training" / "photographs",
-                        help="those that the base was trained on; fetched if missing")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--comfyui",
+        type=Path,
+        default=os.environ.get("COMFYUI_PATH"),
+        help="ComfyUI's folder (or COMFYUI_PATH)",
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / ".host" / "demo-training" / "evaluation")
+    parser.add_argument(
+        "--photographs",
+        type=Path,
+        default=ROOT / ".host" / "demo-training" / "photographs",
+        help="those that the base was trained on; fetched if missing",
+    )
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections to measure anew")
-    parser.add_argument("--families", default="duotone,scratches,pencil,upside_down,seal,board",
-                        help="the held-out edits that LoRAs are trained for")
+    parser.add_argument(
+        "--families",
+        default="duotone,scratches,pencil,upside_down,seal,board",
+        help="the held-out edits that LoRAs are trained for",
+    )
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     boot(options.comfyui, options.out / "comfyui")
     bench = Bench(options.out)
     results = options.out / "figures.json"
     figures = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
-    figures |= {"date": date.today().isoformat(),
-                "machine": f"{os.cpu_count()} CPU cores ({platform.machine()}), "
-                           f"PyTorch {torch.__version__}"}
-    measures = {"load": measure_load, "vae": measure_vae, "edits": measure_edits,
-                "loras": lambda bench: figures.get("loras", {}) | measure_loras(
-                    bench, options.families, twenty_crops(options.photographs)),
-                "memorise": measure_memorising}
+    figures |= {
+        "date": date.today().isoformat(),
+        "machine": f"{os.cpu_count()} CPU cores ({platform.machine()}), "
+        f"PyTorch {torch.__version__}",
+    }
+    measures = {
+        "load": measure_load,
+        "vae": measure_vae,
+        "edits": measure_edits,
+        "loras": lambda bench: (
+            figures.get("loras", {})
+            | measure_loras(bench, options.families, twenty_crops(options.photographs))
+        ),
+        "memorise": measure_memorising,
+    }
     for section in options.only.split(","):
         figures[section] = measures[section](bench)
         results.write_text(json.dumps(figures, indent=1), encoding="utf-8")

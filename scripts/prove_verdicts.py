@@ -165,9 +165,7 @@ class Laboratory:
             run = Run.open("proof", folder)
         loras = loras_of_run(run)
         plan = PicturePlan(pairs=0)
-        scores = score(
-            self.base, loras, pairs, (1.0,), run.config, folder / "cache", folder, plan
-        )
+        scores = score(self.base, loras, pairs, (1.0,), run.config, folder / "cache", folder, plan)
         series = scores.series
         known = edited(edit, self.pictures(number, FRESH, HELD_OUT), number)
         fresh = edited(edit, self.pictures(number, 0, FRESH), number + 1000)
@@ -304,8 +302,7 @@ def judged(proof: Proof, rules: Any) -> Any:
     from kontext.evaluation.score.verdict import Losses, Series, judge
 
     base, *rest = (
-        Losses(np.array(h), np.array(t))
-        for h, t in zip(proof.holdout, proof.training, strict=True)
+        Losses(np.array(h), np.array(t)) for h, t in zip(proof.holdout, proof.training, strict=True)
     )
     fresh = {int(place): np.array(losses) for place, losses in proof.fresh.items()}
     series = Series(base, rest, fresh)
@@ -391,8 +388,12 @@ def write_table(text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--comfyui", type=Path, default=os.environ.get("COMFYUI_PATH"),
-                        required="COMFYUI_PATH" not in os.environ)
+    parser.add_argument(
+        "--comfyui",
+        type=Path,
+        default=os.environ.get("COMFYUI_PATH"),
+        required="COMFYUI_PATH" not in os.environ,
+    )
     parser.add_argument("--out", type=Path, default=ROOT / ".demo-training" / "verdicts")
     parser.add_argument("--share", default="1/1", help="1/2 or 2/2: every second run")
     parser.add_argument("--only", default="", help="only runs with this in their name")
@@ -413,8 +414,12 @@ def main() -> None:
         path.write_text(json.dumps(asdict(proof)), encoding="utf-8")
         gains = np.array(proof.decibel).mean(1)
         verdicts = [each.label.value for each in judged(proof, Rules()).verdicts]
-        print(f"{path.stem}: {proof.seconds} s", np.round(gains - gains[0], 2)[1:], verdicts,
-              flush=True)
+        print(
+            f"{path.stem}: {proof.seconds} s",
+            np.round(gains - gains[0], 2)[1:],
+            verdicts,
+            flush=True,
+        )
 
     paths = sorted((options.out / "runs").glob("*.json"))
     proofs = [Proof(**json.loads(path.read_text(encoding="utf-8"))) for path in paths]

@@ -24,23 +24,40 @@ from demo_host import ROOT, boot
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("stage", choices=("vae", "transformer"))
-    parser.add_argument("--comfyui", type=Path, default=os.environ.get("COMFYUI_PATH"),
-                        help="ComfyUI's folder (or COMFYUI_PATH)")
-    parser.add_argument("--work", type=Path, default=ROOT / ".host" / "demo-training",
-                        help="photographs, checkpoints and curves")
+    parser.add_argument(
+        "--comfyui",
+        type=Path,
+        default=os.environ.get("COMFYUI_PATH"),
+        help="ComfyUI's folder (or COMFYUI_PATH)",
+    )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=ROOT / ".host" / "demo-training",
+        help="photographs, checkpoints and curves",
+    )
     parser.add_argument("--steps", type=int, help="default: what made the weights in models/demo")
-    parser.add_argument("--output", type=Path, default=ROOT / "models" / "demo",
-                        help="the folder of the weights")
-    parser.add_argument("--shape", type=int, nargs=3,
-                        metavar=("HIDDEN", "DOUBLE", "SINGLE"),
-                        help="the transformer's hidden size (a multiple of 128) and blocks")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT / "models" / "demo", help="the folder of the weights"
+    )
+    parser.add_argument(
+        "--shape",
+        type=int,
+        nargs=3,
+        metavar=("HIDDEN", "DOUBLE", "SINGLE"),
+        help="the transformer's hidden size (a multiple of 128) and blocks",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--processes", type=int,
-                        help="processes that share each batch (default: 1 on a GPU, else 2)")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        help="processes that share each batch (default: 1 on a GPU, else 2)",
+    )
     options = parser.parse_args()
     options.processes = options.processes or (1 if options.device == "cuda" else 2)
 
@@ -74,14 +91,28 @@ def train(rank: int, options: argparse.Namespace, rendezvous: Path) -> None:
     if options.stage == "vae":
         from demo_vae import train_vae
 
-        train_vae(photographs, options.work, options.output / "demo_vae.safetensors",
-                  options.steps or 6500, options.seed, options.device, log)
+        train_vae(
+            photographs,
+            options.work,
+            options.output / "demo_vae.safetensors",
+            options.steps or 6500,
+            options.seed,
+            options.device,
+            log,
+        )
     else:
         from demo_transformer import SHAPE, train_transformer
 
-        train_transformer(photographs, options.work, options.output,
-                          options.steps or 24700, options.seed, options.device,
-                          tuple(options.shape or SHAPE), log)
+        train_transformer(
+            photographs,
+            options.work,
+            options.output,
+            options.steps or 24700,
+            options.seed,
+            options.device,
+            tuple(options.shape or SHAPE),
+            log,
+        )
 
 
 if __name__ == "__main__":

@@ -38,9 +38,7 @@ def joined() -> Iterator[None]:
         # Several machines may each count their restarts differently
         store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
-    dist.init_process_group(
-        backend, timeout=PATIENCE, store=store, rank=here, world_size=count
-    )
+    dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=here, world_size=count)
     try:
         yield
     finally:

@@ -75,9 +75,7 @@ def compare(
         found = [ends[0], *made, *([ends[1]] if with_target else [])]
         cells.append([control, *map(_opened, made), *([target] if with_target else [])])
         files.append(tuple(_relative(path, samples.folder) for path in found))
-    grid = Grid(
-        title, legend(trials), tuple(columns), rows_of(trials), tuple(map(tuple, cells))
-    )
+    grid = Grid(title, legend(trials), tuple(columns), rows_of(trials), tuple(map(tuple, cells)))
     shown = shown_columns(settings, Costs(samples.folder), with_target)
     return grid, Comparison(title, grid.legend, shown, tried_rows(trials), tuple(files))
 

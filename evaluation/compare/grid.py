@@ -148,9 +148,7 @@ class _Sheet:
                 self._draw_cell(sheet, cell, left + across * (width + SPACING), top)
         return sheet
 
-    def _draw_column_labels(
-        self, pen: ImageDraw.ImageDraw, columns: list[int], left: int
-    ) -> None:
+    def _draw_column_labels(self, pen: ImageDraw.ImageDraw, columns: list[int], left: int) -> None:
         width = self.cell[0]
         top = self.head
         start = 0
@@ -181,9 +179,7 @@ class _Sheet:
                 pen.text((MARGIN, top), line, ink, font)
                 top += pitch
 
-    def _draw_cell(
-        self, sheet: Image.Image, cell: Image.Image | None, left: int, top: int
-    ) -> None:
+    def _draw_cell(self, sheet: Image.Image, cell: Image.Image | None, left: int, top: int) -> None:
         if cell is None:
             sheet.paste(GAP_FILL, (left, top, left + self.cell[0], top + self.cell[1]))
             return

@@ -106,9 +106,7 @@ def match_names(text: str, available: Sequence[str]) -> tuple[str, ...]:
         found = [
             original
             for name, original in plain.items()
-            if fnmatchcase(name, line)
-            or name.startswith(folder)
-            or name.rsplit(".", 1)[0] == line
+            if fnmatchcase(name, line) or name.startswith(folder) or name.rsplit(".", 1)[0] == line
         ]
         if not found:
             raise ValueError(

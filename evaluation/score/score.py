@@ -95,9 +95,7 @@ def score(
     file = LossFile(folder / "scores" / "losses.jsonl")
     holdout, training = _encode(Cache(cache_folder, base, config), pairs)
 
-    def losses(
-        chosen: Sequence[Setting], some: Sequence[EncodedPair], draws: Draws
-    ) -> list[Array]:
+    def losses(chosen: Sequence[Setting], some: Sequence[EncodedPair], draws: Draws) -> list[Array]:
         jobs = [Job(setting, pair, draws) for setting in chosen for pair in some]
         found = score_losses(base, jobs, config, file, node_id)
         return [np.stack([found[Job(setting, pair, draws)] for pair in some]) for setting in chosen]

@@ -15,9 +15,7 @@ from .verdict import BASE, Array, Finding, Judgement, Label, Rules, Series, Verd
 Pictures = Mapping[int, Array]  # PSNR [pair] against the true result, by place; BASE is one of them
 
 
-def look_again(
-    series: Series, judgement: Judgement, pictures: Pictures, rules: Rules
-) -> Judgement:
+def look_again(series: Series, judgement: Judgement, pictures: Pictures, rules: Rules) -> Judgement:
     """The judgement that pictures of finalists leave of one by losses.
 
     Unchanged where there are no pictures, or too few pairs of them.

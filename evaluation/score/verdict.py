@@ -216,9 +216,7 @@ def _best(series: Series, finite: Sequence[int]) -> int:
 def _tied(numbers: _Numbers, place: int, best: int, rules: Rules) -> bool:
     """Within one standard error of the best, or so close that it does not matter."""
     deficit = numbers.deficit(place, best)
-    return place == best or deficit.mean <= max(
-        deficit.error, rules.tie * numbers.gain(best).mean
-    )
+    return place == best or deficit.mean <= max(deficit.error, rules.tie * numbers.gain(best).mean)
 
 
 def _before(numbers: _Numbers, place: int, best: int) -> Finding:
@@ -239,9 +237,7 @@ def _among(numbers: _Numbers, place: int, best: int, rules: Rules) -> Finding:
     return Label.GOOD, _as_good(numbers, place)
 
 
-def _after(
-    numbers: _Numbers, place: int, recommended: int, best: int, rules: Rules
-) -> Finding:
+def _after(numbers: _Numbers, place: int, recommended: int, best: int, rules: Rules) -> Finding:
     deficit, top = numbers.deficit(place, best), numbers.gain(best).mean
     learnt = numbers.training_gain(place, recommended).mean
     lost = deficit.mean / top

@@ -131,4 +131,3 @@ def template_alarms() -> tuple[int, list[tuple[str, str]]]:
         if finding.severity != NOTE and finding.kind != "low resolution" and not true:
             alarms.append((finding.kind, " ".join(finding.stems)))
     return len(pairs), alarms
-

@@ -35,8 +35,12 @@ def test_a_bucket_fits_and_keeps_the_shape(width, height, pixels, multiple):
 
 @pytest.mark.parametrize(
     ("picture", "pixels", "bucket"),
-    [((400, 400), 512**2, (512, 512)), ((1200, 800), 1024**2, (1248, 832)),
-     ((800, 1200), 1024**2, (832, 1248)), ((1024, 1024), 1024**2, (1024, 1024))],
+    [
+        ((400, 400), 512**2, (512, 512)),
+        ((1200, 800), 1024**2, (1248, 832)),
+        ((800, 1200), 1024**2, (832, 1248)),
+        ((1024, 1024), 1024**2, (1024, 1024)),
+    ],
 )
 def test_common_buckets(picture, pixels, bucket):
     assert bucket_size(*picture, pixels) == bucket

@@ -33,14 +33,25 @@ def follow(demo):
 
     def edit(instruction: str, images: torch.Tensor, guidance: float = 2.5, seed: int = 5):
         references = vae.encode(images.movedim(1, -1))
-        (cond, extra), = clip.encode_from_tokens_scheduled(clip.tokenize(instruction))
+        ((cond, extra),) = clip.encode_from_tokens_scheduled(clip.tokenize(instruction))
         extra = {**extra, "guidance": guidance, "reference_latents": [references]}
         positive = [[cond, extra]]
         empty = torch.zeros_like(references)
         noise = comfy.sample.prepare_noise(empty, seed)
         with torch.inference_mode():
-            latent = comfy.sample.sample(model, noise, 6, 1.0, "euler", "simple", positive,
-                                         positive, empty, disable_pbar=True, seed=seed)
+            latent = comfy.sample.sample(
+                model,
+                noise,
+                6,
+                1.0,
+                "euler",
+                "simple",
+                positive,
+                positive,
+                empty,
+                disable_pbar=True,
+                seed=seed,
+            )
         return vae.decode(latent).movedim(-1, 1).clamp(0, 1).clone()
 
     return edit

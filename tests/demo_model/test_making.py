@@ -43,17 +43,28 @@ def test_the_pace_of_its_weights_leaves_its_answer_alone(paces, shape):
     flux = build_flux(shape).requires_grad_(False)
     for weight in flux.parameters():
         weight.add_(0.02 * torch.randn_like(weight))
-    given = (torch.randn(2, 16, 8, 8), torch.rand(2), (torch.randn(2, 24, 64), torch.randn(2, 32)),
-             torch.full((2,), 2.5), torch.randn(2, 16, 8, 8))
+    given = (
+        torch.randn(2, 16, 8, 8),
+        torch.rand(2),
+        (torch.randn(2, 24, 64), torch.randn(2, 32)),
+        torch.full((2,), 2.5),
+        torch.randn(2, 16, 8, 8),
+    )
     before = velocity(flux, *given)
     weights = {name: weight.clone() for name, weight in flux.state_dict().items()}
-    readings = {layer: 0.5 + torch.rand(shape[0]) for layer in
-                ("double_blocks.0.img_attn.qkv", "double_blocks.0.txt_mlp.0",
-                 "single_blocks.1.linear1")}
+    readings = {
+        layer: 0.5 + torch.rand(shape[0])
+        for layer in (
+            "double_blocks.0.img_attn.qkv",
+            "double_blocks.0.txt_mlp.0",
+            "single_blocks.1.linear1",
+        )
+    }
     paced = at_pace(weights, paces, readings)
     qkv = "double_blocks.0.img_attn.qkv"
-    torch.testing.assert_close(paced[f"{qkv}.weight"],
-                               weights[f"{qkv}.weight"] / paces[0] / readings[qkv])
+    torch.testing.assert_close(
+        paced[f"{qkv}.weight"], weights[f"{qkv}.weight"] / paces[0] / readings[qkv]
+    )
     projection = "single_blocks.1.linear2.weight"
     torch.testing.assert_close(paced[projection], weights[projection] / paces[1])
     flux.load_state_dict(paced)
@@ -156,8 +167,11 @@ def test_a_lessons_lora_is_a_change_of_the_weights(flux):
     """Reference: ComfyUI's network with `pace * strength * up @ down * reading` added to its
     weights."""
     reading = torch.linspace(0.5, 2, 256)
-    lessons = Lessons(flux.requires_grad_(False), pace=3.0, reading=lambda name: (
-        reading if name.endswith("qkv") else torch.ones(())))
+    lessons = Lessons(
+        flux.requires_grad_(False),
+        pace=3.0,
+        reading=lambda name: reading if name.endswith("qkv") else torch.ones(()),
+    )
     lessons.begin(1e-3)
     for up in lessons.factors()[1::2]:
         torch.nn.init.normal_(up, std=0.5)
@@ -232,16 +246,25 @@ def test_the_shipped_weights_keep_new_instructions_apart_from_those_they_know(de
     flux.load_state_dict(load_file(FOLDER / "demo_kontext.safetensors"))
     separation = Separation(flux)
     edits = (*TRAINED, *HELD_OUT)
-    encoded = [clip.encode_from_tokens_scheduled(clip.tokenize(edit.instructions[0]))[0]
-               for edit in edits]
-    text = (torch.cat([cond for cond, _ in encoded]),
-            torch.cat([extra["pooled_output"] for _, extra in encoded]))
+    encoded = [
+        clip.encode_from_tokens_scheduled(clip.tokenize(edit.instructions[0]))[0] for edit in edits
+    ]
+    text = (
+        torch.cat([cond for cond, _ in encoded]),
+        torch.cat([extra["pooled_output"] for _, extra in encoded]),
+    )
     picture = vae.encode(photographs[:1].movedim(1, -1)).expand(len(edits), -1, -1, -1)
     torch.manual_seed(0)
     noised = torch.lerp(picture, torch.randn(1, *picture.shape[1:]), 0.6)
     with torch.no_grad():
-        velocity(flux, noised, torch.full((len(edits),), 0.6), text,
-                 torch.full((len(edits),), 2.5), picture)
+        velocity(
+            flux,
+            noised,
+            torch.full((len(edits),), 0.6),
+            text,
+            torch.full((len(edits),), 2.5),
+            picture,
+        )
         held_out = torch.arange(len(edits)) >= len(TRAINED)
         alike, reached = separation.compare(held_out[:, None] & ~held_out, held_out)
     assert alike < 0.25

@@ -10,7 +10,7 @@ CANONICAL = [edit.instructions[0] for edit in (*TRAINED, *PRACTISED, *HELD_OUT)]
 @pytest.fixture(scope="module")
 def encode(demo):
     def encoded(text):
-        (cond, extra), = demo[1].encode_from_tokens_scheduled(demo[1].tokenize(text))
+        ((cond, extra),) = demo[1].encode_from_tokens_scheduled(demo[1].tokenize(text))
         return cond[0], extra["pooled_output"][0]
 
     return encoded

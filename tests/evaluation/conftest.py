@@ -14,9 +14,21 @@ from kontext.trainer.host.demo import FOLDER, load_text_encoder
 from safetensors.torch import save_file
 
 FLUX = dict(
-    in_channels=16, out_channels=16, vec_in_dim=32, context_in_dim=64, hidden_size=128,
-    mlp_ratio=4.0, num_heads=1, depth=1, depth_single_blocks=1, axes_dim=[16, 56, 56],
-    theta=10000, patch_size=2, qkv_bias=True, guidance_embed=True, txt_ids_dims=[],
+    in_channels=16,
+    out_channels=16,
+    vec_in_dim=32,
+    context_in_dim=64,
+    hidden_size=128,
+    mlp_ratio=4.0,
+    num_heads=1,
+    depth=1,
+    depth_single_blocks=1,
+    axes_dim=[16, 56, 56],
+    theta=10000,
+    patch_size=2,
+    qkv_bias=True,
+    guidance_embed=True,
+    txt_ids_dims=[],
 )
 
 

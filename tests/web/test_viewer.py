@@ -221,9 +221,9 @@ def test_it_speaks_chinese_in_both_themes(page, address, theme):
 
 
 def test_both_languages_have_the_same_words():
-    from kontext import routes
+    from kontext.routes import compare
 
-    text = (routes.FILES / "words.mjs").read_text("utf-8")
+    text = (compare.FILES / "words.mjs").read_text("utf-8")
     keys = [
         {line.split(":")[0].strip() for line in part.splitlines() if line[:2] == "  " != line[2:4]}
         for part in text.split("const CHINESE")

@@ -49,5 +49,3 @@ class Batches:
             ]
         order = torch.randperm(len(batches), generator=generator).tolist()
         return [batches[i] for i in order]
-
-

@@ -27,6 +27,7 @@ from .lora import Lora, through
 if TYPE_CHECKING:
     from .compile import Compiler
 
+
 @contextmanager
 def attached(
     flux: nn.Module,

@@ -40,7 +40,12 @@ def test_psnr_and_ssim_are_scikit_images(pair):
     reference = peak_signal_noise_ratio(theirs, ours, data_range=1)
     assert found.psnr == pytest.approx(reference, abs=0.01)
     reference = structural_similarity(
-        theirs, ours, channel_axis=0, data_range=1, gaussian_weights=True, sigma=1.5,
+        theirs,
+        ours,
+        channel_axis=0,
+        data_range=1,
+        gaussian_weights=True,
+        sigma=1.5,
         use_sample_covariance=False,
     )
     assert found.ssim == pytest.approx(reference, abs=0.002)

@@ -1,48 +1,26 @@
-"""The viewer's pages and votes, served by ComfyUI: files inside run folders, to its own pages."""
+"""The viewer of a comparison: its page, its pictures and its votes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import folder_paths
 import numpy as np
 from aiohttp import web
 
-from .evaluation.compare.comparison import Comparison, ComparisonError, folder_named
-from .evaluation.compare.vote import CHOICES, Ballot, Vote, next_pair, rank
-from .evaluation.keep import scores_of
-from .trainer.runs.run import RunError
+from ..evaluation.compare.comparison import Comparison, ComparisonError, folder_named
+from ..evaluation.compare.vote import CHOICES, Ballot, Vote, next_pair, rank
+from ..evaluation.keep import scores_of
+from .guard import TYPES, UNCHANGING, guarded, read_json, text_file
 
 PAGE = "/kontext/compare/{run}/{comparison}"
-FILES = Path(__file__).parent / "web" / "viewer"
-TYPES = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".mjs": "text/javascript",
-    ".svg": "image/svg+xml",
-}
-OWN = "; ".join(f"{kind}-src 'self'" for kind in ("img", "style", "script", "connect"))
-HEADERS = {
-    "Content-Security-Policy": f"default-src 'none'; {OWN}; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'self'",
-    "X-Frame-Options": "SAMEORIGIN",  # with --disable-api-nodes ComfyUI replaces the policy
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-}
-UNCHANGING = {"Cache-Control": "private, max-age=31536000, immutable"}
-LONGEST_BODY = 4096
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+FILES = Path(__file__).parents[1] / "web" / "viewer"
 
 
 def register(routes: web.RouteTableDef) -> None:
-    """Add the viewer to ComfyUI's routes."""
     routes.get("/kontext/viewer/{file}")(guarded(viewer_file))
     routes.get(PAGE)(guarded(page))
     routes.get(PAGE + "/manifest")(guarded(manifest))
@@ -50,36 +28,6 @@ def register(routes: web.RouteTableDef) -> None:
     routes.get(PAGE + "/pair")(guarded(pair))
     routes.get(PAGE + "/votes")(guarded(votes))
     routes.post(PAGE + "/votes")(guarded(vote))
-
-
-def guarded(handler: Handler) -> Handler:
-    """Only for pages of this server; what is not there, or not allowed, is said in one line."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        if not from_own_page(request):
-            raise web.HTTPForbidden(text="Only ComfyUI's own pages may ask for this.")
-        try:
-            response = await handler(request)
-        except (ComparisonError, RunError) as error:
-            raise web.HTTPNotFound(text=str(error)) from error
-        response.headers.update(HEADERS)
-        return response
-
-    return answer
-
-
-def from_own_page(request: web.Request) -> bool:
-    """False for requests that another site's page sends, and for a POST that no page sends.
-
-    Browsers say where a request comes from: in Sec-Fetch-Site on https and on this machine, in
-    Origin with every POST.
-    """
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is not None and site not in ("same-origin", "none"):
-        return False
-    if origin is not None:
-        return urlsplit(origin).netloc.lower() == request.host.lower()
-    return request.method in ("GET", "HEAD") or site == "same-origin"
 
 
 # ---- pages ---------------------------------------------------------------------------------
@@ -91,12 +39,12 @@ async def viewer_file(request: web.Request) -> web.StreamResponse:
     path = shipped.get(request.match_info["file"])
     if path is None:
         raise web.HTTPNotFound()
-    return _text(path)
+    return text_file(path)
 
 
 async def page(request: web.Request) -> web.StreamResponse:
     opened(request)
-    return _text(FILES / "viewer.html")
+    return text_file(FILES / "viewer.html")
 
 
 async def manifest(request: web.Request) -> web.StreamResponse:
@@ -174,21 +122,6 @@ def vote_of(content: dict[str, Any], comparison: Comparison) -> Vote:
     return Vote(*items, comparison.rows[row].item, content["choice"])
 
 
-async def read_json(request: web.Request) -> dict[str, Any]:
-    """The body of a POST. A form of another site cannot have this content type without asking."""
-    if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(text="Send application/json.")
-    if request.content_length is None or request.content_length > LONGEST_BODY:
-        raise web.HTTPRequestEntityTooLarge(LONGEST_BODY, request.content_length or 0)
-    try:
-        content = await request.json()
-    except ValueError as error:  # also not UTF-8
-        raise web.HTTPBadRequest(text="The body is not JSON.") from error
-    if not isinstance(content, dict):
-        raise web.HTTPBadRequest(text="The body is no JSON object.")
-    return content
-
-
 # ---- files ---------------------------------------------------------------------------------
 
 
@@ -201,8 +134,3 @@ def opened(request: web.Request) -> tuple[Path, Comparison]:
 
 def ballot_of(folder: Path) -> Ballot:
     return Ballot(folder / "votes.jsonl")
-
-
-def _text(path: Path) -> web.Response:
-    kind = TYPES[path.suffix]
-    return web.Response(text=path.read_text("utf-8"), content_type=kind, charset="utf-8")

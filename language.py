@@ -1,0 +1,38 @@
+"""What a user reads, in English or Chinese.
+
+Sentences stand in the code, in English; `locales/zh/messages.json` has the Chinese for each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+CATALOGUES = Path(__file__).parent / "locales"
+_source: Callable[[], str] = lambda: "en"  # noqa: E731
+
+
+def follow(source: Callable[[], str]) -> None:
+    """Ask `source` from now on which language the user reads, such as "en" or "zh-TW"."""
+    global _source
+    _source = source
+
+
+def language() -> str:
+    """The user's language, as a folder of `locales/` is named; English if there is none."""
+    asked = _source()
+    return "zh" if asked.lower().startswith("zh") else "en"
+
+
+def say(sentence: str, **values: object) -> str:
+    """The sentence in the user's language, with the values in its {places}."""
+    return catalogue(language()).get(sentence, sentence).format(**values)
+
+
+@cache
+def catalogue(name: str) -> dict[str, str]:
+    """Each English sentence of the pack in another language. English needs none."""
+    path = CATALOGUES / name / "messages.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -1,0 +1,13 @@
+"""The pack's own pages, over ComfyUI's server: one file a page, `guard` for all of them.
+
+Files inside run folders only, addressed by name, and only for ComfyUI's own pages.
+"""
+
+from aiohttp import web
+
+from . import compare
+
+
+def register(routes: web.RouteTableDef) -> None:
+    """Add every page to ComfyUI's routes."""
+    compare.register(routes)

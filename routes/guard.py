@@ -1,0 +1,83 @@
+"""Who may ask, and how answers are sent: shared by every page of the pack."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from ..evaluation.compare.comparison import ComparisonError
+from ..trainer.runs.run import RunError
+
+TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".mjs": "text/javascript",
+    ".svg": "image/svg+xml",
+}
+OWN = "; ".join(f"{kind}-src 'self'" for kind in ("img", "style", "script", "connect"))
+HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; {OWN}; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'self'",
+    "X-Frame-Options": "SAMEORIGIN",  # with --disable-api-nodes ComfyUI replaces the policy
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+}
+UNCHANGING = {"Cache-Control": "private, max-age=31536000, immutable"}
+LONGEST_BODY = 4096
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def guarded(handler: Handler) -> Handler:
+    """Only for pages of this server; what is not there, or not allowed, is said in one line."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if not from_own_page(request):
+            raise web.HTTPForbidden(text="Only ComfyUI's own pages may ask for this.")
+        try:
+            response = await handler(request)
+        except (ComparisonError, RunError) as error:
+            raise web.HTTPNotFound(text=str(error)) from error
+        response.headers.update(HEADERS)
+        return response
+
+    return answer
+
+
+def from_own_page(request: web.Request) -> bool:
+    """False for requests that another site's page sends, and for a POST that no page sends.
+
+    Browsers say where a request comes from: in Sec-Fetch-Site on https and on this machine, in
+    Origin with every POST.
+    """
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is not None and site not in ("same-origin", "none"):
+        return False
+    if origin is not None:
+        return urlsplit(origin).netloc.lower() == request.host.lower()
+    return request.method in ("GET", "HEAD") or site == "same-origin"
+
+
+async def read_json(request: web.Request) -> dict[str, Any]:
+    """The body of a POST. A form of another site cannot have this content type without asking."""
+    if request.content_type != "application/json":
+        raise web.HTTPUnsupportedMediaType(text="Send application/json.")
+    if request.content_length is None or request.content_length > LONGEST_BODY:
+        raise web.HTTPRequestEntityTooLarge(LONGEST_BODY, request.content_length or 0)
+    try:
+        content = await request.json()
+    except ValueError as error:  # also not UTF-8
+        raise web.HTTPBadRequest(text="The body is not JSON.") from error
+    if not isinstance(content, dict):
+        raise web.HTTPBadRequest(text="The body is no JSON object.")
+    return content
+
+
+def text_file(path: Path) -> web.Response:
+    kind = TYPES[path.suffix]
+    return web.Response(text=path.read_text("utf-8"), content_type=kind, charset="utf-8")
