@@ -33,10 +33,9 @@ def count_tokens(text: str) -> TokenCount:
 
 @lru_cache(maxsize=1)
 def _tokenizers() -> tuple[Any, Any]:
-    from comfy.text_encoders.flux import FluxTokenizer
+    from ..trainer.host.comfy import flux_tokenizers
 
-    flux = FluxTokenizer()
-    return flux.t5xxl.tokenizer, flux.clip_l.tokenizer
+    return flux_tokenizers()
 
 
 def limit_tokens(text: str, tokens: int) -> str:

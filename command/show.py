@@ -38,7 +38,7 @@ class Screen:
     @contextmanager
     def progress(self) -> Iterator[None]:
         """Show the trainer's progress while the block runs."""
-        from comfy.utils import set_progress_bar_global_hook
+        from ..trainer import host  # needs ComfyUI
 
         shown = {"bar": Bar, "lines": Lines, "json": Events, "quiet": Nothing}[self.mode](self)
         handler = Said(shown)
@@ -46,11 +46,11 @@ class Screen:
         logger.propagate = False
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
-        set_progress_bar_global_hook(shown.at)
+        host.watched(shown.at)
         try:
             yield
         finally:
-            set_progress_bar_global_hook(None)
+            host.watched(None)
             logger.removeHandler(handler)
             shown.close()
 

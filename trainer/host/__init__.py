@@ -36,7 +36,7 @@ from .device import (
     weight_bytes,
     within,
 )
-from .progress import Progress, interrupt, tell_pages, throw_if_interrupted
+from .progress import Progress, interrupt, tell_pages, throw_if_interrupted, watched
 from .training import (
     computing_with,
     differentiable,
@@ -101,6 +101,7 @@ __all__ = [
     "vae_hash",
     "weight_bytes",
     "with_lora",
+    "watched",
     "within",
     "without_object_patches",
 ]

@@ -148,6 +148,12 @@ def encode_text(clip: comfy.sd.CLIP, text: str, limit: int = 0) -> Text:
     return Text(cond.float().cpu(), pooled.float().cpu())
 
 
+def flux_tokenizers() -> tuple[Any, Any]:
+    """FLUX.1's own tokenizers, T5's and CLIP-L's."""
+    both = comfy.text_encoders.flux.FluxTokenizer()
+    return both.t5xxl.tokenizer, both.clip_l.tokenizer
+
+
 def normalised(model: Model, latent: Tensor) -> Tensor:
     """A raw VAE latent in the range the transformer works in."""
     return model.model.process_latent_in(latent)

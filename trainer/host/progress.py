@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import comfy.model_management as memory
@@ -12,6 +13,11 @@ from PIL import Image
 
 interrupt = memory.interrupt_current_processing
 throw_if_interrupted = memory.throw_exception_if_processing_interrupted
+
+
+def watched(hook: Callable[..., None] | None) -> None:
+    """Call `hook` with every movement of ComfyUI's progress bars; None ends it."""
+    comfy.utils.set_progress_bar_global_hook(hook)
 
 
 class Progress:
