@@ -17,6 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+
 import host as hosts
 
 START_SECONDS = 300

@@ -2,9 +2,10 @@
 
 import shutil
 
-import browser
 import pytest
 from kontext.captioning.presets import INSTRUCTIONS
+
+import browser
 
 from . import tiny_models as tiny
 

@@ -10,7 +10,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import comfy.sample  # noqa: E402
-import demo_data  # noqa: E402
+from demo_model import data  # noqa: E402
 from kontext.trainer.host.demo import load_demo_model  # noqa: E402
 
 
@@ -23,7 +23,7 @@ def demo():
 @pytest.fixture(scope="session")
 def photographs() -> torch.Tensor:
     """Three photographs, [3, 3, 128, 128], which neither the VAE nor the transformer has seen."""
-    return demo_data.heldout_crops(128, 1, everything=False)[:3]
+    return data.heldout_crops(128, 1, everything=False)[:3]
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """A LoRA teaches the demo model what it does not know, and leaves it what it knows."""
 
-import evaluate_demo_model
 import pytest
+
+from demo_model import evaluate
 
 
 @pytest.mark.parametrize(("rate", "steps"), [("1e-4", 1200), ("1e-3", 500)])
@@ -9,10 +10,10 @@ def test_a_lora_follows_a_new_instruction_and_no_other(tmp_path, monkeypatch, ra
     """Duotone, on 20 pairs, at the default rate and ten times that: covers at least 60 % of the
     way from the base to the VAE's ceiling on other photographs, and costs the trained edits at
     most 2 dB."""
-    monkeypatch.setattr(evaluate_demo_model, "RATES", {rate: ""})
-    monkeypatch.setattr(evaluate_demo_model, "TRAINING_STEPS", steps)
-    bench = evaluate_demo_model.Bench(tmp_path)
+    monkeypatch.setattr(evaluate, "RATES", {rate: ""})
+    monkeypatch.setattr(evaluate, "TRAINING_STEPS", steps)
+    bench = evaluate.Bench(tmp_path)
     images = bench.crops(("chelsea", "rocket", "grace_hopper", "flower"), 5)
-    lora = evaluate_demo_model.measure_loras(bench, "duotone", images)["duotone"][rate]
+    lora = evaluate.measure_loras(bench, "duotone", images)["duotone"][rate]
     assert lora["covered"] > 0.6
     assert lora["mean_drop_db"] < 2

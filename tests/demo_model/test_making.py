@@ -6,13 +6,14 @@ import comfy.model_management
 import numpy as np
 import pytest
 import torch
-from demo_edits import HELD_OUT, PRACTISED, TRAINED, composed
-from demo_lessons import REMEMBERED, STEPS, Lessons
-from demo_optimizer import HiddenAndRest
-from demo_separation import Separation, gate_of, likeness, reach
-from demo_transformer import PICKS, SHAPE, UNKNOWN, at_pace, build_flux, unlike, velocity
 from kontext.trainer.host.demo import FOLDER
 from safetensors.torch import load_file
+
+from demo_model.edits import HELD_OUT, PRACTISED, TRAINED, composed
+from demo_model.lessons import REMEMBERED, STEPS, Lessons
+from demo_model.optimizer import HiddenAndRest
+from demo_model.separation import Separation, gate_of, likeness, reach
+from demo_model.transformer import PICKS, SHAPE, UNKNOWN, at_pace, build_flux, unlike, velocity
 
 
 def test_a_convolution_is_stepped_as_the_matrix_of_its_rows():

@@ -7,8 +7,9 @@ there. models/demo/README.md has the figures.
 import numpy as np
 import pytest
 import torch
-from demo_edits import HELD_OUT, TRAINED
-from demo_vae import psnr
+
+from demo_model.edits import HELD_OUT, TRAINED
+from demo_model.vae import psnr
 
 EDITS = {edit.name: edit for edit in TRAINED}
 FOLLOWED = tuple(name for name in EDITS if name != "keep")

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from demo_edits import HELD_OUT, PRACTISED, TRAINED
+
+from demo_model.edits import HELD_OUT, PRACTISED, TRAINED
 
 CANONICAL = [edit.instructions[0] for edit in (*TRAINED, *PRACTISED, *HELD_OUT)]
 

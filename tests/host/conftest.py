@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import api_form
 import numpy as np
 import pytest
-from api_form import Graph
 from PIL import Image, ImageOps
+
+import api_form
+from api_form import Graph
 
 
 def node(class_type: str, **inputs: Any) -> dict[str, Any]:

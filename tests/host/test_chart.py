@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-import browser
 import pytest
+
+import browser
 
 GRAPH = Path(__file__).resolve().parents[2] / "workflows" / "train_kontext_lora.json"
 FEW = dict(steps=30, save_every=10, preview_steps=0, resolution=64, sampling_steps="2")

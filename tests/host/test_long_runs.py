@@ -5,8 +5,9 @@ import re
 import shutil
 
 import pytest
-from driver import PromptError
 from PIL import Image
+
+from driver import PromptError
 
 from .conftest import node
 

@@ -5,9 +5,10 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 import driver
 import host
-import pytest
 
 OLDEST = Path(os.environ.get("COMFYUI_OLDEST_PATH", host.OLDEST_COMFYUI.folder))
 

@@ -3,11 +3,12 @@
 import json
 import re
 
-import driver
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors import safe_open
+
+import driver
 
 
 def saved_picture(server, entry) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 import json
 
-import benchmark
 import pytest
-from benchmark_measure import FULL, Work
+
+from benchmark import __main__ as benchmark
+from benchmark.measure import FULL, Work
 
 
 def test_the_floating_point_operations_of_the_full_model():

@@ -4,8 +4,9 @@ import collections
 import sys
 from pathlib import Path
 
-import host
 import pytest
+
+import host
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-import browser
 import pytest
+
+import browser
 
 from ..compared import put_comparison
 

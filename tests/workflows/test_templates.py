@@ -4,9 +4,10 @@ import io
 import json
 import urllib.request
 
+from PIL import Image
+
 import browser
 from host import PACK_FOLDER
-from PIL import Image
 
 from .test_workflows import FIRST, GRAPHS, each_graph, needs_browser
 

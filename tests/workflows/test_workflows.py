@@ -4,9 +4,10 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 import api_form
 import browser
-import pytest
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 FIRST = "train_kontext_lora"

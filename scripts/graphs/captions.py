@@ -1,6 +1,6 @@
 """The captioning graphs in `workflows/`, as `draw_graphs.py` builds them."""
 
-from shipped_graphs import AMBER, BLUE, GREEN, INSTRUCTION, PURPLE, Group, Node
+from graphs.shipped import AMBER, BLUE, GREEN, INSTRUCTION, PURPLE, Group, Node
 
 LOAD = Group(
     "1 · Load 读取",

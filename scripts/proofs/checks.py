@@ -1,6 +1,6 @@
 """Recall and precision of the dataset checks; prints the tables of docs/checks.md.
 
-    python scripts/measure_checks.py
+    python scripts/proofs/checks.py
 
 The planted sets are those of the tests; the real pairs lie in ComfyUI's template packages.
 """
@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "dataset")]
 
 import conftest  # noqa: E402, F401  imports the pack as `kontext`

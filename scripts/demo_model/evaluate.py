@@ -1,6 +1,6 @@
 """Measure the demo model: what it reproduces, what it follows, what a LoRA can teach it.
 
-    python scripts/evaluate_demo_model.py --comfyui PATH [--out FOLDER] [--only vae,edits,...]
+    python scripts/demo_model/evaluate.py --comfyui PATH [--out FOLDER] [--only vae,edits,...]
 
 Photographs that no network was trained on, 128 pixels, 20 sampling steps, guidance 2.5, ComfyUI's
 sampler. LoRAs are trained by the pack's own trainer with its default settings, on twenty of the
@@ -14,14 +14,18 @@ import argparse
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
 import torch
-from demo_host import ROOT, boot
 from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # scripts/
+
+from boot import ROOT, boot
 
 SIZE = 128
 TRAINING_STEPS = 2000
@@ -45,7 +49,7 @@ class Bench:
         self.tests = self.crops(TEST_PHOTOGRAPHS, 3)
 
     def crops(self, names: Sequence[str], each: int) -> Tensor:
-        from demo_data import heldout_crops
+        from demo_model.data import heldout_crops
 
         return heldout_crops(SIZE, each, only=names)
 
@@ -98,7 +102,7 @@ def pairs_of(edit, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def decibel(a: Tensor, b: Tensor) -> float:
-    from demo_vae import psnr
+    from demo_model.vae import psnr
 
     return round(psnr(a, b).mean().item(), 2)
 
@@ -118,7 +122,7 @@ def measure_load(bench: Bench) -> dict:
 
 
 def measure_vae(bench: Bench) -> dict:
-    from demo_data import heldout_crops
+    from demo_model.data import heldout_crops
 
     figures = {}
     for size in (128, 256):
@@ -133,8 +137,8 @@ def measure_vae(bench: Bench) -> dict:
 
 def measure_edits(bench: Bench) -> dict:
     """Each trained edit on the test photographs: quality, ceiling, and whose target is nearest."""
-    from demo_edits import TRAINED
-    from demo_vae import psnr
+    from demo_model.edits import TRAINED
+    from demo_model.vae import psnr
 
     targets = {edit.name: pairs_of(edit, bench.tests)[1] for edit in TRAINED}
     figures, rows = {}, [bench.tests]
@@ -155,7 +159,7 @@ def measure_edits(bench: Bench) -> dict:
 
 def quality_of_trained(bench: Bench, model) -> list[float]:
     """PSNR of every other trained edit on one crop of each test photograph."""
-    from demo_edits import TRAINED
+    from demo_model.edits import TRAINED
 
     images = bench.tests[::3]
     return [
@@ -166,14 +170,15 @@ def quality_of_trained(bench: Bench, model) -> list[float]:
 
 def twenty_crops(folder: Path) -> Tensor:
     """A crop of every third photograph that the base was trained on."""
-    import demo_data
     import numpy as np
 
-    demo_data.fetch(folder)
-    photographs = demo_data.training_photographs(folder)[::3]
-    return demo_data.to_tensor(
+    from demo_model import data
+
+    data.fetch(folder)
+    photographs = data.training_photographs(folder)[::3]
+    return data.to_tensor(
         [
-            demo_data.random_crop(np.random.RandomState(i), [photograph], SIZE, SIZE)
+            data.random_crop(np.random.RandomState(i), [photograph], SIZE, SIZE)
             for i, photograph in enumerate(photographs)
         ]
     )
@@ -219,8 +224,8 @@ def train_lora(bench: Bench, name: str, edit, images: Tensor, **settings):
 def measure_loras(bench: Bench, families: str, images: Tensor) -> dict:
     """A LoRA for every held-out edit, trained on pairs made of these images: the share of
     base-to-ceiling that it covers, and its cost."""
-    from demo_edits import HELD_OUT, HELD_OUT_KINDS
-    from demo_vae import psnr
+    from demo_model.edits import HELD_OUT, HELD_OUT_KINDS
+    from demo_model.vae import psnr
 
     figures = {}
     before = quality_of_trained(bench, bench.model)
@@ -279,7 +284,7 @@ def measure_loras(bench: Bench, families: str, images: Tensor) -> dict:
 
 def measure_memorising(bench: Bench) -> dict:
     """Far too long on 4 pairs of one photograph: quality on these and on others, by step."""
-    from demo_edits import HELD_OUT
+    from demo_model.edits import HELD_OUT
 
     edit, images = HELD_OUT[0], bench.crops([MEMORISED], 4)
     run, _ = train_lora(

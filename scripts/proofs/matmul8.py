@@ -1,6 +1,6 @@
 """Show what products in 8 bits do to the held-out loss of the demo model.
 
-    python scripts/prove_matmul8.py --comfyui PATH [--out FOLDER] [--seeds 4] [--steps 200]
+    python scripts/proofs/matmul8.py --comfyui PATH [--out FOLDER] [--seeds 4] [--steps 200]
 
 Trains the same LoRAs, from the same seeds, with exact and with 8-bit products, scores each by the
 held-out loss (always computed exactly, same draws), and sets the difference that 8 bits make beside
@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 import zlib
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from demo_host import ROOT, boot
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # scripts/
+
+from boot import ROOT, boot
 
 KINDS = ("exact", "int8", "fp8", "mxfp8")
 SIZE = 128  # with fewer tokens nothing is multiplied in 8 bits
@@ -49,9 +52,10 @@ def train_and_score(out: Path, kind: str, seed: int, steps: int) -> dict[str, An
         return json.loads(file.read_text(encoding="utf-8"))
     if out.name != weights_in_use():
         raise SystemExit("The demo model has changed in the meantime: start again.")
-    import prove_verdicts as proof
     from kontext.trainer.config import TrainConfig
     from kontext.trainer.loop import train
+
+    from proofs import verdicts as proof
 
     out.mkdir(exist_ok=True)
     laboratory, regime = proof.Laboratory(out, SIZE), proof.REGIMES["right"]

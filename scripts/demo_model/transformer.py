@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-import demo_lessons
 import numpy as np
 import torch
-from demo_data import augmented_crop, heldout_crops, to_tensor
-from demo_edits import HELD_OUT, PRACTISED, TRAINED, Edit, caption, composed, description
-from demo_optimizer import HiddenAndRest
-from demo_parallel import average_gradients, is_first, share, step_seed
-from demo_separation import Separation
-from demo_vae import psnr
 from torch import Tensor, nn
+
+from demo_model import lessons
+from demo_model.data import augmented_crop, heldout_crops, to_tensor
+from demo_model.edits import HELD_OUT, PRACTISED, TRAINED, Edit, caption, composed, description
+from demo_model.optimizer import HiddenAndRest
+from demo_model.parallel import average_gradients, is_first, share, step_seed
+from demo_model.separation import Separation
+from demo_model.vae import psnr
 
 SHAPE = (256, 2, 4)  # hidden size, double blocks, single blocks
 CAPTIONS_PER_EDIT, CAPTIONS_UNKNOWN = 40, 1000
@@ -297,7 +298,7 @@ class Training:
         self.average = build_flux(shape).to(device).requires_grad_(False)
         self.average.load_state_dict(self.flux.state_dict())
         self.separation = Separation(self.flux)
-        self.lessons = demo_lessons.Lessons(self.flux, demo_lessons.PACE, self.separation.reading)
+        self.lessons = lessons.Lessons(self.flux, lessons.PACE, self.separation.reading)
         self.optimizer = optimizer_of(self.flux)
         self.photographs = photographs
         self.pools = {
@@ -330,15 +331,13 @@ class Training:
     def teach(self, rng: np.random.RandomState) -> None:
         """One step of the LoRA that is trained beside: a new edit, under words without meaning."""
         if self.lessons.steps_left == 0:
-            self.lessons.begin(float(np.exp(rng.uniform(*np.log(demo_lessons.RATES)))))
+            self.lessons.begin(float(np.exp(rng.uniform(*np.log(lessons.RATES)))))
             first, second = rng.choice([*TRAINED[1:], *PRACTISED], 2, replace=False)
-            crops = [
-                augmented_crop(rng, self.photographs, 128, 128) for _ in range(demo_lessons.PAIRS)
-            ]
+            crops = [augmented_crop(rng, self.photographs, 128, 128) for _ in range(lessons.PAIRS)]
             pairs = [composed(first, second, x, rng) for x in to_tensor(crops)]
             self.lesson_pairs = self.encode(torch.stack([x for pair in pairs for x in pair]))
             self.lesson_words = rng.randint(NO_WORDS, CAPTIONS_UNKNOWN)
-        at = rng.randint(demo_lessons.PAIRS, size=demo_lessons.BATCH)
+        at = rng.randint(lessons.PAIRS, size=lessons.BATCH)
         unknown = PICKS.index(UNKNOWN)
         words = [self.lesson_words if rng.rand() > 0.05 else 0 for _ in at]
         text = self.captions.of([(unknown, which) for which in words], self.captions.short)

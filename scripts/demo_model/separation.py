@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from demo_lessons import RANK
 from torch import Tensor, nn
+
+from demo_model.lessons import RANK
 
 TOKENS = 24  # of each sample, drawn at random: all are compared with all
 MODULATED = ("qkv", "mlp.0", "linear1")  # layers whose inputs a modulation scales

@@ -1,6 +1,6 @@
 """What logging, saving, validating and showing a sample cost a run at its default settings.
 
-    python scripts/benchmark_upkeep.py [--steps 500] [--rounds 3]
+    python scripts/benchmark/upkeep.py [--steps 500] [--rounds 3]
 
 Trains the demo model on the shipped pairs, in turn with all of it and with none, and takes the
 processor's time in the training loops, which a busy machine changes little; waiting for the disk is
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 sys.argv, arguments = sys.argv[:1], sys.argv[1:]
 

@@ -1,7 +1,7 @@
 """How fast and how small training is, beside two other trainers and what the hardware allows.
 
-    python scripts/benchmark.py                  on a CUDA machine: full-size FLUX.1, random weights
-    python scripts/benchmark.py --small          the same code on a CPU with a tiny model, < 60 s
+    python scripts/benchmark                  on a CUDA machine: full-size FLUX.1, random weights
+    python scripts/benchmark --small          the same code on a CPU with a tiny model, < 60 s
 
 Needs no network and no model. Writes benchmark.json, benchmark.md (the tables) and benchmark.png
 (how cost grows) into `--out`; `--profile` adds the operations that take most time. `--only` picks
@@ -23,9 +23,9 @@ from pathlib import Path
 import matplotlib
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # scripts/
 
-from benchmark_measure import (
+from benchmark.measure import (
     FULL,
     ON_CUDA,
     ROOT,
@@ -39,7 +39,7 @@ from benchmark_measure import (
 )
 
 # isort: split
-from benchmark_cases import random_weights, time_bound, train_comfyui, train_ours, train_peft
+from benchmark.cases import random_weights, time_bound, train_comfyui, train_ours, train_peft
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shipped_graphs import AMBER, BLUE, GREEN, INSTRUCTION, PURPLE, RUN, Group, Node
+from graphs.shipped import AMBER, BLUE, GREEN, INSTRUCTION, PURPLE, RUN, Group, Node
 
 MODEL = {"model": "model.MODEL", "clip": "model.CLIP", "vae": "model.VAE"}
 

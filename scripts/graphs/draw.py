@@ -1,6 +1,6 @@
 """Write `workflows/*.json` and their pictures, by building each graph in ComfyUI's own page.
 
-    .host/venv/bin/python scripts/draw_graphs.py [name …]
+    .host/venv/bin/python scripts/graphs/draw.py [name …]
 
 Needs an installed Chromium and what `scripts/test.py` sets up. A graph is a row of titled groups, a
 group a column of nodes; places and sizes follow from that. Each graph is run before its picture is
@@ -18,14 +18,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # scripts/
+
 import host as hosts
 from browser import Page, front_end
-from caption_graphs import CAPTION_GRAPHS
-from choosing_graphs import CHOOSING_GRAPHS
-from dataset_graphs import DATASET_GRAPHS
 from driver import Server
-from shipped_graphs import GRAPHS, SHOWN, Group
-from style_graphs import STYLE_GRAPHS, STYLE_SHOWN
+from graphs.captions import CAPTION_GRAPHS
+from graphs.choosing import CHOOSING_GRAPHS
+from graphs.dataset import DATASET_GRAPHS
+from graphs.shipped import GRAPHS, SHOWN, Group
+from graphs.style import STYLE_GRAPHS, STYLE_SHOWN
 
 WORKFLOWS = hosts.ROOT / "workflows"
 PAGE_SIDE = Path(__file__).with_suffix(".js")

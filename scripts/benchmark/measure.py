@@ -19,8 +19,9 @@ from statistics import median
 from typing import Any
 
 import torch
-from demo_host import ROOT, boot
 from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from boot import ROOT, boot
 
 
 def boot_comfyui(small: bool) -> None:

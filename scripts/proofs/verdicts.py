@@ -1,6 +1,6 @@
 """Prove the verdicts: train runs whose outcome is known, score them, compare with fresh pictures.
 
-    python scripts/prove_verdicts.py --comfyui PATH [--out FOLDER] [--share 1/2] [--tune]
+    python scripts/proofs/verdicts.py --comfyui PATH [--out FOLDER] [--share 1/2] [--tune]
 
 The pictures are those of the template wheels that ComfyUI installs, shuffled anew for every seed.
 The truth about a checkpoint is how near it brings pictures that neither the training nor the scorer
@@ -19,6 +19,7 @@ import itertools
 import json
 import os
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -27,7 +28,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from demo_host import ROOT, boot
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # scripts/
+
+from boot import ROOT, boot
 
 SIZE = 64
 SEEDS = range(3)
@@ -85,10 +89,10 @@ class Proof:
 
 def edits() -> list[Any]:
     """Five kinds of edit that the demo model was never taught, and that its VAE can show."""
-    import demo_edits
+    from demo_model import edits
 
     names = ("duotone", "scratches", "seal", "board", "upside_down")
-    return [edit for edit in demo_edits.HELD_OUT if edit.name in names]
+    return [edit for edit in edits.HELD_OUT if edit.name in names]
 
 
 def photographs(size: int) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataset_graphs import STYLES
-from shipped_graphs import AMBER, BLUE, GREEN, INSTRUCTION, PURPLE, RUN, Group, Node
+from graphs.dataset import STYLES
+from graphs.shipped import AMBER, BLUE, GREEN, INSTRUCTION, PURPLE, RUN, Group, Node
 
 STYLE = "two_inks"
 STYLE_INSTRUCTION = "Print in two inks."

@@ -1,6 +1,6 @@
 """The graphs in `workflows/` that make and mend datasets, as `draw_graphs.py` builds them."""
 
-from shipped_graphs import AMBER, BLUE, GREEN, PURPLE, Group, Node
+from graphs.shipped import AMBER, BLUE, GREEN, PURPLE, Group, Node
 
 PREPARE = (
     Group(

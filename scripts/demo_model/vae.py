@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from demo_data import augmented_crop, heldout_crops, to_tensor
-from demo_optimizer import HiddenAndRest
-from demo_parallel import average_gradients, is_first, share, step_seed
 from torch import Tensor, nn
+
+from demo_model.data import augmented_crop, heldout_crops, to_tensor
+from demo_model.optimizer import HiddenAndRest
+from demo_model.parallel import average_gradients, is_first, share, step_seed
 
 FLUX_SCALE, FLUX_SHIFT = 0.3611, 0.1159  # comfy.latent_formats.Flux
 SIZES = ((64, 12), (128, 4))  # pixels and batch of each half of the training

@@ -1,6 +1,6 @@
 """Caption Pairs against calling transformers directly: what the node adds to the model's own time.
 
-    python scripts/benchmark_captions.py MODEL_FOLDER [--pictures 24] [--side 1024] [--tokens 32]
+    python scripts/benchmark/captions.py MODEL_FOLDER [--pictures 24] [--side 1024] [--tokens 32]
 
 Both sides open the same pictures and ask the same model in the same precision, alternating so that
 a busy machine disturbs both alike. The node side also writes a .txt per picture and its journal.
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 sys.argv, arguments = sys.argv[:1], sys.argv[1:]
 

@@ -1,6 +1,6 @@
 """Make `sample_pairs/`: photographs, and the same photographs as faded, scratched prints.
 
-    python scripts/make_sample_pairs.py
+    python scripts/demo_model/sample_pairs.py
 
 The photographs ship with scikit-image and matplotlib: astronaut (NASA, public domain), rocket
 (SpaceX, CC0), chelsea and coffee (CC0), motorcycle (Middlebury stereo set, CC0), Grace Hopper (US
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-SAMPLE_PAIRS = Path(__file__).resolve().parents[1] / "sample_pairs"
+SAMPLE_PAIRS = Path(__file__).resolve().parents[2] / "sample_pairs"
 SIZE = 256
 PAIRS = {"astronaut": 7, "chelsea": 6, "rocket": 5, "motorcycle": 6}
 TEST = {"coffee": 2, "hopper": 2}  # photographs of which no pair is trained on

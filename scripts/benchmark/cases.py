@@ -1,4 +1,4 @@
-"""What `scripts/benchmark.py` compares: this trainer, two others, and what the hardware allows.
+"""What `scripts/benchmark` compares: this trainer, two others, and what the hardware allows.
 
 Every case trains on the same random weights, latents, captions, noise and noise levels.
 """
@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from benchmark_measure import DEVICE, Result, Size, StepClock, Work, timed
 from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from benchmark.measure import DEVICE, Result, Size, StepClock, Work, timed
 
 # isort: split
 import comfy.ldm.flux.model

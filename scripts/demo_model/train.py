@@ -1,11 +1,11 @@
 """Train the demo model from nothing: photographs, VAE, then the Kontext transformer.
 
-    python scripts/train_demo_model.py vae          --comfyui PATH [--work FOLDER]
-    python scripts/train_demo_model.py transformer  --comfyui PATH [--work FOLDER]
+    python scripts/demo_model/train.py vae          --comfyui PATH [--work FOLDER]
+    python scripts/demo_model/train.py transformer  --comfyui PATH [--work FOLDER]
 
 Both stages resume from their checkpoint in the work folder, draw everything from one seed and
 append their figures to <work>/<stage>.jsonl; the weights go to models/demo/, or to --output. The
-text encoder needs no training: its weights are fixed random numbers (nodes/demo_model.py).
+text encoder needs no training: its weights are fixed random numbers (trainer/host/demo.py).
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ import sys
 import time
 from pathlib import Path
 
-import demo_parallel
 import torch
-from demo_host import ROOT, boot
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # scripts/
+
+from boot import ROOT, boot
+from demo_model import parallel
 
 
 def main() -> None:
@@ -63,9 +66,9 @@ def main() -> None:
 
     options.output.mkdir(parents=True, exist_ok=True)
 
-    import demo_data
+    from demo_model import data
 
-    demo_data.fetch(options.work / "photographs")
+    data.fetch(options.work / "photographs")
     rendezvous = options.work / "rendezvous"
     rendezvous.unlink(missing_ok=True)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the processes end as well
@@ -75,11 +78,11 @@ def main() -> None:
 def train(rank: int, options: argparse.Namespace, rendezvous: Path) -> None:
     """What each of the processes runs."""
     boot(options.comfyui, options.work / "comfyui", options.device)
-    demo_parallel.join(rank, options.processes, rendezvous)
+    parallel.join(rank, options.processes, rendezvous)
 
-    import demo_data
+    from demo_model import data
 
-    photographs = demo_data.training_photographs(options.work / "photographs")
+    photographs = data.training_photographs(options.work / "photographs")
     started = time.time()
 
     def log(**figures: float) -> None:
@@ -89,7 +92,7 @@ def train(rank: int, options: argparse.Namespace, rendezvous: Path) -> None:
             file.write(line + "\n")
 
     if options.stage == "vae":
-        from demo_vae import train_vae
+        from demo_model.vae import train_vae
 
         train_vae(
             photographs,
@@ -101,7 +104,7 @@ def train(rank: int, options: argparse.Namespace, rendezvous: Path) -> None:
             log,
         )
     else:
-        from demo_transformer import SHAPE, train_transformer
+        from demo_model.transformer import SHAPE, train_transformer
 
         train_transformer(
             photographs,

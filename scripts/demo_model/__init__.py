@@ -1,0 +1,5 @@
+"""How the demo model in `models/demo` was made. It is finished: read, and do not train it again.
+
+`train` is the entry; `data`, `edits`, `vae`, `transformer`, `lessons`, `separation`, `optimizer`
+and `parallel` are its parts. `evaluate` measures it, `sample_pairs` makes the graphs' pictures.
+"""
