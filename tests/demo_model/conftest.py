@@ -10,8 +10,9 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 import comfy.sample  # noqa: E402
-from demo_model import data  # noqa: E402
 from kontext.trainer.host.demo import load_demo_model  # noqa: E402
+
+from demo_model import data  # noqa: E402
 
 
 @pytest.fixture(scope="session")
