@@ -15,6 +15,7 @@ from ..dataset.pair import DatasetError
 from ..dataset.store import to_image
 from ..evaluation.compare.comparison import LOOSE_FOLDER
 from ..evaluation.pictures.subjects import LoraFile, loras_of_files, loras_of_run, match_names
+from ..language import say
 from ..trainer.runs.run import Run
 
 PACK = Path(__file__).resolve().parents[1]
@@ -36,7 +37,9 @@ def loras_to_try(run: Run | None, checkpoints: str, names: str) -> list[LoraFile
     paths = [Path(folder_paths.get_full_path_or_raise("loras", name)) for name in named]
     found += loras_of_files(paths)
     if not found:
-        raise ValueError("Nothing to compare: connect a training run, or name LoRAs in `loras`.")
+        raise ValueError(
+            say("Nothing to compare: connect a training run, or name LoRAs in `loras`.")
+        )
     return found
 
 

@@ -5,9 +5,10 @@ Files inside run folders only, addressed by name, and only for ComfyUI's own pag
 
 from aiohttp import web
 
-from . import compare
+from . import compare, language
 
 
 def register(routes: web.RouteTableDef) -> None:
     """Add every page to ComfyUI's routes."""
+    language.register(routes)
     compare.register(routes)

@@ -7,6 +7,7 @@ from itertools import product
 from pathlib import Path
 
 from ...dataset.pair import Pair, PairedDataset
+from ...language import say
 from .. import host, parallel
 from ..batch import EncodedPair
 from ..loss.holdout import MOST_PAIRS
@@ -40,11 +41,23 @@ def encode_all(
     share = parallel.mine(views)
     steps, count = cache.config.steps, len(share)
     for number, view in enumerate(share, start=1):
-        progress.update(0, f"{steps} steps to come · encoding picture {number} of {count}")
+        text = say(
+            "{steps} steps to come · encoding picture {number} of {count}",
+            steps=steps,
+            number=number,
+            count=count,
+        )
+        progress.update(0, text)
         cache.encode_images(*view)
     encoded = []
     for number, view in enumerate(share, start=1):
-        progress.update(0, f"{steps} steps to come · encoding caption {number} of {count}")
+        text = say(
+            "{steps} steps to come · encoding caption {number} of {count}",
+            steps=steps,
+            number=number,
+            count=count,
+        )
+        progress.update(0, text)
         encoded.append(cache.encode(*view))
     parallel.wait()
     # what the others have encoded is on disk now, and only looked up
