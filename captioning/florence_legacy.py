@@ -63,13 +63,14 @@ def read_legacy(folder: Path, config: dict[str, Any], options: dict[str, Any]) -
     from transformers import Florence2ForConditionalGeneration, Florence2Processor
 
     vocabulary = config["text_config"]["vocab_size"]
-    model, report = Florence2ForConditionalGeneration.from_pretrained(
+    loaded: Any = Florence2ForConditionalGeneration.from_pretrained(
         None,
         config=_native_config(config),
         state_dict=rename_weights(_weights(folder)),
         **options,
         output_loading_info=True,
     )
+    model, report = loaded
     homeless = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]
     if homeless:
         raise RuntimeError(f"{len(homeless)} weights are missing or unknown, such as {homeless[0]}")
@@ -125,7 +126,7 @@ def _native_config(config: dict[str, Any]) -> Any:
 def _image_processor(folder: Path) -> Any:
     from transformers import CLIPImageProcessor
 
-    processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
+    processor: Any = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
     processor.image_seq_length = getattr(processor, "image_seq_length", 577)  # of 768 pixels
     return processor
 

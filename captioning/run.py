@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -90,7 +90,7 @@ def caption_pairs(
 
 def _answers(
     asked: list[Pair], source: Source, options: Options, journal: Journal
-) -> Iterator[Answer]:
+) -> Generator[Answer, None, None]:
     if source is None or isinstance(source, Mapping):
         for pair in asked:
             yield Answer(pair, (source or {}).get(pair.stem, ""))

@@ -28,8 +28,8 @@ _FACES = frozenset(
 class TagChoice:
     """Which tags are kept, and how they are written."""
 
-    general: float = 0.35
-    character: float = 0.85
+    general_threshold: float = 0.35
+    character_threshold: float = 0.85
     exclude: str = ""
     underscores: bool = False
     rating: str = "leave out"
@@ -38,7 +38,7 @@ class TagChoice:
 
 def find_taggers(roots: Iterable[Path]) -> dict[str, Path]:
     """ONNX files by label: `name.onnx` beside `name.csv`, or a folder with `model.onnx`."""
-    found = {}
+    found: dict[str, Path] = {}
     for root in roots:
         if not root.is_dir():
             continue
@@ -86,7 +86,7 @@ def chosen_tags(
 ) -> list[str]:
     """Tags above their threshold. `labels` are (name, category), `scores` in 0..1."""
     excluded = {_plain(tag) for tag in choice.exclude.split(",")}
-    limits = {CHARACTER: choice.character, GENERAL: choice.general}
+    limits = {CHARACTER: choice.character_threshold, GENERAL: choice.general_threshold}
     ranked = sorted(zip(labels, scores, strict=True), key=lambda entry: -entry[1])
     chosen = [
         name
@@ -115,10 +115,10 @@ def _written(tag: str, choice: TagChoice) -> str:
 def _pixels(picture: Image.Image, size: int) -> np.ndarray:
     """[size, size, 3] float32 in 0..255, BGR, centred on white, as in the taggers' training."""
     scale = size / max(picture.size)
-    inner = tuple(max(1, round(side * scale)) for side in picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
     square = Image.new("RGB", (size, size), "white")
-    corner = ((size - inner[0]) // 2, (size - inner[1]) // 2)
-    square.paste(picture.resize(inner, Image.Resampling.BICUBIC), corner)
+    corner = ((size - width) // 2, (size - height) // 2)
+    square.paste(picture.resize((width, height), Image.Resampling.BICUBIC), corner)
     return np.asarray(square, np.float32)[:, :, ::-1]
 
 

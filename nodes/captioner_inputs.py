@@ -1,6 +1,7 @@
 """What the captioner nodes share: which models there are, and the inputs for running and asking."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,38 @@ from ..captioning.captioner import CaptionError
 from ..captioning.folders import SOURCES, ModelFolder, check_complete, find_models
 from ..captioning.presets import OWN, PROMPTS, chosen
 from ..captioning.tagger import find_taggers
-from ..captioning.transformers_captioner import PRECISIONS, Weights
+from ..captioning.transformers_captioner import PRECISIONS, TransformersCaptioner, Weights
+from ..language import say
 
 NONE_FOUND = "(none found)"
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family of captioning models: its name in SOURCES, and which folders hold one.
+
+    `listed` says which folders the node shows, `runs` which of these can be used.
+    """
+
+    name: str
+    listed: Callable[[ModelFolder], bool]
+    runs: Callable[[ModelFolder], bool]
+
+
+def kinds(*names: str) -> Callable[[ModelFolder], bool]:
+    return lambda model: model.kind in names
+
+
+def other(model: ModelFolder) -> bool:
+    return model.kind not in ("florence2", "blip", "blip-2")
+
+
+FLORENCE = Family("Florence-2", kinds("florence2"), kinds("florence2"))
+BLIP = Family("BLIP", kinds("blip", "blip-2"), kinds("blip", "blip-2"))
+JOYCAPTION = Family("JoyCaption", kinds("llava"), kinds("llava"))
+VISION_LANGUAGE = Family(
+    "Vision-language", other, lambda model: other(model) and not model.needs_remote_code
+)
 
 MODEL_FOLDERS = (
     "LLM llm florence2 VLM prompt_generator blip LLavacheckpoints joycaption llava".split()
@@ -28,6 +58,10 @@ def model_roots(names: tuple[str, ...] | list[str]) -> list[Path]:
     return roots + [Path(p) for name in names for p in registered.get(name, ([], set()))[0]]
 
 
+def model_folders() -> list[ModelFolder]:
+    return find_models(model_roots(MODEL_FOLDERS))
+
+
 def tagger_roots() -> list[Path]:
     """Also where ComfyUI-WD14-Tagger keeps its models: inside its own folder."""
     packs = [Path(folder) for folder in folder_paths.get_folder_paths("custom_nodes")]
@@ -35,8 +69,17 @@ def tagger_roots() -> list[Path]:
     return model_roots(TAGGER_FOLDERS) + inside
 
 
-def model_input(labels: list[str], tooltip: str) -> io.Combo.Input:
+def model_input(family: Family, tooltip: str) -> io.Combo.Input:
+    labels = [model.label for model in model_folders() if family.listed(model)]
     return io.Combo.Input("model", options=labels or [NONE_FOUND], tooltip=tooltip)
+
+
+def tagger_input() -> io.Combo.Input:
+    return io.Combo.Input(
+        "model",
+        options=list(find_taggers(tagger_roots())) or [NONE_FOUND],
+        tooltip="ONNX files with their tag list, in models/wd14_tagger or in ComfyUI-WD14-Tagger.",
+    )
 
 
 def running_inputs() -> list[io.Input]:
@@ -104,10 +147,10 @@ def asking_inputs() -> list[io.Input]:
     ]
 
 
-def asked(question: str, own_question: str) -> str:
+def question_of(question: str, own_question: str) -> str:
     text = chosen(question, own_question, PROMPTS)
     if not text:
-        raise CaptionError("Write a question, or choose one of the ready ones.")
+        raise CaptionError(say("Write a question, or choose one of the ready ones."))
     return text
 
 
@@ -117,52 +160,53 @@ def sampling(max_tokens: int, temperature: float, **more: Any) -> dict[str, Any]
     return {"max_new_tokens": max_tokens} | hot
 
 
-def weights(
-    label: str, family: str, precision: str, suits: Callable[[ModelFolder], bool]
-) -> Weights:
+def transformers_captioner(
+    kind: type[TransformersCaptioner],
+    family: Family,
+    model: str,
+    generation: dict[str, Any],
+    precision: str,
+    batch_size: int,
+    keep_loaded: bool,
+    **own: Any,
+) -> io.NodeOutput:
+    """A captioner of this kind, on the chosen folder of its family."""
+    weights = chosen_weights(model, family, precision)
+    return io.NodeOutput(kind(weights, batch_size, keep_loaded, generation, **own))
+
+
+def chosen_weights(label: str, family: Family, precision: str) -> Weights:
     """The chosen folder, checked. Raises CaptionError saying what to download, and where to."""
-    found = {model.label: model for model in find_models(model_roots(MODEL_FOLDERS))}
-    model = found.get(label)
-    source, home = SOURCES[family], Path(folder_paths.models_dir) / "LLM"
+    model = next((model for model in model_folders() if model.label == label), None)
+    source, home = SOURCES[family.name], Path(folder_paths.models_dir) / "LLM"
     if model is None:
-        raise CaptionError(
-            f"{'No' if label == NONE_FOUND else f'{label} is not there (any more), and no other'} "
-            f"{family} model is chosen. Download all files of {source} (Hugging Face) into a "
-            f"folder of its own in {home}, then press R to refresh the list."
+        where = dict(family=family.name, source=source, home=home)
+        advice = say(
+            "Download all files of {source} (Hugging Face) into a folder of its own in {home}, "
+            "then press R to refresh the list.",
+            **where,
         )
-    if not suits(model):
+        if label == NONE_FOUND:
+            raise CaptionError(say("There is no {family} model.", **where) + " " + advice)
         raise CaptionError(
-            f"{model.path.name} is of the type {model.kind}, which runs only with the code that "
-            f"comes with it; such code is never run here. Choose for example {source}."
-            if model.needs_remote_code
-            else f"{model.path.name} is no {family} model."
+            say("The {family} model {label} is gone.", label=label, **where) + " " + advice
         )
-    check_complete(model.path, source)
-    return Weights(model.path, precision, source)
-
-
-def labels_of(suits: Callable[[ModelFolder], bool]) -> list[str]:
-    return [model.label for model in find_models(model_roots(MODEL_FOLDERS)) if suits(model)]
-
-
-def is_florence(model: ModelFolder) -> bool:
-    return model.kind == "florence2"
-
-
-def is_blip(model: ModelFolder) -> bool:
-    return model.kind in ("blip", "blip-2")
-
-
-def is_joycaption(model: ModelFolder) -> bool:
-    return model.kind == "llava"
-
-
-def is_other(model: ModelFolder) -> bool:
-    return not (is_florence(model) or is_blip(model))
-
-
-def is_native(model: ModelFolder) -> bool:
-    return is_other(model) and not model.needs_remote_code
+    if family.runs(model):
+        check_complete(model.path, source)
+        return Weights(model.path, precision, source)
+    if model.needs_remote_code:
+        raise CaptionError(
+            say(
+                "{folder} is of the type {kind}, which needs the code that comes with it. Such "
+                "code is never run here. Choose {source}, for example.",
+                folder=model.path.name,
+                kind=model.kind,
+                source=source,
+            )
+        )
+    raise CaptionError(
+        say("{folder} is not a {family} model.", folder=model.path.name, family=family.name)
+    )
 
 
 def tagger_file(label: str) -> Path:
@@ -171,7 +215,12 @@ def tagger_file(label: str) -> Path:
     if label not in found:
         home = Path(folder_paths.models_dir) / "wd14_tagger" / "wd-eva02-large-tagger-v3"
         raise CaptionError(
-            f"No WD14 tagger {'' if label == NONE_FOUND else label + ' '}was found. Download "
-            f"{SOURCES['WD14']} from Hugging Face into {home}, then press R to refresh the list."
+            say(
+                "There is no WD14 tagger {label}. Download {source} from Hugging Face into {home}, "
+                "then press R to refresh the list.",
+                label=label,
+                source=SOURCES["WD14"],
+                home=home,
+            )
         )
     return found[label]

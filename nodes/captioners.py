@@ -9,22 +9,20 @@ from ..captioning.core_vlm import SUITABLE, CoreVision
 from ..captioning.florence import TASKS, Florence
 from ..captioning.image_text import ImageText
 from ..captioning.joycaption import LENGTHS, PROMPTS, JoyCaption
-from ..captioning.tagger import RATINGS, TagChoice, Tagger, find_taggers
+from ..captioning.tagger import RATINGS, TagChoice, Tagger
 from .captioner_inputs import (
-    asked,
+    BLIP,
+    FLORENCE,
+    JOYCAPTION,
+    VISION_LANGUAGE,
     asking_inputs,
-    is_blip,
-    is_florence,
-    is_joycaption,
-    is_native,
-    is_other,
-    labels_of,
     model_input,
+    question_of,
     running_inputs,
     sampling,
     tagger_file,
-    tagger_roots,
-    weights,
+    tagger_input,
+    transformers_captioner,
 )
 from .sockets import CaptionerSocket
 
@@ -57,17 +55,10 @@ class CoreCaptioner(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        clip: Any,
-        question: str,
-        own_question: str,
-        max_tokens: int,
-        temperature: float,
-        seed: int,
-        keep_loaded: bool,
+        cls, clip: Any, question: str, own_question: str, keep_loaded: bool, **asking: Any
     ) -> io.NodeOutput:
-        prompt = asked(question, own_question)
-        return io.NodeOutput(CoreVision(clip, prompt, max_tokens, temperature, seed, keep_loaded))
+        prompt = question_of(question, own_question)
+        return io.NodeOutput(CoreVision(clip, prompt, keep=keep_loaded, **asking))
 
 
 class FlorenceCaptioner(io.ComfyNode):
@@ -83,7 +74,7 @@ class FlorenceCaptioner(io.ComfyNode):
             "or the old one (microsoft). Small and quick.",
             search_aliases=["caption", "florence2", "promptgen", "打标"],
             inputs=[
-                model_input(labels_of(is_florence), "Folders in models/LLM and models/florence2."),
+                model_input(FLORENCE, "Folders in models/LLM and models/florence2."),
                 io.Combo.Input(
                     "task",
                     options=list(TASKS),
@@ -100,23 +91,9 @@ class FlorenceCaptioner(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: str,
-        task: str,
-        max_tokens: int,
-        precision: str,
-        batch_size: int,
-        keep_loaded: bool,
-    ) -> io.NodeOutput:
-        return io.NodeOutput(
-            Florence(
-                weights(model, "Florence-2", precision, is_florence),
-                batch_size,
-                keep_loaded,
-                {"max_new_tokens": max_tokens},
-                task=task,
-            )
+    def execute(cls, model: str, task: str, max_tokens: int, **running: Any) -> io.NodeOutput:
+        return transformers_captioner(
+            Florence, FLORENCE, model, {"max_new_tokens": max_tokens}, task=task, **running
         )
 
 
@@ -132,7 +109,7 @@ class BlipCaptioner(io.ComfyNode):
             description="One short sentence per picture: what a style LoRA needs.",
             search_aliases=["caption", "blip2", "打标"],
             inputs=[
-                model_input(labels_of(is_blip), "Folders in models/blip and models/LLM."),
+                model_input(BLIP, "Folders in models/blip and models/LLM."),
                 io.String.Input(
                     "beginning",
                     default="",
@@ -152,24 +129,9 @@ class BlipCaptioner(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: str,
-        beginning: str,
-        beams: int,
-        precision: str,
-        batch_size: int,
-        keep_loaded: bool,
-    ) -> io.NodeOutput:
-        return io.NodeOutput(
-            Blip(
-                weights(model, "BLIP", precision, is_blip),
-                batch_size,
-                keep_loaded,
-                {"num_beams": beams, "max_new_tokens": 75},
-                prompt=beginning,
-            )
-        )
+    def execute(cls, model: str, beginning: str, beams: int, **running: Any) -> io.NodeOutput:
+        generation = {"num_beams": beams, "max_new_tokens": 75}
+        return transformers_captioner(Blip, BLIP, model, generation, prompt=beginning, **running)
 
 
 class JoyCaptioner(io.ComfyNode):
@@ -184,7 +146,7 @@ class JoyCaptioner(io.ComfyNode):
             description="Describes pictures with JoyCaption, in its own caption types and lengths.",
             search_aliases=["caption", "joy caption", "llava", "打标"],
             inputs=[
-                model_input(labels_of(is_joycaption), "Folders in models/LLM, LLavacheckpoints."),
+                model_input(JOYCAPTION, "Folders in models/LLM, LLavacheckpoints."),
                 io.Combo.Input(
                     "caption_type",
                     options=list(PROMPTS),
@@ -226,30 +188,9 @@ class JoyCaptioner(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: str,
-        caption_type: str,
-        length: str,
-        extra: str,
-        temperature: float,
-        seed: int,
-        precision: str,
-        batch_size: int,
-        keep_loaded: bool,
-    ) -> io.NodeOutput:
-        return io.NodeOutput(
-            JoyCaption(
-                weights(model, "JoyCaption", precision, is_joycaption),
-                batch_size,
-                keep_loaded,
-                sampling(512, temperature, top_p=0.9, top_k=0),
-                seed,
-                caption_type=caption_type,
-                length=length,
-                extra=extra,
-            )
-        )
+    def execute(cls, model: str, temperature: float, **others: Any) -> io.NodeOutput:
+        generation = sampling(512, temperature, top_p=0.9, top_k=0)
+        return transformers_captioner(JoyCaption, JOYCAPTION, model, generation, **others)
 
 
 class VisionCaptioner(io.ComfyNode):
@@ -265,7 +206,7 @@ class VisionCaptioner(io.ComfyNode):
             "image-text-to-text model folder. Chat models may look at control and target together.",
             search_aliases=["caption", "qwen-vl", "paligemma", "git", "internvl", "打标"],
             inputs=[
-                model_input(labels_of(is_other), "Folders in models/LLM, VLM, prompt_generator."),
+                model_input(VISION_LANGUAGE, "Folders in models/LLM, VLM, prompt_generator."),
                 *asking_inputs(),
                 *running_inputs(),
             ],
@@ -280,20 +221,11 @@ class VisionCaptioner(io.ComfyNode):
         own_question: str,
         max_tokens: int,
         temperature: float,
-        seed: int,
-        precision: str,
-        batch_size: int,
-        keep_loaded: bool,
+        **running: Any,
     ) -> io.NodeOutput:
-        return io.NodeOutput(
-            ImageText(
-                weights(model, "Vision-language", precision, is_native),
-                batch_size,
-                keep_loaded,
-                sampling(max_tokens, temperature),
-                seed,
-                prompt=asked(question, own_question),
-            )
+        generation, prompt = sampling(max_tokens, temperature), question_of(question, own_question)
+        return transformers_captioner(
+            ImageText, VISION_LANGUAGE, model, generation, prompt=prompt, **running
         )
 
 
@@ -309,11 +241,7 @@ class TagCaptioner(io.ComfyNode):
             description="Tags pictures with a WD14 tagger (v2 or v3). Needs onnxruntime.",
             search_aliases=["tagger", "wd14", "booru", "deepbooru", "tags", "打标"],
             inputs=[
-                model_input(
-                    list(find_taggers(tagger_roots())),
-                    "ONNX files with their tag list, in models/wd14_tagger or in "
-                    "ComfyUI-WD14-Tagger.",
-                ),
+                tagger_input(),
                 io.Float.Input(
                     "general_threshold",
                     default=0.35,
@@ -361,21 +289,11 @@ class TagCaptioner(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls,
-        model: str,
-        general_threshold: float,
-        character_threshold: float,
-        exclude: str,
-        underscores: bool,
-        rating: str,
-        escape_brackets: bool,
-        batch_size: int,
-        keep_loaded: bool,
+        cls, model: str, batch_size: int, keep_loaded: bool, **choice: Any
     ) -> io.NodeOutput:
-        choice = TagChoice(
-            general_threshold, character_threshold, exclude, underscores, rating, escape_brackets
+        return io.NodeOutput(
+            Tagger(tagger_file(model), TagChoice(**choice), batch_size, keep_loaded)
         )
-        return io.NodeOutput(Tagger(tagger_file(model), choice, batch_size, keep_loaded))
 
 
 NODES = [

@@ -1,5 +1,7 @@
 """Correcting captions, and looking at what they have in common."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from comfy_api.latest import io, ui
@@ -136,7 +138,7 @@ class EditCaptions(io.ComfyNode):
         filter_text: str,
         save_txt: bool,
         undo: str,
-        **edits: str | int | bool,
+        **edits: Any,
     ) -> io.NodeOutput:
         before = {pair.stem: pair.caption for pair in pairs}
         if undo.strip():

@@ -19,7 +19,8 @@ from pathlib import Path
 import host as hosts
 
 # Checked as parts of one package: their relative imports reach across the folders.
-TYPED = ("dataset", "trainer", "evaluation")
+PACKAGES = ("dataset", "captioning", "trainer", "evaluation", "command", "nodes", "routes")
+MODULES = ("__init__", "files", "language")
 
 
 def main() -> int:
@@ -34,6 +35,7 @@ def main() -> int:
     python = [str(host.python), "-m"]
     results = {
         "ruff": run([*python, "ruff", "check", "."]),
+        "format": run([*python, "ruff", "format", "--check", "-q", "."]),
         "mypy": type_check(host.python),
         "pytest": run([*python, "pytest", *pytest_arguments]),
     }
@@ -53,10 +55,11 @@ def type_check(python: Path) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         pack = Path(scratch) / "kontext"
         ignored = shutil.ignore_patterns("__pycache__")
-        for folder in TYPED:
+        for folder in PACKAGES:
             shutil.copytree(hosts.ROOT / folder, pack / folder, ignore=ignored)
-        (pack / "__init__.py").touch()
-        packages = [part for folder in TYPED for part in ("-p", f"kontext.{folder}")]
+        for module in MODULES:
+            shutil.copy(hosts.ROOT / f"{module}.py", pack)
+        packages = ["-p", "kontext"]
         settings = ["--config-file", str(hosts.ROOT / "pyproject.toml")]
         cache = ["--cache-dir", str(hosts.ROOT / ".mypy_cache")]
         return run([str(python), "-m", "mypy", *settings, *cache, *packages], cwd=Path(scratch))

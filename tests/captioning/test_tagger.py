@@ -44,9 +44,12 @@ _LABELS = list(zip(["safe", "long_hair", "smile", ">_<", "miku_(x)"], "90004", s
     ("choice", "tags"),
     [
         (TagChoice(), ["long hair", ">_<"]),
-        (TagChoice(general=0.2), ["long hair", ">_<", "smile"]),
-        (TagChoice(character=0.7), ["miku \\(x\\)", "long hair", ">_<"]),
-        (TagChoice(character=0.7, escape_brackets=False), ["miku (x)", "long hair", ">_<"]),
+        (TagChoice(general_threshold=0.2), ["long hair", ">_<", "smile"]),
+        (TagChoice(character_threshold=0.7), ["miku \\(x\\)", "long hair", ">_<"]),
+        (
+            TagChoice(character_threshold=0.7, escape_brackets=False),
+            ["miku (x)", "long hair", ">_<"],
+        ),
         (TagChoice(underscores=True), ["long_hair", ">_<"]),
         (TagChoice(exclude="Long hair, >_<"), []),
         (TagChoice(rating="first"), ["safe", "long hair", ">_<"]),
