@@ -1,51 +1,123 @@
-"""Writing files so that a reader never sees half of one, and telling them apart by content."""
+"""Files that nobody ever sees half of, that say so when they are damaged, and their digests."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import lru_cache
+from contextlib import contextmanager, suppress
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from .language import say
+
+LEFT_BEHIND = 24 * 3600  # seconds after which no living process can still be writing a file
+PARTIAL = ".kontext_*.tmp"
+
+Content = TypeVar("Content", dict[str, Any], list[Any])
 
 
 class StorageError(OSError):
-    """A file of a run could not be written."""
+    """The system refused to write a file. Says which, why, and what to do."""
+
+
+class DamagedFileError(ValueError):
+    """A file does not hold what it should. Says which, why, and what to do."""
+
+
+# ---- writing -------------------------------------------------------------------------------
 
 
 @contextmanager
 def storing(path: Path) -> Iterator[None]:
-    """Turns the system's refusal to write `path` into a StorageError that says what to do."""
+    """Turns the system's refusal to write `path` into a StorageError."""
     try:
         yield
     except OSError as error:
-        raise StorageError(
-            f"Could not write {error.filename or path}: {error.strerror or error}. Free disk "
-            "space, make the folder writable, or start ComfyUI with another --output-directory."
-        ) from error
+        refusal = StorageError(
+            say(
+                "Could not write {path}: {reason}. Free disk space, make the folder writable, or "
+                "start ComfyUI with another --output-directory.",
+                path=error.filename or path,
+                reason=error.strerror or error,
+            )
+        )
+        refusal.strerror = error.strerror
+        raise refusal from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Write a temporary file beside `path`, flush it to disk, then rename it.
 
-    Several processes may write the same file, each its own temporary one.
-    Raises StorageError, with nothing left behind, if the disk is full or read-only.
+    Several processes may write the same file, each its own temporary one. Raises StorageError,
+    with nothing left behind, if the disk is full or read-only, or the folder is missing.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    remove_leftovers(path.parent)
+    # short, because the name itself may be as long as the system allows
+    partial = path.with_name(PARTIAL.replace("*", uuid4().hex[:12]))
     with storing(path):
         try:
-            with temporary.open("wb") as file:
+            with partial.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            error.filename = str(path)
             raise
 
 
+@cache
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes were writing into a folder a day ago; once in a process."""
+    for partial in folder.glob(PARTIAL):
+        with suppress(OSError):  # gone already, or not ours to delete
+            if time.time() - partial.stat().st_mtime > LEFT_BEHIND:
+                partial.unlink()
+
+
+# ---- reading -------------------------------------------------------------------------------
+
+
+def read_json(path: Path, empty: Content, remedy: str) -> Content:
+    """The object or list in a small JSON file; `empty`, which also says which of the two is
+    expected, where there is no file.
+
+    What editors and power cuts put around the content, a byte order mark or NULs, is ignored.
+    Raises DamagedFileError, which ends with the `remedy`, for everything else.
+    """
+    try:
+        content = parsed(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        if type(content) is not type(empty):
+            raise ValueError(f"{type(content).__name__} instead of {type(empty).__name__}")
+    except FileNotFoundError:
+        return empty
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DamagedFileError(
+            say("{path} is damaged ({reason}). {remedy}", path=path, reason=reason, remedy=remedy)
+        ) from error
+    return content
+
+
+def parsed(content: bytes) -> Any:
+    """What JSON in UTF-8 says, NULs around it ignored. Raises ValueError for anything else."""
+    try:
+        return json.loads(content.strip(b"\0 \r\n").decode("utf-8", "surrogatepass"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+# ---- telling files apart -------------------------------------------------------------------
+
+
 def content_hash(path: Path) -> str:
+    """SHA-256 of a file's content, remembered until the file changes."""
     return remembered_hash(path, file_mark(path))
 
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..dataset.pair import DatasetError, Pair, PairedDataset
+from ..files import write_atomically
 
 BACKUPS = "caption_backup"
 LATEST = "latest"
@@ -42,7 +43,7 @@ def write_caption(target: Path, caption: str, backup: str) -> bool:
                 shutil.copy2(file, kept)
             else:
                 kept.with_name(file.name + _NONE_BEFORE).touch()
-        write_whole(file, content)
+        write_atomically(file, content)
     except OSError as error:
         raise DatasetError(
             f"{file} could not be written: {error.strerror or error}. Free some disk space, make "
@@ -70,7 +71,7 @@ def restore_captions(pairs: PairedDataset, backup: str) -> dict[str, str]:
         file = caption_file(pair.target)
         kept = pair.target.parent / BACKUPS / name / file.name
         if kept.is_file():
-            write_whole(file, kept.read_bytes())
+            write_atomically(file, kept.read_bytes())
             restored[pair.stem] = kept.read_text(encoding="utf-8", errors="replace").strip()
         elif kept.with_name(file.name + _NONE_BEFORE).is_file():
             file.unlink(missing_ok=True)
@@ -93,20 +94,9 @@ def write_tables(pairs: PairedDataset) -> list[Path]:
         writer.writerows(rows)
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         for name, text in {"metadata.csv": table.getvalue(), "metadata.jsonl": lines}.items():
-            write_whole(folder / name, text.encode("utf-8"))
+            write_atomically(folder / name, text.encode("utf-8"))
             written.append(folder / name)
     return written
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Replace a file in one step: readers see the old or the new one, never half of it."""
-    temporary = file.with_name(f"{file.name}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, file)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 def _row(pair: Pair, folder: Path) -> dict[str, str]:

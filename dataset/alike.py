@@ -1,13 +1,13 @@
 """Which pictures are versions of one another, by perceptual hash."""
 
 import json
-import os
+import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..files import file_mark
+from ..files import DamagedFileError, file_mark, read_json, write_atomically
 from .image import thumbnail
 from .pair import Pair
 
@@ -24,8 +24,10 @@ class HashStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.known: dict[str, str] = {}
-        if path.exists():
-            self.known = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            self.known = read_json(path, {}, "Every picture is looked at again.")
+        except DamagedFileError as error:
+            logging.warning("%s", error)
 
     def hashes(self, paths: Iterable[Path]) -> dict[Path, int]:
         """64-bit hash of every path; decodes those that are new or have changed."""
@@ -37,9 +39,8 @@ class HashStore:
             self.known[mark] = str(imagehash.phash(thumbnail(path, 256)))
         if fresh:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.path.with_suffix(f".{os.getpid()}.partial")
-            partial.write_text(json.dumps(self.known), encoding="utf-8")
-            os.replace(partial, self.path)
+            content = json.dumps(self.known).encode("utf-8", "surrogatepass")
+            write_atomically(self.path, content)
         return {path: int(self.known[mark], 16) for path, mark in marks.items()}
 
 

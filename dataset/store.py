@@ -5,11 +5,11 @@ import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 from PIL import Image
 
+from ..files import write_atomically
 from .image import to_rgb
 from .pair import DatasetError, Pair
 
@@ -110,13 +110,8 @@ def write_set(
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Put a file under its final name only once it is complete."""
-    partial = path.parent / f".partial_{uuid4().hex}"  # short: the name itself may be 250 letters
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        write_atomically(path, content)
     except OSError as error:
         raise DatasetError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import numpy as np
 from aiohttp import web
 
 from ..evaluation.compare.comparison import Comparison, ComparisonError, folder_named
-from ..evaluation.compare.vote import CHOICES, Ballot, Vote, next_pair, rank
+from ..evaluation.compare.vote import CHOICES, Vote, ballot_of, next_vote, rank
 from ..evaluation.keep import scores_of
 from .guard import TYPES, UNCHANGING, guarded, read_json, text_file
 
@@ -75,12 +75,12 @@ async def pair(request: web.Request) -> web.StreamResponse:
     items, rows = comparison.contestants, [row.item for row in comparison.rows]
     if len(items) < 2:
         raise ComparisonError("There is only one picture to a row: nothing to choose between.")
-    cast = [each for each in ballot_of(folder).votes() if each.pair <= set(items)]
-    left, right, row = next_pair(items, rows, cast, np.random.default_rng())
+    cast = await asyncio.to_thread(ballot_of(folder).votes, items)
+    left, right, row = next_vote(items, rows, cast, np.random.default_rng())
     columns = [column.item for column in comparison.columns]
     place = {"row": rows.index(row), "left": columns.index(left), "right": columns.index(right)}
     pairs = len(items) * (len(items) - 1) // 2
-    return web.json_response({**place, "votes": len(cast), "pairs": pairs})
+    return web.json_response({**place, "votes": cast.total(), "pairs": pairs})
 
 
 async def votes(request: web.Request) -> web.StreamResponse:
@@ -94,16 +94,16 @@ async def vote(request: web.Request) -> web.StreamResponse:
     folder, comparison = opened(request)
     content = await read_json(request)
     if content.get("undo") is True:
-        ballot_of(folder).undo()
+        await asyncio.to_thread(ballot_of(folder).undo)
     else:
-        ballot_of(folder).add(vote_of(content, comparison))
+        await asyncio.to_thread(ballot_of(folder).add, vote_of(content, comparison))
     return web.json_response(await asyncio.to_thread(ranking, folder, comparison))
 
 
 def ranking(folder: Path, comparison: Comparison) -> dict[str, Any]:
-    cast = [v for v in ballot_of(folder).votes() if v.pair <= set(comparison.contestants)]
+    cast = ballot_of(folder).votes(comparison.contestants)
     standings = rank(comparison.contestants, cast)
-    return {"votes": len(cast), "standings": [asdict(standing) for standing in standings]}
+    return {"votes": cast.total(), "standings": [asdict(standing) for standing in standings]}
 
 
 def vote_of(content: dict[str, Any], comparison: Comparison) -> Vote:
@@ -130,7 +130,3 @@ def opened(request: web.Request) -> tuple[Path, Comparison]:
     output = Path(folder_paths.get_output_directory())
     folder = folder_named(request.match_info["run"], output)
     return folder, Comparison.read(folder, request.match_info["comparison"])
-
-
-def ballot_of(folder: Path) -> Ballot:
-    return Ballot(folder / "votes.jsonl")

@@ -14,7 +14,8 @@ ROOMS = ("captioning", "command", "dataset", "evaluation", "nodes", "routes", "t
 def sentences() -> dict[str, Path]:
     """The first argument of every call of `say`, which must be written out there."""
     found = {}
-    for path in (path for room in ROOMS for path in (ROOT / room).rglob("*.py")):
+    files = [path for room in ROOMS for path in (ROOT / room).rglob("*.py")]
+    for path in [*ROOT.glob("*.py"), *files]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "say":
                 assert isinstance(node.args[0], ast.Constant), f"{path}:{node.lineno}"

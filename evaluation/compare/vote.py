@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special, stats
 
-from ..pictures.lines import append_line, read_lines
+from ...files import storing
+from ...lines import Lines
 
 CHOICES = ("left", "right", "equal")
 PRIOR = 3.0  # log-odds: of items this far apart the better one gets 95 % of the votes
@@ -29,8 +33,11 @@ class Vote:
     choice: str
 
     @property
-    def pair(self) -> frozenset[str]:
+    def items(self) -> frozenset[str]:
         return frozenset((self.left, self.right))
+
+
+Votes = Iterable[Vote] | Mapping[Vote, int]  # one by one, or counted
 
 
 @dataclass(frozen=True)
@@ -47,31 +54,70 @@ class Standing:
 
 
 class Ballot:
-    """The votes of one run: a file that is only ever appended to, a line each."""
+    """The votes of one run: a file that is only ever appended to, a line each.
+
+    Counting them again reads the new lines alone. Several threads may share a ballot.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.lines = Lines(path, cast_vote)
+        self._cast: list[Vote] = []
+        self._count: Counter[Vote] = Counter()
+        self._lock = Lock()
 
     def add(self, vote: Vote) -> None:
-        append_line(self.path, {**asdict(vote), "time": time.strftime("%Y-%m-%d %H:%M:%S")})
+        with storing(self.lines.path):
+            self.lines.path.parent.mkdir(parents=True, exist_ok=True)
+        self.lines.append({**asdict(vote), "time": time.strftime("%Y-%m-%d %H:%M:%S")})
 
     def undo(self) -> None:
         """Take the last vote that counts back; nothing happens where there is none."""
-        append_line(self.path, {"undo": True})
+        self.lines.append({"undo": True})
 
-    def votes(self) -> list[Vote]:
-        """All that count, in the order they were given."""
-        kept: list[Vote] = []
-        for line in read_lines(self.path):
-            if "undo" in line:
-                del kept[-1:]
-            else:
-                kept.append(Vote(line["left"], line["right"], line["row"], line["choice"]))
-        return kept
+    def votes(self, items: Collection[str]) -> Counter[Vote]:
+        """How often each vote between two of the items was cast, less those taken back."""
+        with self._lock:
+            self._count_new()
+            shown = frozenset(items)
+            return Counter({v: n for v, n in self._count.items() if n and v.items <= shown})
+
+    def _count_new(self) -> None:
+        anew, votes = self.lines.added()
+        if anew:
+            self._cast.clear()
+            self._count.clear()
+        for vote in votes:
+            if vote:
+                self._cast.append(vote)
+                self._count[vote] += 1
+            elif self._cast:
+                self._count[self._cast.pop()] -= 1
+
+
+@lru_cache(maxsize=64)
+def ballot_of(folder: Path) -> Ballot:
+    """The votes of the run in this folder."""
+    return Ballot(folder / "votes.jsonl")
+
+
+@lru_cache(maxsize=10_000)
+def same_vote(*values: str) -> Vote:
+    """Equal votes are one object: many fit into little memory."""
+    return Vote(*values)
+
+
+def cast_vote(entry: dict[str, Any]) -> Vote | None:
+    """The vote of a line, or None for one that takes the last vote back."""
+    if entry.get("undo") is True:
+        return None
+    values = [entry[each.name] for each in fields(Vote)]
+    if not all(isinstance(value, str) for value in values) or entry["choice"] not in CHOICES:
+        raise ValueError(f"{values} is no vote")
+    return same_vote(*values)
 
 
 def rank(
-    items: Sequence[str], votes: Sequence[Vote], prior: float = PRIOR, level: float = 0.95
+    items: Sequence[str], votes: Votes, prior: float = PRIOR, level: float = 0.95
 ) -> list[Standing]:
     """The items, best first, by the Bradley–Terry model; votes for others are left out.
 
@@ -105,20 +151,20 @@ def rank(
     return sorted(standings, key=lambda standing: -standing.score)
 
 
-def tally(items: Sequence[str], votes: Sequence[Vote]) -> tuple[NDArray, NDArray]:
+def tally(items: Sequence[str], votes: Votes) -> tuple[NDArray, NDArray]:
     """Two matrices [item, item]: how often the first was preferred, and ties (symmetric)."""
     places = {item: place for place, item in enumerate(items)}
     wins, ties = np.zeros((2, len(items), len(items)))
-    for vote in votes:
+    for vote, times in Counter(votes).items():
         if vote.left in places and vote.right in places:
             left, right = places[vote.left], places[vote.right]
             if vote.choice == "equal":
-                ties[left, right] += 1
-                ties[right, left] += 1
+                ties[left, right] += times
+                ties[right, left] += times
             elif vote.choice == "left":
-                wins[left, right] += 1
+                wins[left, right] += times
             else:
-                wins[right, left] += 1
+                wins[right, left] += times
     return wins, ties
 
 
@@ -149,19 +195,24 @@ def covariance(wins: NDArray, scores: NDArray, prior: float) -> NDArray:
     return np.linalg.pinv(information + centred / prior**2, hermitian=True)
 
 
-def next_pair(
-    items: Sequence[str], rows: Sequence[str], votes: Sequence[Vote], random: np.random.Generator
+def next_vote(
+    items: Sequence[str], rows: Sequence[str], votes: Votes, random: np.random.Generator
 ) -> tuple[str, str, str]:
     """Left item, right item and test picture to show next.
 
     Drawn at random among the pairs with the fewest votes, then among the test pictures this pair
     was seen on least; the item that stood on the left less often goes there.
     """
-    pairs = Counter(vote.pair for vote in votes)
-    seen = Counter((vote.pair, vote.row) for vote in votes)
-    total = Counter(vote.row for vote in votes)
-    side = Counter(vote.left for vote in votes)
-    side.subtract(vote.right for vote in votes)
+    pairs: Counter[frozenset[str]] = Counter()
+    seen: Counter[tuple[frozenset[str], str]] = Counter()
+    total: Counter[str] = Counter()
+    side: Counter[str] = Counter()
+    for vote, times in Counter(votes).items():
+        pairs[vote.items] += times
+        seen[vote.items, vote.row] += times
+        total[vote.row] += times
+        side[vote.left] += times
+        side[vote.right] -= times
 
     every = list(combinations(items, 2))
     random.shuffle(every)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from .lines import append_line, read_lines
+from ...lines import Lines
 
 
 @dataclass(frozen=True)
@@ -26,16 +27,21 @@ class Costs:
     """The latest cost of every LoRA and strength, kept beside the pictures in a file of lines."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / "costs.jsonl"
-        self._known: dict[tuple[str, float], Cost] = {}
-        for entry in read_lines(self.path):
-            key = entry.pop("lora"), entry.pop("strength")
-            self._known[key] = Cost(**entry)
+        self.lines = Lines(folder / "costs.jsonl", known_cost)
+        self._known = dict(self.lines)
 
     def add(self, lora: str, strength: float, cost: Cost) -> None:
         self._known[lora, strength] = cost
-        append_line(self.path, {"lora": lora, "strength": strength, **asdict(cost)})
+        self.lines.path.parent.mkdir(parents=True, exist_ok=True)
+        self.lines.append({"lora": lora, "strength": strength, **asdict(cost)})
 
     def get(self, lora: str, strength: float) -> Cost | None:
         """None where all its pictures were there before costs were measured."""
         return self._known.get((lora, strength))
+
+
+def known_cost(entry: dict[str, Any]) -> tuple[tuple[str, float], Cost]:
+    """LoRA with strength, and its cost, of a line."""
+    numbers = {each.name: float(entry[each.name]) for each in fields(Cost)}
+    memory = int(numbers.pop("memory"))
+    return (str(entry["lora"]), float(entry["strength"])), Cost(**numbers, memory=memory)

@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...lines import Lines
 from ...trainer import host
 from ...trainer.batch import EncodedPair, sequence_length
 from ...trainer.config import TrainConfig
@@ -42,30 +44,31 @@ SCREENING, FINAL = Draws(4, 1, seed=1), Draws(8, 2, seed=2)
 
 
 class LossFile:
-    """Losses already computed, one line each: adding a checkpoint computes only that."""
+    """Losses already computed, one line each: adding a checkpoint computes only that. A damaged
+    line is computed again."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.known: dict[str, list[list[float]]] = {}
-        if path.exists():
-            # a line cut short by a crash is the last one, and is computed again
-            for line in path.read_text(encoding="utf-8").splitlines():
-                if line.endswith("}"):
-                    entry = json.loads(line)
-                    self.known[entry["key"]] = entry["losses"]
+        self.lines = Lines(path, known_losses)
+        self.known = dict(self.lines)
 
     def __contains__(self, key: str) -> bool:
         return key in self.known
 
     def __getitem__(self, key: str) -> Array:
-        return np.array(self.known[key])
+        return self.known[key]
 
     def add(self, key: str, label: str, losses: Array) -> None:
-        self.known[key] = losses.tolist()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        entry = {"label": label, "losses": self.known[key], "key": key}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, ensure_ascii=False) + "\n")
+        self.known[key] = losses
+        self.lines.path.parent.mkdir(parents=True, exist_ok=True)
+        self.lines.append({"label": label, "losses": losses.tolist(), "key": key})
+
+
+def known_losses(entry: dict[str, Any]) -> tuple[str, Array]:
+    """Key and losses [level, noise] of a line."""
+    losses = np.array(entry["losses"], dtype=np.float64)
+    if losses.ndim != 2:
+        raise ValueError(f"{losses.ndim} dimensions instead of 2")
+    return str(entry["key"]), losses
 
 
 @dataclass(frozen=True)

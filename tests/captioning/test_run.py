@@ -154,7 +154,7 @@ def test_cancel_keeps_what_is_done_and_a_second_run_goes_on(pairs, journal, tmp_
     assert first.released == 1 and caught  # while the exception is still on its way
     assert texts(pairs) == {"blue": ALL["blue"], "green": ALL["green"], "red": "a red ring"}
     second = Namer()
-    captions, report = run(pairs, Journal(journal.file), second)  # as after a restart
+    captions, report = run(pairs, Journal(journal.lines.path), second)  # as after a restart
     assert captions == ALL
     assert second.calls == [1]
     assert "1 described, 2 from an earlier run" in report
@@ -168,10 +168,10 @@ def test_a_changed_picture_is_asked_about_again(pairs, journal):
 
 def test_a_cut_off_journal_line_is_ignored(pairs, journal):
     run(pairs, journal, Namer())
-    content = journal.file.read_bytes()
-    journal.file.write_bytes(content[:-20])
+    content = journal.lines.path.read_bytes()
+    journal.lines.path.write_bytes(content[:-20])
     namer = Namer()
-    assert run(pairs, Journal(journal.file), namer)[0] == ALL
+    assert run(pairs, Journal(journal.lines.path), namer)[0] == ALL
     assert namer.calls == [1]
 
 

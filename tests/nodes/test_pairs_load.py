@@ -106,7 +106,7 @@ def test_a_full_disk_leaves_nothing_half_written(input_folder: Path, monkeypatch
     def no_space(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", no_space)
+    monkeypatch.setattr(os, "replace", no_space)
     with pytest.raises(DatasetError, match=r"image_0001\.png cannot be written: No space"):
         PairsFromImages.execute([pictures(4)], [pictures(4)], [""], [0])
     assert not [path for path in (input_folder / "temp").rglob("*") if path.is_file()]

@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...files import storing, write_atomically
+from ...lines import Lines
 from ..config import DOES_NOT_MATTER, MAY_CHANGE, TrainConfig
 from ..files import save_tensors
 from .export import comfyui_tensors, model_metadata
@@ -62,6 +63,7 @@ class Run:
         self.folder = output / "kontext_runs" / self.name
         self.lora_folder = output / "loras" / self.name
         self.state_file = self.folder / "state" / "state.safetensors"
+        self.lines = Lines(self.folder / "log.jsonl", logged_step)
 
     @staticmethod
     def names(output: Path) -> list[str]:
@@ -304,21 +306,27 @@ class Run:
         )
 
     def log(self, **entry: Any) -> None:
-        path = self.folder / "log.jsonl"
-        with storing(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        self.lines.append(entry, durable=False)
 
     def logged(self) -> list[dict[str, Any]]:
         """The log's entries, one a step."""
-        path = self.folder / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines(True) if path.exists() else []
-        # a killed process may have left the last line unfinished
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        return self.lines.read()
 
     def rewind_log(self, step: int) -> None:
         """Forget the steps after `step`: they are about to be done again."""
-        kept = [json.dumps(entry) + "\n" for entry in self.logged() if entry["step"] <= step]
-        write_atomically(self.folder / "log.jsonl", "".join(kept).encode("utf-8"))
+        self.lines.rewrite(entry for entry in self.lines if entry["step"] <= step)
+
+
+def logged_step(entry: dict[str, Any]) -> dict[str, Any]:
+    """A line of the log as it was written; KeyError, TypeError or ValueError for no step's."""
+    if type(entry["step"]) is not int:
+        raise TypeError("the step is no whole number")
+    optional = ("learning_rate", "grad_norm", "seconds", "memory")
+    numbers = [entry["loss"], *(entry.get(name) or 0 for name in optional)]
+    numbers += [*entry.get("holdout", ()), *entry.get("holdout_base", ())]
+    if not all(type(number) in (int, float) for number in numbers):
+        raise TypeError("not all measurements are numbers")
+    return entry
 
 
 def checked_name(name: str) -> str:
