@@ -1,4 +1,4 @@
-"""Check a whole dataset before any model is loaded. Thresholds: docs/checks.md."""
+"""Check a whole dataset before any model is loaded. Thresholds: docs/guide/checks.md."""
 
 import re
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What can be wrong with one pair's pictures. Thresholds: docs/checks.md."""
+"""What can be wrong with one pair's pictures. Thresholds: docs/guide/checks.md."""
 
 from dataclasses import dataclass
 

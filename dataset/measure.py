@@ -1,6 +1,6 @@
 """What a picture, or a control against its target, measures. All on luminance in 0..255.
 
-Methods and measured levels are in docs/checks.md.
+Methods and measured levels are in docs/guide/checks.md.
 """
 
 from dataclasses import dataclass

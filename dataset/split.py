@@ -7,7 +7,7 @@ from dataclasses import replace
 from .pair import DatasetError, Pair
 
 FEWEST = 4
-"""Held-out pairs below which a comparison of checkpoints says nothing (docs/checks.md)."""
+"""Held-out pairs below which a comparison of checkpoints says nothing (docs/guide/checks.md)."""
 
 
 def hold_out(

@@ -1,7 +1,7 @@
 """Ready settings for five kinds of edit, and what is advised for this many pairs and this card.
 
-Where the figures come from: guides of the people who train such LoRAs (docs/training.md). What is
-said of time and memory is calculated for FLUX.1-Kontext, not measured.
+The figures come from guides by people who train such LoRAs (docs/guide/training.md). Time and
+memory are calculated for FLUX.1-Kontext, not measured.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Label(str, Enum):
 
 @dataclass(frozen=True)
 class Rules:
-    """The thresholds, fixed on one half of the proof's runs (docs/choosing.md)."""
+    """The thresholds, fixed on one half of the proof's runs (docs/guide/choosing.md)."""
 
     fewest_pairs: int = 4
     least_gain: float = 0.002  # of the base model's loss: less is no effect

@@ -1,4 +1,4 @@
-"""Make `sample_pairs/`: photographs, and the same photographs as faded, scratched prints.
+"""Make `sample_pairs/`: photographs, and the same photographs as faded, yellowed prints.
 
     python scripts/demo_model/sample_pairs.py
 
@@ -12,7 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image
 
 SAMPLE_PAIRS = Path(__file__).resolve().parents[2] / "sample_pairs"
 SIZE = 256
@@ -62,33 +62,19 @@ def crops(photograph: Image.Image, count: int, rng: np.random.Generator) -> list
 
 
 def age(photograph: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """A print after decades: blacks lifted, colours faded and yellowed, scratches and dust."""
+    """A print after decades: blacks lifted, colours faded and yellowed, some more than others."""
     pixels = np.asarray(photograph, np.float32) / 255
     grey = pixels.mean(axis=2, keepdims=True)
     faded = (grey + 0.55 * (pixels - grey)) * 0.6 + 0.28
-    print_ = Image.fromarray((faded * (1.08, 0.98, 0.74) * 255).clip(0, 255).astype(np.uint8))
-
-    damage = Image.new("L", (SIZE * 2, SIZE * 2))
-    pen = ImageDraw.Draw(damage)
-    for _ in range(rng.integers(3, 7)):
-        start = rng.random(2) * SIZE * 2
-        angle, bend, length = rng.normal(1.4, 0.35), rng.normal(0, 0.0015), rng.uniform(150, 450)
-        steps = np.linspace(0, length, 12)
-        points = [
-            (start[0] + s * np.cos(angle + bend * s), start[1] + s * np.sin(angle + bend * s))
-            for s in steps - length / 2
-        ]
-        pen.line(points, fill=int(rng.integers(150, 230)), width=int(rng.integers(2, 5)))
-    for x, y, radius in rng.random((rng.integers(8, 16), 3)) * (SIZE * 2, SIZE * 2, 5):
-        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=200)
-    damage = damage.filter(ImageFilter.GaussianBlur(1)).resize((SIZE, SIZE))
-    print_.paste((250, 244, 225), mask=damage)
-    return print_
+    aged = faded * np.array((1.08, 0.98, 0.74), np.float32)
+    years = rng.uniform(0.7, 1.0)
+    mixed = pixels + years * (aged - pixels)
+    return Image.fromarray((mixed * 255).round().clip(0, 255).astype(np.uint8))
 
 
 def save(image: Image.Image, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    image.save(path, quality=90)
+    image.save(path, quality=88)
 
 
 if __name__ == "__main__":

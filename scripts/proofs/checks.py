@@ -1,4 +1,4 @@
-"""Recall and precision of the dataset checks; prints the tables of docs/checks.md.
+"""Recall and precision of the dataset checks; prints the tables of docs/guide/checks.md.
 
     python scripts/proofs/checks.py
 

@@ -7,8 +7,8 @@ The truth about a checkpoint is how near it brings pictures that neither the tra
 has seen to their true result. Every finished run is kept in the output folder, so
 the script can be stopped and started again, and two processes may do a share each. `--tune` looks
 for the thresholds on one half of the runs; the table is always made of the other half, and written
-into docs/choosing.md. The halves lie like the colours of a chessboard: in both are all ways to
-train, edits and seeds.
+into docs/guide/choosing.md. The halves lie like the colours of a chessboard: both have every way
+to train, every edit and every seed.
 """
 
 from __future__ import annotations
