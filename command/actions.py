@@ -25,10 +25,10 @@ from ..trainer.data.encode import encode_dataset
 from ..trainer.host import files as host_files
 from ..trainer.loop import train
 from ..trainer.optimizers import check_optimizer
+from ..trainer.request import TrainingError, TrainingRequest
 from ..trainer.runs.export import FORMATS, export_lora
 from ..trainer.runs.job import Job, JobError, Places
 from ..trainer.runs.run import Run, RunError, checked_name
-from ..trainer.session import TrainingError
 from .foreign import read_files
 from .show import Screen
 
@@ -163,7 +163,7 @@ def run_job(
                     "The model is not the one this run was made with: another file, or the graph "
                     "had a LoRA on it."
                 )
-            run = train(
+            request = TrainingRequest(
                 base,
                 pairs,
                 job.settled(pairs),
@@ -176,6 +176,7 @@ def run_job(
                 samples=samples,
                 rescue_places=[Path(folder_paths.get_user_directory()) / "kontext_rescued"],
             )
+            run = train(request)
         if parallel.is_first():
             tell(run, screen)
     return 0

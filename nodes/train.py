@@ -17,6 +17,7 @@ from ..trainer.loop import train
 from ..trainer.loss.flow import TIMESTEPS
 from ..trainer.network.adapters import ADAPTERS
 from ..trainer.optimizers import OPTIMIZERS
+from ..trainer.request import TrainingRequest
 from ..trainer.runs.run import Run, RunError, checked_name
 from .shared import output_folder
 from .sockets import Pairs, RunSocket, SamplesSocket, Settings
@@ -348,7 +349,7 @@ class TrainLora(io.ComfyNode):
         samples=None,
         **short_list,
     ) -> io.NodeOutput:
-        run = train(
+        request = TrainingRequest(
             host.Base(model, clip, vae),
             pairs,
             (settings or DEFAULTS).replace(**short_list),
@@ -362,6 +363,7 @@ class TrainLora(io.ComfyNode):
             samples=samples,
             rescue_places=[Path(folder_paths.get_user_directory()) / "kontext_rescued"],
         )
+        run = train(request)
         log = run.logged()
         steps = [checkpoint.step for checkpoint in run.checkpoints()]
         plot = draw_loss(log, steps, f"{run.name}: {run.config.steps} steps")

@@ -1,7 +1,9 @@
 """Training a LoRA on the weights that ComfyUI has loaded.
 
-Read `loop.py` first: the whole loop is there. Then `session.py` (one run in progress), `learner.py`
-(gradients into weights) and `config.py` (every setting).
+Read `loop.py` first: the whole loop is there. Then `session.py` (one run in progress) and the four
+it is made of: `memory.py` (what stays on the device), `trials.py` (8-bit and compiled layers, tried
+before they are used), `learner.py` (gradients into weights), `saving.py` (the work kept on disk).
+`request.py` is what a caller asks for, `config.py` has every setting.
 
 Rooms, each importing only what stands before it:
 

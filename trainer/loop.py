@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from ..dataset.pair import DatasetError, PairedDataset
+from ..dataset.pair import DatasetError
 from . import host, parallel
-from .config import TrainConfig
 from .data.cache import Cache
 from .data.encode import encode_dataset
 from .data.prefetch import Ahead
@@ -21,59 +17,35 @@ from .loss.preserve import Preservation, require_off_task
 from .network.matmul8 import check_device
 from .optimizers import check_optimizer
 from .preview import Preview
+from .request import TrainingRequest
 from .runs.identity import identity_of
 from .runs.job import SamplePlan, write_job
 from .runs.rescue import bring_back
 from .runs.run import Identity, Run, RunError
 from .session import Session
-from .watcher import Watcher
 
 
-def train(
-    base: host.Base,
-    pairs: PairedDataset,
-    config: TrainConfig,
-    name: str,
-    output: Path,
-    cache_folder: Path,
-    replace: bool = False,
-    start: Mapping[str, Tensor] | None = None,
-    node_id: str | None = None,
-    watcher: Watcher | None = None,
-    samples: SamplePlan | None = None,
-    rescue_places: Sequence[Path] = (),
-) -> Run:
-    """Train a LoRA on `pairs.train`, saving checkpoints under `output` as it goes.
+def train(request: TrainingRequest) -> Run:
+    """Train a LoRA on the pairs of `request`, saving checkpoints as it goes.
 
     A run of this name that was cancelled or killed is continued from its last checkpoint, one
     that has finished is returned as it is; both must have been made from the same pairs, model and
-    settings. Raises BaseModelError, DatasetError, RunError, StorageError, TrainingError, and
-    Interrupted (after saving) when the user cancels. `replace` deletes a run that was made from
-    something else; `start` is a LoRA to begin with, in kohya's or ComfyUI's names. `watcher` is
-    told of every step; `samples` says what to show meanwhile. What `output` refuses is saved in one
-    of `rescue_places`.
+    settings. Raises BaseModelError, ConfigError, DatasetError, RunError, StorageError,
+    TrainingError, and Interrupted (after saving) when the user cancels.
     """
-    host.without_object_patches(base.model)
-    host.check_base(base)
-    check_optimizer(config)
-    check_device(config.matmul, base.model.load_device)
-    parallel.check_batch(config)
-    if not pairs.train:
-        raise DatasetError("There is no pair to train on: all are held out. Lower `holdout`.")
-    require_off_task(config, pairs.train)
-    config = config.settled(len(pairs.train), host.is_full_model(base))
-    start_hash = host.fingerprint(start) if start else ""
-    cache = Cache(cache_folder, base, config)
-    encoders = cache.clip_hash, cache.vae_hash
-    identity = identity_of(config, pairs, host.base_hash(base.model), *encoders, start_hash)
-    run = shared_run(name, output, identity, replace, rescue_places)
+    check(request)
+    base, pairs, samples = request.base, request.pairs, request.samples
+    config = request.config.settled(len(pairs.train), host.is_full_model(base))
+    cache = Cache(request.cache_folder, base, config)
+    identity = identify(request, cache)
+    run = shared_run(request, identity)
     if parallel.is_first():
-        write_job(run, base, pairs, start, samples)
+        write_job(run, base, pairs, request.start, samples)
     if run.finished:
         return run
 
     with host.computing_with(run.threads()):
-        progress = host.Progress(config.steps, node_id)
+        progress = host.Progress(config.steps, request.node_id)
         with torch.inference_mode():
             batches, held_out, blank, kept = encode_dataset(cache, pairs, progress)
             plan = samples or SamplePlan(seed=config.seed, steps=config.preview_steps, most=1)
@@ -81,35 +53,55 @@ def train(
             preview = Preview(base, cache, pairs, plan, run) if shows else None
         preservation = Preservation(kept, config)
         longest = -(-config.batch_size // parallel.processes()) * max(batches.tokens())
-        session = Session(base, run, identity, longest, held_out, start, rescue_places, watcher)
+        session = Session.begin(request, run, identity, longest, held_out)
         for note in cache.notes():
-            session.note(note)
+            session.journal.note(note)
         try:
-            while session.saved < config.steps:
+            while session.saving.saved < config.steps:
                 try:
                     coming = Ahead(batches, blank, config, session.device)
                     with session.running(), coming as ahead:
                         fit(session, ahead, preservation, progress, preview)
                     parallel.wait()  # until the first process has saved the last step
                 except host.OutOfMemory:
-                    if not session.spare_memory():
+                    if not session.memory.tighten():
                         raise
-                    thrift = f"out of memory at step {session.done + 1}: {session.plan.words()}"
-                    session.note(thrift)
+                    plan_now = session.memory.plan.words()
+                    thrift = f"out of memory at step {session.done + 1}: {plan_now}"
+                    session.journal.note(thrift)
                     progress.say(thrift)
         finally:
-            if session.saved < config.steps:
-                progress.say(session.standing())
+            if session.saving.saved < config.steps:
+                progress.say(session.saving.summary(session.done))
     return run
 
 
-def shared_run(
-    name: str, output: Path, identity: Identity, replace: bool, rescue_places: Sequence[Path]
-) -> Run:
+def check(request: TrainingRequest) -> None:
+    """Raise what can be known to be wrong before anything is encoded or written."""
+    config, pairs, model = request.config, request.pairs, request.base.model
+    host.without_object_patches(model)
+    host.check_base(request.base)
+    check_optimizer(config)
+    check_device(config.matmul, model.load_device)
+    parallel.check_batch(config)
+    if not pairs.train:
+        raise DatasetError("There is no pair to train on: all are held out. Lower `holdout`.")
+    require_off_task(config, pairs.train)
+
+
+def identify(request: TrainingRequest, cache: Cache) -> Identity:
+    """What the run is made from, by the hashes of everything that decides its result."""
+    start_hash = host.fingerprint(request.start) if request.start else ""
+    hashes = host.base_hash(request.base.model), cache.clip_hash, cache.vae_hash, start_hash
+    return identity_of(cache.config, request.pairs, *hashes)
+
+
+def shared_run(request: TrainingRequest, identity: Identity) -> Run:
     """`Run.create` by the first process; the others open its run, made from the very same."""
+    name, output = request.name, request.output
     if parallel.is_first():
-        bring_back(name, output, identity, rescue_places)
-        run = Run.create(name, output, identity, replace)
+        bring_back(name, output, identity, request.rescue_places)
+        run = Run.create(name, output, identity, request.replace)
     parallel.wait()
     if not parallel.is_first():
         run = Run.open(name, output)
@@ -128,8 +120,9 @@ def fit(
 ) -> None:
     """The training loop, from where the session stands to its last step."""
     config, device = session.config, session.device
-    session.try_products(ahead.batches.at(0)[0])
-    session.try_compiling(ahead.batches, [ahead.blank, *preservation.texts], progress)
+    session.trials.try_products(ahead.batches.at(0)[0])
+    texts = [ahead.blank, *preservation.texts]
+    session.trials.try_compiling(ahead.batches, texts, progress)
     pace = Pace(session.done, config.steps)
     while session.done < config.steps:
         # learn: the velocity loss of this process's share of the step, and its gradients
@@ -176,15 +169,15 @@ def fit(
             **drift,
             **(session.validate() if testing else {}),
         }
-        session.log(entry)
+        session.journal.add(entry)
         text = f"step {done}/{config.steps} · loss {loss:.3f} · {pace.left()}"
-        progress.update(done, f"{text}\n{session.plan.words()}")
+        progress.update(done, f"{text}\n{session.memory.plan.words()}")
         if saving:
-            session.save()
+            session.saving.save(done)
         if preview and preview.due(done, saving):
             progress.update(done, preview=session.preview(preview, progress))
         if saving:
-            session.watcher.saved()
+            session.journal.watcher.saved()
 
 
 class Pace:

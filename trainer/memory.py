@@ -9,10 +9,16 @@ test_memory.py measures them again).
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 
-from .config import GB
+import torch
+
+from . import host, parallel
+from .config import GB, TrainConfig
+from .network.adapters import adapter_units
 from .network.lora import Lora
+from .runs.run import Run
 
 # Units that one block keeps for backward. Double: 4 copies before norms, q, k, v before and after
 # norm and rotation and joined (6), attention (2), MLP before and after GELU (8). Single: 2, the
@@ -182,3 +188,63 @@ def forward_bytes(tokens: int, hidden: int, itemsize: int) -> int:
 def trained_bytes(lora: Lora) -> int:
     """Memory for the LoRA's float32 weights, their gradients and AdamW's two moments."""
     return 4 * sum(weight.nbytes for weight in lora.parameters())
+
+
+@dataclass
+class Memory:
+    """The device memory of a run: a plan, and the base model loaded as it says."""
+
+    model: host.Model
+    run: Run
+    plan: MemoryPlan
+
+    def load(self) -> None:
+        """Load the base model alone, as the plan says; another model may have displaced it."""
+        plan, footprint = self.plan, self.plan.footprint
+        buffers = footprint.buffers + footprint.cast
+        host.load_alone(self.model, plan.beside, plan.resident, buffers)
+
+    def tighten(self) -> bool:
+        """Use less memory from now on; False if nothing is left to spare."""
+        tighter = self.plan.tightened()
+        if tighter is None:
+            return False
+        self.plan = tighter
+        self.write_down(f"{tighter.words()}, after running out of memory")
+        return True
+
+    def write_down(self, summary: str) -> None:
+        """Write a summary of the plan to ComfyUI's console and to run.yaml."""
+        logging.info("Memory plan: %s", summary)
+        if parallel.is_first():
+            self.run.write_plan(summary)
+
+
+def memory_limit(model: host.Model, most: float) -> int:
+    """Bytes that training may use: what is free with the weights, at most `most` GB unless 0."""
+    free, limit = host.room_for(model), int(most * GB)
+    return min(free, limit) if limit else free
+
+
+def footprint_of(
+    model: host.Model,
+    flux: host.Flux,
+    lora: Lora,
+    config: TrainConfig,
+    dtype: torch.dtype,
+    tokens: int,
+) -> Footprint:
+    """Memory footprint of a step with `tokens` tokens."""
+    weights, movable, largest, cast, parameters = host.weight_bytes(model, dtype)
+    return Footprint(
+        double=len(flux.double_blocks),
+        single=len(flux.single_blocks),
+        unit=tokens * flux.params.hidden_size * dtype.itemsize,
+        weights=weights,
+        movable=movable,
+        largest=largest,
+        cast=cast,
+        trained=trained_bytes(lora),
+        parameters=parameters,
+        moment=adapter_units(config),
+    )

@@ -1,26 +1,29 @@
-"""Who is told how a run goes on: TensorBoard, and whoever wants to watch."""
+"""Observers of a training run: its log, TensorBoard, and one of the caller's own."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import parallel
 from .config import ConfigError
 from .runs.run import Run
 
 
 class Watcher:
-    """Is told of a run's every step. This one does nothing with it."""
+    """Observes a run, step by step. This one does nothing."""
 
     def begin(self, run: Run) -> None:
-        """The run goes on from what its log says, for the first time or after going back."""
+        """The run continues from the end of its log: at the start, and after a return to a save."""
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """A step has been done and logged."""
+        """A step was done and logged."""
 
     def saved(self) -> None:
-        """A checkpoint, and its sample, have been written."""
+        """A checkpoint and its sample were written."""
 
 
 class Board:
@@ -48,3 +51,29 @@ class Board:
             self.writer.add_scalar("holdout/loss", held_out, step)
             self.writer.add_scalar("holdout/change_from_base", held_out / base - 1, step)
         self.writer.flush()
+
+
+@dataclass
+class Journal:
+    """Passes each step's log entry on: to the run's log, to TensorBoard and to a watcher."""
+
+    run: Run
+    watcher: Watcher
+    board: Board | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Record something unusual: in ComfyUI's console, and with the next step in the log."""
+        logging.warning("%s: %s", self.run.name, text)
+        self.notes.append(text)
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        """Log a step, with the notes since the last one."""
+        if self.notes:
+            entry = {**entry, "note": "; ".join(self.notes)}
+            self.notes = []
+        if parallel.is_first():
+            self.run.log(**entry)
+        if self.board:
+            self.board.add(entry)
+        self.watcher.add(entry)

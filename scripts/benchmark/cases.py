@@ -24,6 +24,7 @@ import comfy.model_management as memory
 import comfy.ops
 import comfy.sd
 import comfy.utils
+from kontext.dataset.pair import PairedDataset
 from kontext.trainer import host
 from kontext.trainer.batch import EncodedPair, seeded
 from kontext.trainer.config import TrainConfig
@@ -32,6 +33,7 @@ from kontext.trainer.data.prefetch import Ahead
 from kontext.trainer.loop import fit
 from kontext.trainer.loss import flow
 from kontext.trainer.loss.preserve import Preservation
+from kontext.trainer.request import TrainingRequest
 from kontext.trainer.runs.identity import Identity
 from kontext.trainer.runs.run import Run
 from kontext.trainer.session import Session
@@ -115,17 +117,19 @@ def train_ours(work: Work, weights: dict[str, Tensor], clock: StepClock | None =
         base = host.Base(load_model(weights, work.weights), None, None)
         batches = Batches(write_pairs(work, folder), [1] * work.pairs, work.batch, 1)
         identity = Identity(work.config, "", "")
-        run = Run.create("benchmark", folder / "out", identity)
+        places = folder / "out", folder / "cache"
+        request = TrainingRequest(base, PairedDataset(()), work.config, "benchmark", *places)
+        run = Run.create(request.name, request.output, identity)
         with torch.inference_mode():
-            session = Session(base, run, identity, work.batch * work.tokens, [])
+            session = Session.begin(request, run, identity, work.batch * work.tokens, [])
             progress = host.Progress(work.steps)
             ahead = Ahead(batches, folder / "text.safetensors", work.config, session.device)
             with clock or StepClock() as clock, session.running(), ahead:
                 fit(session, ahead, Preservation([], work.config), progress, None)
-        full = session.plan.checkpointed / work.size.blocks
+        full = session.memory.plan.checkpointed / work.size.blocks
         losses = [entry["loss"] for entry in run.logged()]
         notes = [entry["note"] for entry in run.logged() if "note" in entry]
-        note = "; ".join([session.plan.words(), *notes])
+        note = "; ".join([session.memory.plan.words(), *notes])
     return Result("ours", work, *clock.results(), clock.peak, losses, note, 2 + full, 3.5 + full)
 
 

@@ -35,9 +35,18 @@ from kontext.trainer.host.demo import load_demo_model
 from kontext.trainer import loop
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.host import Base
+from kontext.trainer.request import TrainingRequest
+from kontext.trainer.saving import Saving
 from kontext.trainer.session import Session
+from kontext.trainer.watcher import Journal
 
-PARTS = ("log", "validate", "save", "preview", "saved")  # the last: table and page of the run
+PARTS = (
+    "add",
+    "validate",
+    "save",
+    "preview",
+    "saved",
+)  # the first: the log; the last: table and page of the run
 INSTRUCTION = "Restore this old print: fresh colours, no scratches."
 
 
@@ -58,8 +67,8 @@ def clocked(owner: Any, name: str, spent: dict[str, float]) -> Iterator[None]:
         yield
 
 
-def save_nothing(session: Session) -> None:
-    session.saved = session.done
+def save_nothing(saving: Saving, done: int) -> None:
+    saving.saved = done
 
 
 def main() -> None:
@@ -81,19 +90,22 @@ def main() -> None:
                 watcher = Follower(pairs, None)
                 with (
                     clocked(Follower, "saved", kept),
-                    clocked(Session, "log", kept),
+                    clocked(Journal, "add", kept),
                     clocked(Session, "validate", kept),
-                    clocked(Session, "save", kept),
+                    clocked(Saving, "save", kept),
                     clocked(Session, "preview", kept),
                 ):
-                    loop.train(base, pairs, config, f"kept{number}", *places, watcher=watcher)
+                    name = f"kept{number}"
+                    request = TrainingRequest(base, pairs, config, name, *places, watcher=watcher)
+                    loop.train(request)
             with (
                 clocked(loop, "fit", bare),
-                patch.object(Session, "save", save_nothing),
-                patch.object(Session, "log", lambda session, entry: None),
+                patch.object(Saving, "save", save_nothing),
+                patch.object(Journal, "add", lambda journal, entry: None),
             ):
                 alone = PairedDataset(pairs.train)
-                loop.train(base, alone, config.replace(preview_steps=0), f"bare{number}", *places)
+                plain = config.replace(preview_steps=0)
+                loop.train(TrainingRequest(base, alone, plain, f"bare{number}", *places))
     steps = options.steps * options.rounds
     print(f"{len(pairs.train)} pairs, {len(pairs.holdout)} held out, {steps} steps each way")
     print(f"with {kept['fit'] / steps:.4f} s a step, without {bare['fit'] / steps:.4f}")

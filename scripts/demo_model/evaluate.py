@@ -192,6 +192,7 @@ def train_lora(bench: Bench, name: str, edit, images: Tensor, **settings):
     from kontext.dataset.pair import Pair, PairedDataset
     from kontext.trainer.config import TrainConfig
     from kontext.trainer.loop import train
+    from kontext.trainer.request import TrainingRequest
     from PIL import Image
 
     folder = bench.out / "pairs" / name
@@ -209,7 +210,7 @@ def train_lora(bench: Bench, name: str, edit, images: Tensor, **settings):
     # a finished run of an earlier evaluation would be taken for this one, in no time
     shutil.rmtree(bench.out / "runs", ignore_errors=True)
     started = time.time()
-    run = train(
+    request = TrainingRequest(
         base,
         PairedDataset(tuple(pairs)),
         config,
@@ -218,6 +219,7 @@ def train_lora(bench: Bench, name: str, edit, images: Tensor, **settings):
         bench.out / "cache",
         replace=True,
     )
+    run = train(request)
     return run, [each.path.stat().st_mtime - started for each in run.checkpoints()]
 
 

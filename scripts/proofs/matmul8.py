@@ -54,6 +54,7 @@ def train_and_score(out: Path, kind: str, seed: int, steps: int) -> dict[str, An
         raise SystemExit("The demo model has changed in the meantime: start again.")
     from kontext.trainer.config import TrainConfig
     from kontext.trainer.loop import train
+    from kontext.trainer.request import TrainingRequest
 
     from proofs import verdicts as proof
 
@@ -66,7 +67,9 @@ def train_and_score(out: Path, kind: str, seed: int, steps: int) -> dict[str, An
         preview_steps=0, matmul=kind,
     )  # fmt: skip
     started = time.perf_counter()
-    run = train(laboratory.base, pairs, config, "proof", folder, folder / "cache", replace=True)
+    places = folder, folder / "cache"
+    request = TrainingRequest(laboratory.base, pairs, config, "proof", *places, replace=True)
+    run = train(request)
     seconds = time.perf_counter() - started
     losses = exact_losses(laboratory.base, pairs, run, config.replace(matmul="exact"), folder)
     result = {"kind": kind, "seed": seed, "steps": steps, "seconds": seconds, **losses}

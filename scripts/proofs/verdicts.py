@@ -147,8 +147,8 @@ class Laboratory:
         from kontext.evaluation.score.score import score
         from kontext.trainer.config import TrainConfig
         from kontext.trainer.loop import train
+        from kontext.trainer.request import TrainingError, TrainingRequest
         from kontext.trainer.runs.run import Run
-        from kontext.trainer.session import TrainingError
 
         folder, started = self.out / "work" / name.replace(" ", "_"), time.perf_counter()
         shutil.rmtree(folder, ignore_errors=True)
@@ -163,8 +163,9 @@ class Laboratory:
             preview_steps=0,
         )
         try:
-            seen = PairedDataset(pairs.train)
-            run = train(self.base, seen, config, "proof", folder, folder / "cache")
+            shown = PairedDataset(pairs.train)
+            places = folder, folder / "cache"
+            run = train(TrainingRequest(self.base, shown, config, "proof", *places))
         except TrainingError:  # it diverged: what was saved before is judged
             run = Run.open("proof", folder)
         loras = loras_of_run(run)

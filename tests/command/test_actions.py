@@ -17,8 +17,8 @@ from kontext.command import actions, comfyui, main
 from kontext.command.show import Screen
 from kontext.files import StorageError
 from kontext.trainer import host
+from kontext.trainer.request import TrainingError
 from kontext.trainer.runs.run import Run
-from kontext.trainer.session import TrainingError
 from PIL import Image
 
 PACK = Path(__file__).resolve().parents[2]

@@ -21,6 +21,7 @@ from kontext.trainer.loop import train
 from kontext.trainer.loss.objective import sample_losses
 from kontext.trainer.network.attach import attached
 from kontext.trainer.network.lora import Lora, targeted
+from kontext.trainer.request import TrainingRequest
 from PIL import Image
 
 from .short_runs import SHORT
@@ -113,10 +114,8 @@ def run_training(base, pairs, tmp_path):
     def run(config=SHORT, name="test", **options):
         with torch.inference_mode():  # as ComfyUI runs every node
             options = {"base": base, "pairs": pairs, **options}
-            return train(
-                config=config, name=name, output=tmp_path / "out", cache_folder=tmp_path / "cache",
-                **options,
-            )  # fmt: skip
+            places = {"output": tmp_path / "out", "cache_folder": tmp_path / "cache"}
+            return train(TrainingRequest(config=config, name=name, **places, **options))
 
     return run
 

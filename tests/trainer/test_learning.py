@@ -12,6 +12,7 @@ from kontext.trainer.config import TrainConfig
 from kontext.trainer.host import Base
 from kontext.trainer.host.demo import load_demo_model
 from kontext.trainer.loop import train
+from kontext.trainer.request import TrainingRequest
 
 SAMPLE_PAIRS = Path(kontext.__file__).parent / "sample_pairs"
 
@@ -26,14 +27,8 @@ def run(tmp_path_factory):
         steps=150, learning_rate=1e-3, save_every=75, resolution=128, preview_steps=0
     )
     with torch.inference_mode():
-        return train(
-            Base(*load_demo_model()),
-            pairs,
-            config,
-            "learning",
-            folder / "output",
-            folder / "cache",
-        )
+        base, places = Base(*load_demo_model()), (folder / "output", folder / "cache")
+        return train(TrainingRequest(base, pairs, config, "learning", *places))
 
 
 def test_held_out_loss_falls(run):

@@ -8,8 +8,8 @@ import torch
 from kontext.dataset.pair import PairedDataset
 from kontext.trainer import host, loop, session
 from kontext.trainer.learner import Learner
+from kontext.trainer.request import TrainingError
 from kontext.trainer.runs.run import Run
-from kontext.trainer.session import TrainingError
 
 from .short_runs import SHORT, assert_same, break_backward, explode, last_lora
 

@@ -18,6 +18,7 @@ from kontext.trainer import host, parallel
 from kontext.trainer.config import ConfigError, TrainConfig
 from kontext.trainer.host.demo import load_demo_model
 from kontext.trainer.loop import train
+from kontext.trainer.request import TrainingRequest
 from kontext.trainer.runs.job import Job, Places
 from kontext.trainer.runs.run import Run
 
@@ -57,7 +58,8 @@ def alone(folder: Path, name: str = "alone", **settings) -> Run:
     pairs, _ = job.load_pairs(Places((folder,), folder / "scratch"))
     with torch.inference_mode():
         base = host.Base(*load_demo_model())
-        return train(base, pairs, job.config, name, folder / "reference", folder / "cache")
+        places = folder / "reference", folder / "cache"
+        return train(TrainingRequest(base, pairs, job.config, name, *places))
 
 
 def loras(run: Run) -> list[dict[str, torch.Tensor]]:

@@ -10,6 +10,7 @@ from kontext.trainer import host
 from kontext.trainer.config import ConfigError
 from kontext.trainer.loop import train
 from kontext.trainer.optimizers import OPTIMIZERS
+from kontext.trainer.request import TrainingRequest
 
 from .short_runs import SHORT, assert_same, last_lora
 
@@ -42,7 +43,8 @@ def train_beside(weights, make_flux, make_pairs, clip, vae, tmp_path_factory):
         config = SHORT.replace(keep=1, save_every=SHORT.steps, **change)
         name = " ".join(f"{key} {value}" for key, value in change.items()) or "plain"
         with torch.inference_mode():
-            run = train(base, pairs, config, name, folder / "out", folder / "cache")
+            places = folder / "out", folder / "cache"
+            run = train(TrainingRequest(base, pairs, config, name, *places))
         return last_lora(run)
 
     return lora

@@ -77,12 +77,8 @@ def prediction_drift(
     def predict() -> Tensor:
         return host.predict_velocity(flux, noised, sigma, batch.text, references, config.guidance)
 
-    strength, lora.strength = lora.strength, 0.0
-    try:
-        with torch.no_grad():
-            base = predict().float()
-    finally:
-        lora.strength = strength
+    with lora.at_strength(0.0), torch.no_grad():
+        base = predict().float()
     return (predict().float() - base).square().mean(dim=(1, 2, 3))
 
 

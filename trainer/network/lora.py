@@ -101,6 +101,15 @@ class Lora:
         )
 
     @contextmanager
+    def at_strength(self, strength: float) -> Iterator[None]:
+        """Multiplies what the adapters add, inside the block."""
+        before, self.strength = self.strength, strength
+        try:
+            yield
+        finally:
+            self.strength = before
+
+    @contextmanager
     def dropping(self, rate: float, masks: Tensor) -> Iterator[None]:
         """Dropout inside the block. Masks follow from the sample's seed, one of `masks`, and the
         layer's place: the same in checkpointed blocks, and however a batch is shared out."""

@@ -7,6 +7,7 @@ from kontext.trainer import host
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.loop import train
 from kontext.trainer.network.lora import Lora, targeted
+from kontext.trainer.request import TrainingRequest
 from kontext.trainer.runs.export import comfyui_tensors, diffusers_tensors, export_lora, read_lora
 from safetensors.torch import load_file
 
@@ -28,7 +29,8 @@ def run(base, pairs, tmp_path):
         dtype="fp32", preview_steps=0, schedule="constant",
     )  # fmt: skip
     with torch.inference_mode():
-        return train(base, pairs, config, "edit", tmp_path / "out", tmp_path / "cache")
+        places = tmp_path / "out", tmp_path / "cache"
+        return train(TrainingRequest(base, pairs, config, "edit", *places))
 
 
 def as_trained(base, run):

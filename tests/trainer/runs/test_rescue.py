@@ -14,6 +14,7 @@ import torch
 from kontext.files import StorageError
 from kontext.trainer import host
 from kontext.trainer.loop import train
+from kontext.trainer.request import TrainingRequest
 from kontext.trainer.runs import rescue
 from kontext.trainer.runs.run import Run
 
@@ -34,7 +35,8 @@ def whole(weights, make_flux, make_pairs, clip, vae, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     base, pairs = host.Base(make_flux(weights=weights), clip, vae), make_pairs(folder, 4)
     with torch.inference_mode():
-        return train(base, pairs, SHORT, "whole", folder / "out", folder / "cache")
+        places = folder / "out", folder / "cache"
+        return train(TrainingRequest(base, pairs, SHORT, "whole", *places))
 
 
 @pytest.fixture

@@ -1,0 +1,44 @@
+"""What `train` is asked to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from ..dataset.pair import PairedDataset
+from . import host
+from .config import TrainConfig
+from .runs.job import SamplePlan
+from .watcher import Watcher
+
+
+class TrainingError(RuntimeError):
+    """Training cannot continue."""
+
+
+@dataclass(frozen=True)
+class TrainingRequest:
+    """One LoRA to be trained: from what, under which name, and where its files go.
+
+    `output` and `cache_folder` are ComfyUI's output folder and the folder for encoded pictures.
+    `replace` deletes a run of this name that was made from something else. `start` is a LoRA to
+    begin with, in kohya's or ComfyUI's names. `node_id` is the node that shows the progress,
+    `watcher` observes every step, `samples` says what to sample during the run. If `output` cannot
+    be written, the work goes to the first of `rescue_places` that can.
+    """
+
+    base: host.Base
+    pairs: PairedDataset
+    config: TrainConfig
+    name: str
+    output: Path
+    cache_folder: Path
+    replace: bool = False
+    start: Mapping[str, Tensor] | None = None
+    node_id: str | None = None
+    watcher: Watcher = field(default_factory=Watcher)
+    samples: SamplePlan | None = None
+    rescue_places: Sequence[Path] = ()

@@ -1,0 +1,111 @@
+"""The work of a run kept on disk: saved, rescued if the disk refuses it, restored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from ..files import StorageError, storing
+from . import host, parallel
+from .learner import Learner
+from .request import TrainingError
+from .runs.identity import Identity
+from .runs.rescue import LAST_RESORT, rescue
+from .runs.run import Run
+from .watcher import Journal
+
+
+@dataclass
+class Saving:
+    """Saves a run's checkpoints and state. `saved` is the last step that needs no more saving.
+
+    `kept` is the step of the last checkpoint, in the run `kept_in`: another one after a rescue.
+    """
+
+    run: Run
+    identity: Identity
+    rescue_places: Sequence[Path]
+    model: host.Model
+    learner: Learner
+    journal: Journal
+    saved: int = field(default=0, init=False)
+    kept: int = field(default=0, init=False)
+    kept_in: Run = field(init=False)
+
+    def begin(self) -> int:
+        """Restore the saved state, after writing that of step 0 for a new run.
+
+        Returns the steps done. Returns only when all processes have come here.
+        """
+        if parallel.is_first() and not self.run.has_state():
+            self.run.write_state(0, *self.learner.state_dict())
+        parallel.wait()
+        done = self.restore()
+        self.saved = self.kept = done if self.run.has_checkpoint(done) else 0
+        self.kept_in = self.run
+        return done
+
+    def restore(self) -> int:
+        """Load the run's saved state into the learner; returns the steps it has done."""
+        step, tensors, rest = self.run.read_state()
+        self.learner.load_state_dict(tensors, rest)
+        if parallel.is_first():
+            self.run.rewind_log(step)
+        self.journal.watcher.begin(self.run)
+        return step
+
+    def save(self, done: int) -> None:
+        """Save the LoRA after `done` steps; delete checkpoints beyond the number to keep.
+
+        Raises StorageError if the run's folder cannot be written. The work is then kept in another
+        place, which the message names and from which the run is continued.
+        """
+        self.saved = done  # even if it fails: a second attempt right away would fail as well
+        if not parallel.is_first():
+            return
+        try:
+            self.save_into(self.run, done)
+        except StorageError as error:
+            raise self.rescued(error, done) from error
+        stuck = self.run.drop_oldest(self.identity.config.keep)
+        if stuck:
+            self.journal.note(f"could not be deleted, and is tried again: {', '.join(stuck)}")
+
+    def save_into(self, run: Run, done: int) -> None:
+        """Write a checkpoint, read it back as ComfyUI does, and write the state to continue from.
+
+        Raises TrainingError if ComfyUI would ignore parts of the checkpoint.
+        """
+        with self.learner.evaluating():
+            tensors = self.learner.lora.file_tensors()
+            checkpoint = run.write_checkpoint(done, tensors, self.identity)
+        with storing(checkpoint.path):
+            ignored = host.unmapped_keys(self.model, host.load_lora_file(checkpoint.path))
+        if ignored:
+            checkpoint.path.unlink()
+            raise TrainingError(f"ComfyUI would ignore {ignored[:3]} in {checkpoint.path}.")
+        run.write_state(done, *self.learner.state_dict())
+        self.kept, self.kept_in = done, run
+
+    def rescued(self, error: StorageError, done: int) -> StorageError:
+        """The error, with what has become of the work that could not be saved."""
+        save = partial(self.save_into, done=done)
+        copy = rescue(self.run, self.identity, self.rescue_places, save)
+        if copy is None:
+            places = ", ".join(map(str, (*self.rescue_places, LAST_RESORT)))
+            return StorageError(
+                f"{error} There was no room in {places} either: the steps after the last "
+                f"checkpoint, up to {done}, will be done again. Earlier checkpoints are whole."
+            )
+        return StorageError(
+            f"{error} The work up to step {done} is safe in {copy.output}, earlier "
+            "checkpoints are whole. Run again with the same name: training goes on from there."
+        )
+
+    def summary(self, done: int) -> str:
+        """The step that the run stopped at, and where its last checkpoint is."""
+        folder = self.kept_in.lora_folder
+        kept = f"step {self.kept} is kept in {folder}" if self.kept else "nothing to keep yet"
+        return f"stopped at step {done}/{self.identity.config.steps} · {kept}"

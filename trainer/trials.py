@@ -1,0 +1,103 @@
+"""Trials before training: which layers may multiply in 8 bits, and whether to compile blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from . import host, parallel
+from .batch import Batch, EncodedPair, draw_seeds, load_batch, seeded
+from .data.batches import Batches
+from .learner import Learner
+from .loss.objective import sample_losses
+from .network.compile import Compiler, first_of_each, lengths_of, random_weights, text_tokens
+from .network.frozen import FrozenBase
+from .network.matmul8 import Products
+from .network.opaque import Opaque
+from .watcher import Journal
+
+
+class Trials:
+    """The faster ways to compute a step, each tried once and used where it proves right."""
+
+    def __init__(
+        self,
+        flux: host.Flux,
+        learner: Learner,
+        journal: Journal,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.flux, self.learner, self.lora = flux, learner, learner.lora
+        self.config, self.journal = learner.config, journal
+        self.device, self.dtype = device, dtype
+        matmul, exact = self.config.matmul, self.config.matmul == "exact"
+        self.products = None if exact else Products(host.FrozenLinear, matmul)
+        place = host.blocks(flux), device, dtype
+        compiling = self.config.compile == "blocks"
+        self.compiler = Compiler(*place, exact, journal.note) if compiling else None
+
+    def frozen(self, module: nn.Module) -> FrozenBase:
+        """A linear of the base, as this run computes with it."""
+        plain = host.FrozenLinear(module)
+        base = self.products(module) if self.products else plain
+        return Opaque(base, plain) if self.compiler else base
+
+    def try_products(self, pair: EncodedPair) -> None:
+        """Find the layers that may multiply in 8 bits: one step of this pair through the base."""
+        if self.products is None or self.products.tried:
+            return
+        batch, sigma, noise, _ = self.trial_inputs([pair], "8bit")
+        try:
+            # adds nothing, so that a continued run finds the same layers
+            with self.lora.at_strength(1e-30), self.products.trying():
+                losses = sample_losses(self.flux, batch, sigma, noise, self.config, self.dtype)
+                losses.sum().backward()
+        finally:
+            self.learner.forget_gradients()
+        self.journal.note(self.products.words())
+
+    def try_compiling(
+        self, batches: Batches, texts: Sequence[Path], progress: host.Progress
+    ) -> None:
+        """Compile the blocks, and compare a step of each shape with an eager one.
+
+        `texts` are encoded captions that steps may use besides those of the pairs.
+        """
+        if self.compiler is None or self.compiler.tried:
+            return
+        progress.say("compiling the blocks: this takes minutes, the first time")
+        tokens = map(text_tokens, texts)
+        self.compiler.lengths = lengths_of(batches.buckets, tokens, self.config)
+        groups = [parallel.mine(group) for group in first_of_each(batches.epoch(0))]
+        steps = [partial(self.trial_step, group) for group in groups if group]
+        try:
+            with random_weights(self.lora, seeded(self.config.seed, 0, "compile")):
+                self.compiler.try_on(steps, self.lora)
+        finally:
+            self.learner.forget_gradients()
+        progress.say(self.journal.notes[-1])
+
+    def trial_step(self, pairs: Sequence[EncodedPair]) -> float:
+        """Gradients and loss of one step with these pairs, the same at every call."""
+        host.throw_if_interrupted()
+        batch, sigma, noise, seeds = self.trial_inputs(pairs, "trial")
+        with self.lora.dropping(self.config.dropout, seeds):
+            losses = sample_losses(self.flux, batch, sigma, noise, self.config, self.dtype)
+            loss = losses.mean()
+            self.learner.backward(loss)
+        return loss.item()
+
+    def trial_inputs(
+        self, pairs: Sequence[EncodedPair], purpose: str
+    ) -> tuple[Batch, Tensor, Tensor, Tensor]:
+        """The batch of these pairs, its noise levels and noise, and its dropout seeds."""
+        batch = load_batch(pairs, None, self.device)
+        generator = seeded(self.config.seed, 0, purpose)
+        noise = torch.randn(batch.target.shape, generator=generator).to(self.device)
+        sigma = noise.new_full((len(pairs),), 0.5)
+        return batch, sigma, noise, draw_seeds(len(pairs), generator)
