@@ -176,7 +176,7 @@ def introduction(prompt: dict[str, Any], models: Models | None) -> str:
     return (
         f"Running {WORKFLOW.relative_to(hosts.ROOT)}.\n{kind}\n"
         f"The pairs: {pairs} photographs in {examples / 'after'}, and the same as\n"
-        f"faded, scratched prints in {examples / 'before'}. For the comparison: {tests} prints\n"
+        f"faded, yellowed prints in {examples / 'before'}. For the comparison: {tests} prints\n"
         f"of other photographs, in {examples / 'test'}.\n"
         f"The instruction: {captions['inputs']['instruction']}\n"
     )

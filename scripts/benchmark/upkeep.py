@@ -47,7 +47,7 @@ PARTS = (
     "preview",
     "saved",
 )  # the first: the log; the last: table and page of the run
-INSTRUCTION = "Restore this old print: fresh colours, no scratches."
+INSTRUCTION = "Restore this old print: fresh, natural colours."
 
 
 @contextmanager

@@ -28,7 +28,7 @@ class Group:
 BLUE, GREEN, AMBER, PURPLE = "#3f789e", "#6b9e3f", "#b58b2a", "#8a5fa8"
 
 
-INSTRUCTION = "Restore this old print: fresh colours, no scratches."
+INSTRUCTION = "Restore this old print: fresh, natural colours."
 RUN = "old_print"
 
 TRAIN = (

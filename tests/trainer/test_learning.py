@@ -21,7 +21,7 @@ SAMPLE_PAIRS = Path(kontext.__file__).parent / "sample_pairs"
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("learning")
     source = Source("before", "after", base=SAMPLE_PAIRS, scratch=folder)
-    instruction = "Restore this old print: fresh colours, no scratches."
+    instruction = "Restore this old print: fresh, natural colours."
     pairs = load_pairs(source, instruction, holdout=6, hashes=folder / "hashes.json").dataset
     config = TrainConfig(
         steps=150, learning_rate=1e-3, save_every=75, resolution=128, preview_steps=0
