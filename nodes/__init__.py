@@ -2,6 +2,8 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..dataset import access
+from ..trainer.host import sharing
 from . import (
     captioners,
     captions,
@@ -41,8 +43,12 @@ STAGES = (
 )
 
 
+access.follow(sharing.access)
+
+
 class KontextExtension(ComfyExtension):
     async def on_load(self) -> None:
+        sharing.write_template()
         from server import PromptServer  # exists only where a server runs
 
         from .. import routes
