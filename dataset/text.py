@@ -4,7 +4,6 @@ import codecs
 from collections.abc import Iterable
 from pathlib import Path
 
-from .access import readable
 from .pair import DatasetError
 
 _BOMS = {
@@ -16,7 +15,7 @@ _BOMS = {
 
 def read_text(path: Path) -> str:
     """Text in UTF-8, or in UTF-16 with a byte order mark. Raises UnicodeDecodeError otherwise."""
-    content = readable(path).read_bytes()
+    content = path.read_bytes()
     encoding = next((name for bom, name in _BOMS.items() if content.startswith(bom)), "utf-8")
     return content.decode(encoding)
 

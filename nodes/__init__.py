@@ -1,9 +1,10 @@
 """The pack's nodes, one file per stage of the work."""
 
+from functools import wraps
+
 from comfy_api.latest import ComfyExtension, io
 
-from ..dataset import access
-from ..trainer.host import sharing
+from ..trainer import host
 from . import (
     captioners,
     captions,
@@ -43,12 +44,27 @@ STAGES = (
 )
 
 
-access.follow(sharing.access)
+def showing_errors(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
+    """The node, which from now on shows the sentence of what its work raises on itself."""
+    execute = node.execute.__func__  # type: ignore[attr-defined]
+
+    @wraps(execute)
+    def shown(cls, *arguments, **inputs) -> io.NodeOutput:
+        try:
+            return execute(cls, *arguments, **inputs)
+        except Exception as error:
+            host.show_error(error)
+            raise
+
+    node.execute = classmethod(shown)
+    return node
+
+
+NODES = [showing_errors(node) for stage in STAGES for node in stage.NODES]
 
 
 class KontextExtension(ComfyExtension):
     async def on_load(self) -> None:
-        sharing.write_template()
         from server import PromptServer  # exists only where a server runs
 
         from .. import routes
@@ -56,4 +72,4 @@ class KontextExtension(ComfyExtension):
         routes.register(PromptServer.instance.routes)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        return [node for stage in STAGES for node in stage.NODES]
+        return NODES

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import folder_paths
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..evaluation.keep import choose, keep
-from ..language import say
 from ..trainer.runs.run import checked_name
 from .shared import LoraName, lora_name
 from .sockets import RunSocket
 
 
-class KeepCheckpoint(io.ComfyNode):
+class PickCheckpoint(io.ComfyNode):
     """Copies one checkpoint into models/loras and hands its name to a LoRA loader."""
 
     @classmethod
@@ -82,17 +81,9 @@ class KeepCheckpoint(io.ComfyNode):
         folder = Path(folder_paths.get_folder_paths("loras")[0])
         path = folder / f"{checked_name(name.strip() or run.name)}.safetensors"
         notes = {"modelspec.trigger_phrase": trigger, "modelspec.usage_hint": instruction}
-        undone = keep(run, chosen, path, notes, overwrite)
+        keep(run, chosen, path, notes, overwrite)
         run.pin(chosen.checkpoint.step)
-        kept = say(
-            "Kept step {step} of {run} as {name}, to be used at strength {strength:g}.",
-            step=chosen.checkpoint.step,
-            run=run.name,
-            name=path.name,
-            strength=chosen.strength,
-        )
-        text = ui.PreviewText("\n".join(filter(None, [kept, undone])))
-        return io.NodeOutput(lora_name(path), chosen.strength, str(path), ui=text)
+        return io.NodeOutput(lora_name(path), chosen.strength, str(path))
 
 
-NODES = [KeepCheckpoint]
+NODES = [PickCheckpoint]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import folder_paths
-from comfy_api.latest import io, ui
+from comfy_api.latest import io
 
 from ..evaluation.pictures.axes import choose_steps
 from ..evaluation.progress.follow import Follower
@@ -371,7 +371,7 @@ class TrainLora(io.ComfyNode):
         lora = host.load_lora_file(run.checkpoint_at(run.config.steps).path)
         losses = {"loss": [entry["loss"] for entry in log]}
         image = tensor_of(plot)
-        return io.NodeOutput(run, lora, losses, image, ui=ui.PreviewImage(image, cls=cls))
+        return io.NodeOutput(run, lora, losses, image, ui={"kontext_run": [run.name]})
 
 
 class OpenRun(io.ComfyNode):

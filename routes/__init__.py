@@ -5,10 +5,11 @@ Files inside run folders only, addressed by name, and only for ComfyUI's own pag
 
 from aiohttp import web
 
-from . import compare, language
+from . import compare, files, language
 
 
 def register(routes: web.RouteTableDef) -> None:
     """Add every page to ComfyUI's routes."""
     language.register(routes)
+    files.register(routes)
     compare.register(routes)

@@ -13,15 +13,14 @@ from aiohttp import web
 
 from ..evaluation.compare.comparison import Comparison, ComparisonError, folder_named
 from ..evaluation.compare.vote import CHOICES, Vote, ballot_of, next_vote, rank
-from ..evaluation.score.outcome import outcome_of
-from .guard import TYPES, UNCHANGING, guarded, read_json, text_file
+from ..evaluation.keep import scores_of
+from .files import WEB
+from .guard import UNCHANGING, guarded, read_json, text_file
 
 PAGE = "/kontext/compare/{run}/{comparison}"
-FILES = Path(__file__).parents[1] / "web" / "viewer"
 
 
 def register(routes: web.RouteTableDef) -> None:
-    routes.get("/kontext/viewer/{file}")(guarded(viewer_file))
     routes.get(PAGE)(guarded(page))
     routes.get(PAGE + "/manifest")(guarded(manifest))
     routes.get(PAGE + "/cell/{row:[0-9]{1,6}}/{column:[0-9]{1,6}}")(guarded(cell))
@@ -33,25 +32,18 @@ def register(routes: web.RouteTableDef) -> None:
 # ---- pages ---------------------------------------------------------------------------------
 
 
-async def viewer_file(request: web.Request) -> web.StreamResponse:
-    """The page's own files; ComfyUI's page need not load them."""
-    shipped = {path.name: path for path in FILES.iterdir() if path.suffix in TYPES}
-    path = shipped.get(request.match_info["file"])
-    if path is None:
-        raise web.HTTPNotFound()
-    return text_file(path)
-
-
 async def page(request: web.Request) -> web.StreamResponse:
     opened(request)
-    return text_file(FILES / "viewer.html")
+    return text_file(WEB / "viewer" / "viewer.html")
 
 
 async def manifest(request: web.Request) -> web.StreamResponse:
     """The comparison, with what Score Checkpoints found out about the run."""
     folder, comparison = opened(request)
-    outcome = outcome_of(folder)
-    scores = outcome.checkpoints if outcome else {}
+    scores = {
+        each["file"]: {name: each[name] for name in ("verdict", "gain", "gain_low", "gain_high")}
+        for each in scores_of(folder).get("checkpoints", ())
+    }
     content = asdict(comparison)
     del content["cells"]
     shown = [[cell is not None for cell in row] for row in comparison.cells]

@@ -96,6 +96,17 @@ class Page:
         )
         self.page.mouse.click(x, y)
 
+    def previous_tab(self) -> None:
+        """Go to the graph that was open before."""
+        command = "Workspace.PreviousOpenedWorkflow"
+        self.page.evaluate("id => app.extensionManager.command.execute(id)", command)
+        self.page.wait_for_timeout(1500)
+
+    def panel(self, node_type: str, part: str = "") -> Any:
+        """What a node of the pack of this type shows of its work: `status` or `chart`."""
+        panel = self.page.locator(f".kontext-panel[data-type={node_type}]")
+        return panel.locator(f"[data-part={part}]") if part else panel
+
     def pictures(self, node_type: str) -> list[str]:
         """Where the pictures come from that nodes of this type show."""
         return self.page.evaluate(

@@ -21,6 +21,7 @@ import aiohttp
 import host as hosts
 
 START_SECONDS = 300
+STATUS = "kontext.status"  # trainer/host/progress.py
 FOLDERS = ("custom_nodes", "models", "input", "output", "temp", "user")
 
 
@@ -30,7 +31,10 @@ class PromptError(hosts.Failure):
 
 @dataclass(frozen=True)
 class Event:
-    """What the server tells its page while it works: `progress_state`, `text`, `executed`, …"""
+    """What the server tells its page while it works: `progress_state`, `executed`, …
+
+    `text` is what a node of the pack says of its work.
+    """
 
     kind: str
     content: dict[str, Any]
@@ -161,15 +165,12 @@ class Server:
 
 
 def read_event(message: aiohttp.WSMessage) -> Event:
-    """JSON messages as they are; of the binary ones, a node's text and the fact of a preview."""
+    """JSON messages as they are; of the binary ones, the fact of a preview."""
     if message.type == aiohttp.WSMsgType.TEXT:
         content = json.loads(message.data)
-        return Event(content["type"], content["data"])
-    kind, payload = int.from_bytes(message.data[:4], "big"), message.data[4:]
-    if kind == 3:  # length of the node id, node id, text
-        end = 4 + int.from_bytes(payload[:4], "big")
-        return Event("text", {"node": payload[4:end].decode(), "text": payload[end:].decode()})
-    return Event("preview", {"bytes": len(payload)})
+        kind = "text" if content["type"] == STATUS else content["type"]
+        return Event(kind, content["data"])
+    return Event("preview", {"bytes": len(message.data)})
 
 
 def refusal(reply: dict[str, Any]) -> str:

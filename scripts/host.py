@@ -88,6 +88,9 @@ OLDEST_COMFYUI = Release(
     HOME / "ComfyUI-0.18.2",
 )
 
+# ComfyUI's front end comes as a package of its own; the tests try this one too.
+NEWEST_FRONT_END = HOME / "front-end-1.58.1" / "static"
+
 
 @dataclass(frozen=True)
 class Host:

@@ -36,7 +36,14 @@ from .device import (
     weight_bytes,
     within,
 )
-from .progress import Progress, interrupt, tell_pages, throw_if_interrupted, watched
+from .progress import (
+    Progress,
+    interrupt,
+    show_error,
+    tell_pages,
+    throw_if_interrupted,
+    watched,
+)
 from .training import (
     computing_with,
     differentiable,
@@ -93,6 +100,7 @@ __all__ = [
     "room_for",
     "sample",
     "sampling_allowed",
+    "show_error",
     "tell_pages",
     "throw_if_interrupted",
     "tile_side",

@@ -9,7 +9,10 @@ from typing import Any
 
 import comfy.model_management as memory
 import comfy.utils
+from comfy_execution.utils import get_executing_context
 from PIL import Image
+
+STATUS = "kontext.status"  # an event: a text for a node to show, until the next one
 
 interrupt = memory.interrupt_current_processing
 throw_if_interrupted = memory.throw_exception_if_processing_interrupted
@@ -42,14 +45,33 @@ class Progress:
         self.last_text = time.monotonic()
         if self.node_id is None:
             logging.getLogger("kontext.progress").info(text)
-            return
-        from server import PromptServer  # exists only once the server has been started
+        else:
+            tell_pages(STATUS, {"node": self.node_id, "text": text})
 
-        PromptServer.instance.send_progress_text(text, self.node_id)
+
+def show_error(error: Exception) -> None:
+    """Put the sentence of `error` on the node that is running, if a server runs one."""
+    running = get_executing_context()
+    if running:
+        text = str(error) or type(error).__name__
+        tell_pages(STATUS, {"node": running.node_id, "text": text, "error": True})
 
 
 def tell_pages(event: str, content: dict[str, Any]) -> None:
-    """Send an event with JSON to every open page of ComfyUI; without one it goes nowhere."""
-    from server import PromptServer
+    """Send an event with JSON to every open page of ComfyUI; without one it goes nowhere.
 
-    PromptServer.instance.send_sync(event, content)
+    `workflow` is the id of the graph that runs, so that other graphs' nodes do not take it for
+    theirs; empty where the graph came without one, as from a script.
+    """
+    from server import PromptServer  # exists only once the server has been started
+
+    server = PromptServer.instance
+    server.send_sync(event, {**content, "workflow": running_workflow(server)})
+
+
+def running_workflow(server: Any) -> str:
+    running, _ = server.prompt_queue.get_current_queue_volatile()
+    found = running[0][3] if running else None
+    for name in ("extra_pnginfo", "workflow", "id"):  # a client may send anything under these
+        found = found.get(name) if isinstance(found, dict) else None
+    return found if isinstance(found, str) else ""

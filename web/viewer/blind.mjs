@@ -1,7 +1,8 @@
 // Blind mode: two pictures without names; left, right or equal. The server chooses and keeps count.
 
-import { ask, cellUrl, element, notice } from "./dom.mjs";
-import { Stage } from "./stage.mjs";
+import { element } from "../shared/dom.mjs";
+import { ask, notice } from "../shared/page.mjs";
+import { Stage, cellUrl } from "./stage.mjs";
 import { words } from "./words.mjs";
 
 export class Blind {

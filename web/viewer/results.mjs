@@ -1,6 +1,6 @@
 // The ranking by eye beside what was measured: votes, scores, and what switching costs.
 
-import { element } from "./dom.mjs";
+import { drawn, element } from "../shared/dom.mjs";
 import { words } from "./words.mjs";
 
 const COLOURS = {
@@ -54,26 +54,21 @@ export function resultsSheet(manifest, ranking, nameOf, select, close) {
 
 // A score with its interval, as the chance to be preferred to an average one: 0 to 100 %.
 function interval({ score, low, high }, voted) {
-  const svg = (tag, attributes) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-    return made;
-  };
   const x = (value) => 4 + chance(value) * (WIDTH - 50);
   const middle = HEIGHT / 2;
-  const picture = svg("svg", {
+  const picture = drawn("svg", {
     class: voted ? "interval" : "interval unknown", width: WIDTH, height: HEIGHT,
   });
   picture.append(
-    svg("line", { x1: x(-99), x2: x(99), y1: middle, y2: middle }),
-    svg("line", { x1: x(0), x2: x(0), y1: 2, y2: HEIGHT - 2 }));
+    drawn("line", { x1: x(-99), x2: x(99), y1: middle, y2: middle }),
+    drawn("line", { x1: x(0), x2: x(0), y1: 2, y2: HEIGHT - 2 }));
   if (voted) {
-    const text = svg("text", { x: WIDTH - 2, y: middle + 4, "text-anchor": "end", "font-size": 12,
+    const text = drawn("text", { x: WIDTH - 2, y: middle + 4, "text-anchor": "end", "font-size": 12,
       fill: "currentColor" });
     text.textContent = percent(chance(score));
     picture.append(
-      svg("line", { class: "reach", x1: x(low), x2: x(high), y1: middle, y2: middle }),
-      svg("circle", { cx: x(score), cy: middle, r: 5 }), text);
+      drawn("line", { class: "reach", x1: x(low), x2: x(high), y1: middle, y2: middle }),
+      drawn("circle", { cx: x(score), cy: middle, r: 5 }), text);
   }
   return picture;
 }

@@ -1,28 +1,14 @@
 // The viewer's page: any two pictures of a comparison, compared by slider, flicker or side by side.
 
 import { Blind } from "./blind.mjs";
-import { ask, cellUrl, element, notice } from "./dom.mjs";
+import { element } from "../shared/dom.mjs";
+import { ask, embedded, leave, notice, switchTheme } from "../shared/page.mjs";
 import { resultsSheet } from "./results.mjs";
-import { Stage } from "./stage.mjs";
-import { LANGUAGE, words } from "./words.mjs";
+import { Stage, cellUrl } from "./stage.mjs";
+import { words } from "./words.mjs";
 
 const MODES = ["slider", "flicker", "beside"];
 const byId = (id) => document.getElementById(id);
-const embedded = window.parent !== window;
-
-// ---- light and dark -------------------------------------------------------------------------
-
-function startTheme() {
-  const asked = new URLSearchParams(location.search).get("theme") ?? localStorage.kontextTheme;
-  const system = matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark";
-  document.documentElement.dataset.theme = asked ?? system;
-}
-
-function switchTheme() {
-  const root = document.documentElement;
-  root.dataset.theme = root.dataset.theme === "light" ? "dark" : "light";
-  localStorage.kontextTheme = root.dataset.theme;
-}
 
 // ---- what is shown, kept in the address so that a reload shows it again -----------------------
 
@@ -218,13 +204,6 @@ class Viewer {
   }
 }
 
-// Ask the page around this one to put it away.
-function leave() {
-  window.parent.postMessage("kontext-viewer-close", location.origin);
-}
-
-startTheme();
-document.documentElement.lang = LANGUAGE;
 try {
   window.viewer = new Viewer(await ask("manifest"));
 } catch (error) {

@@ -1,5 +1,7 @@
 // What the viewer says, in English and Chinese.
 
+import { chinese } from "../shared/page.mjs";
+
 const ENGLISH = {
   title: (run) => (run ? `Compare · ${run}` : "Compare"),
   control: "before",
@@ -131,6 +133,4 @@ const CHINESE = {
   },
 };
 
-const asked = new URLSearchParams(location.search).get("lang") ?? navigator.language;
-export const LANGUAGE = asked.toLowerCase().startsWith("zh") ? "zh" : "en";
-export const words = LANGUAGE === "zh" ? CHINESE : ENGLISH;
+export const words = chinese ? CHINESE : ENGLISH;

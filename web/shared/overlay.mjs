@@ -1,0 +1,40 @@
+// A page of the pack, shown over ComfyUI's.
+
+import { app } from "../../../scripts/app.js";
+import { api } from "../../../scripts/api.js";
+import { chinese } from "./graph.mjs";
+
+/** Dark or light, as the page is: 1.47 marks it by a class, 1.58 by the colour scheme alone. */
+function theme() {
+  const scheme = getComputedStyle(document.body).colorScheme;
+  const dark = scheme.includes("dark") || Boolean(document.querySelector(".dark-theme"));
+  return dark ? "dark" : "light";
+}
+
+export function tell(summary, detail) {
+  app.extensionManager.toast.add({ severity: "info", summary, detail, life: 6000 });
+}
+
+/** Open "/kontext/…" once the server has said at `check`, below it, that it is there. */
+export async function openPage(path, title, check = "") {
+  const there = await api.fetchApi(path + check);
+  if (!there.ok) return tell(title, await there.text());
+  showOver(api.apiURL(`${path}?theme=${theme()}&lang=${chinese() ? "zh" : "en"}`));
+}
+
+function showOver(address) {
+  const frame = document.createElement("iframe");
+  frame.src = address;
+  frame.className = "kontext-page";
+  Object.assign(frame.style, {
+    position: "fixed", inset: "0", width: "100%", height: "100%", border: "0", zIndex: "10000",
+  });
+  const hear = (event) => {
+    if (event.source !== frame.contentWindow || event.data?.kontext !== "close") return;
+    window.removeEventListener("message", hear);
+    frame.remove();
+  };
+  window.addEventListener("message", hear);
+  frame.addEventListener("load", () => frame.contentWindow.focus());
+  document.body.append(frame);
+}

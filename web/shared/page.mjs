@@ -1,0 +1,54 @@
+// What all pages share: language, light or dark, asking the server, and being shown over ComfyUI's.
+
+const asked = new URLSearchParams(location.search);
+const language = asked.get("lang") ?? navigator.language;
+export const LANGUAGE = language.toLowerCase().startsWith("zh") ? "zh" : "en";
+export const chinese = LANGUAGE === "zh";
+
+// ---- light and dark -------------------------------------------------------------------------
+
+const system = () => (matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark");
+document.documentElement.dataset.theme =
+  asked.get("theme") ?? localStorage.kontextTheme ?? system();
+document.documentElement.lang = LANGUAGE;
+
+export function switchTheme() {
+  const root = document.documentElement;
+  root.dataset.theme = root.dataset.theme === "light" ? "dark" : "light";
+  localStorage.kontextTheme = root.dataset.theme;
+}
+
+// ---- the server -----------------------------------------------------------------------------
+
+// This page's own address, with or without what a reverse proxy puts in front of it.
+export const HOME = location.pathname;
+
+/** What the server answers to HOME/what; with a body, as a POST. An Error has the server's sentence. */
+export async function ask(what, body) {
+  const options = body && {
+    method: "POST",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify(body),
+  };
+  const reply = await fetch(`${HOME}/${what}`, options);
+  if (!reply.ok) throw Error(await reply.text());
+  return reply.status === 204 ? null : reply.json();
+}
+
+let fading;
+export function notice(text) {
+  const line = document.getElementById("notice");
+  line.textContent = text;
+  line.hidden = false;
+  clearTimeout(fading);
+  fading = setTimeout(() => (line.hidden = true), 6000);
+}
+
+// ---- over ComfyUI's page ----------------------------------------------------------------------
+
+export const embedded = window.parent !== window;
+
+/** Ask the page around this one to put it away (shared/overlay.mjs). */
+export function leave() {
+  window.parent.postMessage({ kontext: "close" }, location.origin);
+}

@@ -1,0 +1,24 @@
+// What a node of the pack says of its work: how far it is, how it ended, what went wrong.
+
+import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
+import { element } from "./shared/dom.mjs";
+import { hide, show } from "./shared/panel.mjs";
+
+const STYLE = "white-space: pre-line; overflow-wrap: anywhere; max-height: 220px; overflow-y: auto;";
+const ERROR = "color: var(--error-text, #ff6b6b); font-weight: 600;";
+
+function line({ text, error }) {
+  const made = element("div", { class: error ? "error" : "" }, text);
+  made.style.cssText = STYLE + (error ? ERROR : "");
+  return made;
+}
+
+app.registerExtension({
+  name: "kontext.status",
+  setup() {
+    api.addEventListener("kontext.status", ({ detail }) => show(detail, "status", line(detail)));
+    // who presses Run again has mended what was wrong
+    api.addEventListener("promptQueueing", () => hide("status", (made) => made.className === "error"));
+  },
+});
