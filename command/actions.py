@@ -29,7 +29,7 @@ from ..trainer.request import TrainingError, TrainingRequest
 from ..trainer.runs.export import FORMATS, export_lora
 from ..trainer.runs.job import Job, JobError, Places
 from ..trainer.runs.run import Run, RunError, checked_name
-from .foreign import read_files
+from .foreign.read import read_files
 from .show import Screen
 
 Options = argparse.Namespace

@@ -33,6 +33,7 @@ from ...dataset.image import open_rgb
 from ...dataset.load import Source, load_pairs
 from ...dataset.pair import DatasetError, Pair, PairedDataset
 from ...files import storing, write_atomically
+from ...language import say
 from .. import host
 from ..config import TrainConfig
 from ..files import save_tensors
@@ -42,14 +43,17 @@ from .run import Run, checked_name
 PACK = Path(__file__).resolve().parents[2]
 DEMO = PACK / "models" / "demo"
 MODEL_KEYS = {"diffusion_model", "weight_dtype", "text_encoders", "vae", "checkpoint"}
-SOURCE_KEYS = {
-    "control_folder", "target_folder", "default_caption", "holdout", "pattern", "several_controls",
-    "unmatched", "repeats", "file", "folder",
-}  # fmt: skip
 SAMPLE_NUMBERS = ("every", "seed", "steps", "most")
 SAMPLE_KEYS = {"prompts", "controls", *SAMPLE_NUMBERS}
 KEYS = {"name", "model", "pairs", "config", "start", "samples", "epochs", "save_every_epochs"}
-TOGETHER = "one pair with several references"  # as KontextLoadPairs has it
+# As KontextLoadPairs has them
+APART, TOGETHER = "one pair per folder", "one pair with several references"
+CHOICES = {"several_controls": (APART, TOGETHER), "unmatched": ("stop", "skip")}
+SOURCE_TEXTS = {
+    "control_folder", "target_folder", "default_caption", "pattern", "file", "folder", "trigger",
+}  # fmt: skip
+HOLDOUT = 0.15
+SOURCE_KEYS = {*SOURCE_TEXTS, *CHOICES, "holdout", "repeats"}
 
 
 class JobError(ValueError):
@@ -112,12 +116,15 @@ class Job:
         settings = content.get("config") or {}
         _known("config", settings, {each.name for each in fields(TrainConfig)})
         sources = content.get("pairs") or []
-        sources = [sources] if isinstance(sources, (Mapping, str)) else sources
+        sources = sources if isinstance(sources, list) else [sources]
         sources = [{"control_folder": s} if isinstance(s, str) else s for s in sources]
         if not sources:
             raise JobError("`pairs` is missing: name control_folder and target_folder there.")
-        for source in sources:
-            _known("pairs", source, SOURCE_KEYS)
+        several = len(sources) > 1
+        sources = [
+            _source(f"pairs[{number}]" if several else "pairs", source)
+            for number, source in enumerate(sources, 1)
+        ]
         model = content.get("model") or {}
         if model != "demo":
             _known("model", model, MODEL_KEYS)
@@ -125,10 +132,10 @@ class Job:
             checked_name(str(content.get("name") or "")),
             model,
             sources,
-            TrainConfig(**{name: _setting(name, value) for name, value in settings.items()}),
+            TrainConfig(**{name: read_setting(name, value) for name, value in settings.items()}),
             str(content.get("start") or ""),
-            int(content.get("epochs") or 0),
-            int(content.get("save_every_epochs") or 0),
+            _whole("epochs", content.get("epochs") or 0),
+            _whole("save_every_epochs", content.get("save_every_epochs") or 0),
             str(content.get("base_hash") or ""),
             _samples(content.get("samples") or {}),
         )
@@ -280,28 +287,93 @@ def read_rows(path: Path, folder: Path) -> tuple[Pair, ...]:
 
 
 def _load(source: Mapping[str, Any], places: Places) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
+    """The pairs of one entry of `pairs`, and notes on them."""
     if "file" in source:
-        folder = places.find(str(source.get("folder") or "."))
-        return read_rows(places.find(str(source["file"])), folder), ()
-    controls = str(source.get("control_folder") or "").split("|")
-    target = str(source.get("target_folder") or "")
+        folder = places.find(source.get("folder", "."))
+        return read_rows(places.find(source["file"]), folder), ()
+    controls = source.get("control_folder", "").split("|")
+    target = source.get("target_folder", "")
     loaded = load_pairs(
         Source(
             control="|".join(str(places.find(part)) for part in controls if part.strip()),
             target=str(places.find(target)) if target else "",
             base=places.folders[0],
             scratch=places.scratch / "unpacked",
-            pattern=str(source.get("pattern") or ""),
+            pattern=source.get("pattern", ""),
             together=source.get("several_controls") == TOGETHER,
             skip_unmatched=source.get("unmatched") == "skip",
         ),
-        str(source.get("default_caption") or ""),
-        float(source.get("holdout", 0.15)),
+        source.get("default_caption", ""),
+        source.get("holdout", HOLDOUT),
         places.scratch / "hashes.json",
     )
-    repeats = int(source.get("repeats", 1))
-    pairs = (replace(pair, repeats=pair.repeats * repeats) for pair in loaded.dataset)
+    repeats, trigger = source.get("repeats", 1), source.get("trigger", "")
+    pairs = [
+        replace(pair, repeats=pair.repeats * repeats, caption=with_trigger(pair.caption, trigger))
+        for pair in loaded.dataset
+    ]
     return tuple(pairs), loaded.notes
+
+
+def with_trigger(caption: str, trigger: str) -> str:
+    """The caption with the trigger word where it says [trigger], else before it, as ai-toolkit
+    has it. Without a trigger word as it is."""
+    if not trigger:
+        return caption
+    worded = caption.replace("[trigger]", trigger).replace("[name]", trigger)
+    return worded if trigger in worded else f"{trigger}, {worded}".removesuffix(", ")
+
+
+def _source(where: str, given: Any) -> dict[str, Any]:
+    """An entry of `pairs` with its values as their kinds. JobError names what is wrong."""
+    _known(where, given, SOURCE_KEYS)
+    source: dict[str, Any] = {}
+    for key, value in given.items():
+        name = f"{where}: {key}"
+        if key == "holdout":
+            source[key] = _number(name, value)
+        elif key == "repeats":
+            source[key] = _whole(name, value, least=1)
+        elif key in CHOICES and value not in CHOICES[key]:
+            raise JobError(
+                say(
+                    "{name} is {value}; choose one of {choices}.",
+                    name=name, value=repr(value), choices=", ".join(CHOICES[key]),
+                )
+            )  # fmt: skip
+        elif isinstance(value, list) and key == "control_folder":
+            source[key] = "|".join(map(str, value))
+        elif isinstance(value, (list, dict, bool)):
+            raise JobError(say("{name} is {value}; it must be text.", name=name, value=repr(value)))
+        else:
+            source[key] = "" if value is None else str(value)
+    return source
+
+
+def _number(name: str, value: Any) -> float:
+    """A number from 0 on. JobError names a value that is none."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise JobError(
+            say("{name} is {value}; it must be a number from 0 on.", name=name, value=repr(value))
+        )
+    return number
+
+
+def _whole(name: str, value: Any, least: int = 0) -> int:
+    """A whole number. JobError names a value that is none, or too small."""
+    number = _number(name, value)
+    if number != int(number) or number < least:
+        raise JobError(
+            say(
+                "{name} is {value}; it must be a whole number from {least} on.",
+                name=name, value=repr(value), least=least,
+            )
+        )  # fmt: skip
+    return int(number)
 
 
 def _samples(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -311,11 +383,7 @@ def _samples(given: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if name in SAMPLE_NUMBERS:
             least = int(name == "most")
-            if not isinstance(value, int) or isinstance(value, bool) or value < least:
-                raise JobError(
-                    f"samples: {name} is {value!r}; it must be a whole number from {least} on."
-                )
-            samples[name] = value
+            samples[name] = _whole(f"samples: {name}", value, least)
         elif isinstance(value, (str, list)):
             samples[name] = (value,) if isinstance(value, str) else tuple(map(str, value))
         else:
@@ -332,18 +400,21 @@ def _known(where: str, given: Any, known: set[str]) -> None:
         raise JobError(f"{where}: unknown {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
 
 
-def _setting(name: str, value: Any) -> Any:
-    """A setting as the kind of value it is: YAML takes 1e-4 for a text, as it has no point."""
-    kind = type(getattr(TrainConfig(), name))
-    if kind is bool and isinstance(value, bool):
-        return value
+def read_setting(setting: str, value: Any, name: str = "") -> Any:
+    """A setting's value as its kind: YAML takes 1e-4 for a text, as it has no point.
+
+    Raises JobError that calls it by `name`, if it bears another one in the file.
+    """
+    kind = type(getattr(TrainConfig(), setting))
+    if kind is bool and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
     if kind is str and not isinstance(value, (bool, dict)):
         return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     try:
         number = float("no number" if isinstance(value, bool) or kind is bool else value)
         if kind is float or number == int(number):
             return kind(number)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
-    raise JobError(f"{name} is {value!r}; it must be {wanted}.")
+    raise JobError(f"{name or setting} is {value!r}; it must be {wanted}.")

@@ -1,0 +1,172 @@
+"""What a settings file holds, whether it is YAML, TOML, JSON or a script of options.
+
+Files come from anywhere: what is broken, endless or nested without bound is refused by name.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ...dataset.text import read_text
+from ...language import say
+from ...trainer.runs.job import JobError
+
+LARGEST = 4 * 2**20  # bytes; the longest known settings have 30,000
+MOST_VALUES = 100_000
+DEEPEST = 50
+SCRIPTS = frozenset({".sh", ".bat", ".cmd", ".ps1"})
+SCRIPT = "script"
+"""The key under which a script's options have the name of the program they are for."""
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The settings of a file. Raises JobError for one that is unreadable, or holds none."""
+    content = read_content(path)
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise JobError(
+            say("{path} holds no settings. Write `key: value` lines.", path=path)
+        )  # fmt: skip
+    return content
+
+
+def read_content(path: Path) -> Any:
+    """The values of a file, of any shape. Raises JobError naming the file and what is wrong."""
+    suffix = path.suffix.lower()
+    try:
+        if path.stat().st_size > LARGEST:
+            raise JobError(
+                say(
+                    "{path} has {size} MB: this is no settings file.",
+                    path=path, size=path.stat().st_size // 10**6,
+                )
+            )  # fmt: skip
+        text = read_text(path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise JobError(say("{path} cannot be read: {error}.", path=path, error=error)) from None
+    try:
+        if suffix in SCRIPTS:
+            return read_options(text, suffix != ".sh")
+        if suffix == ".toml":
+            return toml_reader().loads(text)
+        return read_json(text) if suffix == ".json" else read_yaml(text)
+    # ValueError: not JSON or TOML, a number of 5,000 digits, a date in month 13
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
+        raise JobError(say("{path} is broken: {error}", path=path, error=error)) from None
+
+
+def toml_reader() -> Any:
+    for name in ("tomllib", "tomli"):  # the first comes with Python 3.11
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+    raise JobError(say("TOML needs Python 3.11, or the package tomli (pip install tomli)."))
+
+
+def read_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=once_each)
+
+
+def once_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping; ValueError if it names a key twice, of which one would be lost."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(say("{key} is set twice", key=key))
+        found[key] = value
+    return found
+
+
+def read_yaml(text: str) -> Any:
+    """YAML's values. JSON is YAML too, except where it is indented by tabs."""
+    if text.lstrip().startswith("{"):
+        try:
+            return read_json(text)
+        except json.JSONDecodeError:
+            pass  # YAML may start with a brace as well
+    return yaml.load(text, BoundedLoader)
+
+
+class BoundedLoader(yaml.SafeLoader):
+    """PyYAML's safe loader, with a bound on depth and on values, each alias counted in full."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.values, self.depth = 0, 0
+        self.sizes: dict[int, int] = {}  # of finished nodes, by identity
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        mark = self.peek_event().start_mark
+        alias = self.check_event(yaml.AliasEvent)
+        before, self.depth = self.values, self.depth + 1
+        if self.depth > DEEPEST:
+            raise yaml.MarkedYAMLError(problem=say("nested too deeply"), problem_mark=mark)
+        node = super().compose_node(parent, index)
+        if alias and id(node) not in self.sizes:
+            raise yaml.MarkedYAMLError(problem=say("an alias of itself"), problem_mark=mark)
+        self.values += self.sizes[id(node)] if alias else 1
+        if self.values > MOST_VALUES:
+            raise yaml.MarkedYAMLError(problem=say("too many values"), problem_mark=mark)
+        self.sizes.setdefault(id(node), self.values - before)
+        self.depth -= 1
+        return node
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        node = super().compose_mapping_node(anchor)
+        named = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in named:
+                problem = say("{key} is set twice", key=key.value)
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            named.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return node
+
+
+def read_options(text: str, windows: bool) -> dict[str, Any]:
+    """The `--key value` options of a script's commands, the later ones first choice.
+
+    Keys are written with underscores. An option without value is True, one with several is their
+    list. `script` is the last Python file that is started.
+    """
+    variables = dict(
+        re.findall(r"(?m)^\s*(?:export\s+|set\s+\"?|\$env:)?(\w+)=[\"']?([^\"'\r\n]*)", text)
+    )
+    comment = r"(?im)^\s*(?:#|rem\b|::).*$"
+    joined = re.sub(r"[ \t]*[\\^`][ \t]*\r?\n", " ", re.sub(comment, "", text))
+    options: dict[str, Any] = {}
+    for line in joined.splitlines():
+        key = ""
+        for word in split_command(line, windows):
+            word = re.sub(
+                r"\$\{?(\w+)\}?|%(\w+)%", lambda m: variables.get(m[1] or m[2], m[0]), word
+            )
+            if match := re.fullmatch(r"--([A-Za-z]\w*(?:-\w+)*)(?:=(.*))?", word, re.DOTALL):
+                key = match[1].replace("-", "_")
+                options[key] = True if match[2] is None else match[2]
+            elif word.endswith(".py"):
+                options[SCRIPT], key = Path(word.replace("\\", "/")).name, ""
+            elif key:
+                given = options[key]
+                options[key] = word if given is True else [*as_list(given), word]
+    return options
+
+
+def split_command(line: str, windows: bool) -> list[str]:
+    """The words of a command line. In Windows' a backslash is a letter like any other."""
+    try:
+        words = shlex.split(line, comments=not windows, posix=not windows)
+    except ValueError:  # a quotation mark that is never closed, as in an echoed sentence
+        words = line.split()
+    return [re.sub(r"^([\"'])(.*)\1$", r"\2", word) for word in words] if windows else words
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

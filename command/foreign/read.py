@@ -1,0 +1,44 @@
+"""Whose file is it: ours, or which other trainer's?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...language import say
+from ...trainer.runs.job import KEYS, MODEL_KEYS, Job, JobError
+from . import ai_toolkit, kohya, kohya_gui
+from .contents import read_mapping
+
+
+def read_files(paths: Sequence[Path]) -> tuple[Job, list[str]]:
+    """The job that these files describe together, and what of them was not taken over.
+
+    Raises JobError for a file that cannot be read, or is none of the kinds known; ConfigError and
+    RunError for values that are out of range.
+    """
+    content: dict[str, Any] = {}
+    for path in paths:
+        content |= read_mapping(path)
+    if is_ours(content):
+        return Job.parse(content), []
+    if ai_toolkit.recognise(content):
+        return ai_toolkit.convert(content)
+    for trainer in (kohya_gui, kohya):
+        if trainer.recognise(content):
+            return trainer.convert(content, paths[0])
+    raise JobError(
+        say(
+            "{path} is neither ours (name, model, pairs, config) nor a file of ai-toolkit, "
+            "musubi-tuner, kohya or lora-scripts.",
+            path=paths[0],
+        )
+    )
+
+
+def is_ours(content: Mapping[str, Any]) -> bool:
+    """By its keys; most of them may be misspelt, or lacking, which `Job.parse` says."""
+    model = content.get("model")
+    ours = isinstance(model, Mapping) and bool(model) and model.keys() <= MODEL_KEYS
+    return "pairs" in content or content.keys() <= KEYS - {"config"} or ours or model == "demo"
