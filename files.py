@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import time
@@ -10,10 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from .language import say
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 LEFT_BEHIND = 24 * 3600  # seconds after which no living process can still be writing a file
 PARTIAL = ".kontext_*.tmp"
@@ -81,6 +85,14 @@ def remove_leftovers(folder: Path) -> None:
                 partial.unlink()
 
 
+def write_picture(path: Path, image: Image.Image, **options: Any) -> None:
+    """Write a picture atomically, in the format of the file's suffix; `options` are Pillow's."""
+    content = io.BytesIO()
+    content.name = path.name
+    image.save(content, **options)
+    write_atomically(path, content.getvalue())
+
+
 # ---- reading -------------------------------------------------------------------------------
 
 
@@ -91,18 +103,28 @@ def read_json(path: Path, empty: Content, remedy: str) -> Content:
     What editors and power cuts put around the content, a byte order mark or NULs, is ignored.
     Raises DamagedFileError, which ends with the `remedy`, for everything else.
     """
-    try:
-        content = parsed(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+    with understanding(path, remedy):
+        try:
+            content = parsed(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        except FileNotFoundError:
+            return empty
         if type(content) is not type(empty):
             raise ValueError(f"{type(content).__name__} instead of {type(empty).__name__}")
-    except FileNotFoundError:
-        return empty
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+    return content
+
+
+@contextmanager
+def understanding(path: Path, remedy: str) -> Iterator[None]:
+    """Turns what goes wrong where the content of `path` is made use of into a DamagedFileError."""
+    try:
+        yield
+    except DamagedFileError:
+        raise
+    except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise DamagedFileError(
             say("{path} is damaged ({reason}). {remedy}", path=path, reason=reason, remedy=remedy)
         ) from error
-    return content
 
 
 def parsed(content: bytes) -> Any:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from PIL import Image
-
+from ..files import storing, write_atomically
+from ..language import say
 from ..trainer import host
 from ..trainer.files import save_tensors
 from ..trainer.runs.run import Checkpoint, Run
-from .pictures.samples import file_digest
+from .pictures.samples import file_digest, noted_in
+from .score.outcome import Outcome, outcome_of
 
 
 class KeepError(ValueError):
@@ -30,49 +28,61 @@ class Choice:
 
 
 def choose(run: Run, choice: str) -> Choice:
-    """The checkpoint that `choice` names: a step, `last`, its file, or `best` as it was scored."""
+    """The checkpoint that `choice` names: a step, `last`, its file, or `best` as it was scored.
+
+    Raises KeepError or RunError for a choice that cannot be met, DamagedFileError for broken
+    scores where they are needed.
+    """
     word = choice.strip()
-    scores = scores_of(run.folder)
     if word.lower() == "best":
-        word = _best_file(run, scores)
+        word = _best_file(run, outcome_of(run.folder))
     for checkpoint in run.checkpoints():
         if checkpoint.path.name == word.replace("\\", "/").split("/")[-1]:
-            scored = checkpoint.path.name == scores.get("best")
-            return Choice(checkpoint, scores["best_strength"] if scored else 1.0)
+            scored = outcome_of(run.folder)
+            is_best = scored is not None and scored.best == checkpoint.path.name
+            return Choice(checkpoint, scored.best_strength if scored and is_best else 1.0)
     if word.lower() == "last":
         return Choice(run.checkpoint_at(0))
     if word.isdecimal() and int(word):
         return Choice(run.checkpoint_at(int(word)))
     raise KeepError(
-        f"Run '{run.name}' has no checkpoint '{word}'. Write best, last or the step of a "
-        "checkpoint; score the run again if the best has been deleted since."
+        say(
+            "Run '{run}' has no checkpoint '{choice}'. Write best, last or the step of a "
+            "checkpoint; score the run again if the best has been deleted since.",
+            run=run.name,
+            choice=word,
+        )
     )
 
 
-def scores_of(folder: Path) -> dict[str, Any]:
-    """What Score Checkpoints found out about the run in this folder; empty before."""
-    path = folder / "scores" / "scores.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-
-
-def _best_file(run: Run, scores: dict[str, Any]) -> str:
-    if not scores:
+def _best_file(run: Run, scored: Outcome | None) -> str:
+    if scored is None:
         raise KeepError(
-            f"Run '{run.name}' has not been scored. Run Score Checkpoints on it first, or write "
-            "a step instead of best."
+            say(
+                "Run '{run}' has not been scored. Run Score Checkpoints on it first, or write a "
+                "step instead of best.",
+                run=run.name,
+            )
         )
-    if scores["best"] is None:
-        raise KeepError(f"No checkpoint of '{run.name}' can be called the best: {scores['note']}")
-    return scores["best"]
+    if scored.best is None:
+        raise KeepError(
+            say(
+                "No checkpoint of '{run}' can be called the best: {reason}",
+                run=run.name,
+                reason=scored.note,
+            )
+        )
+    return scored.best
 
 
 def keep(
     run: Run, choice: Choice, path: Path, notes: Mapping[str, str], overwrite: bool = False
-) -> Path:
+) -> str:
     """Copy the checkpoint to `path` with its metadata and `notes`, and a sample picture beside it.
 
-    The picture, `<name>.png`, is what ComfyUI's model browser shows. Raises KeepError where
-    another LoRA has the name, unless `overwrite`.
+    The picture, `<name>.png`, is what ComfyUI's model browser shows. Returns in a sentence what
+    was not done: a picture that is not one of the run's samples is replaced only with `overwrite`.
+    Raises KeepError where another LoRA has the name, unless `overwrite`; StorageError.
     """
     checkpoint = choice.checkpoint
     metadata = {
@@ -86,24 +96,47 @@ def keep(
     kept_before = path.exists() and Checkpoint(0, path).metadata() == metadata
     if path.exists() and not kept_before and not overwrite:
         raise KeepError(
-            f"There is another LoRA named {path.name} in {path.parent}. Choose another name, or "
-            "turn on `overwrite`."
+            say(
+                "There is another LoRA named {name} in {folder}. Choose another name, or turn on "
+                "`overwrite`.",
+                name=path.name,
+                folder=path.parent,
+            )
         )
     if not kept_before:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with storing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         save_tensors(host.load_lora_file(checkpoint.path), path, metadata)
-    picture = sample_picture(run, choice)
-    if picture:
-        shutil.copyfile(picture, path.with_suffix(".png"))
-    return path
+    return _keep_picture(run, choice, path.with_suffix(".png"), overwrite)
+
+
+def _keep_picture(run: Run, choice: Choice, path: Path, overwrite: bool) -> str:
+    sample = sample_picture(run, choice)
+    if sample is None:
+        return ""
+    if path.exists() and not overwrite and not is_sample(run, path):
+        return say(
+            "{picture} is a picture of yours and stays; turn on `overwrite` to replace it by a "
+            "sample of this LoRA.",
+            picture=path,
+        )
+    write_atomically(path, sample.read_bytes())
+    return ""
+
+
+def is_sample(run: Run, path: Path) -> bool:
+    """Whether a picture is an untouched copy of one of the run's samples."""
+    size, samples = path.stat().st_size, (run.folder / "samples").glob("*.png")
+    alike = (sample for sample in samples if sample.stat().st_size == size)
+    return any(sample.read_bytes() == path.read_bytes() for sample in alike)
 
 
 def sample_picture(run: Run, choice: Choice) -> Path | None:
     """The newest comparison picture made with this checkpoint, nearest to its strength."""
     digest, found = file_digest(choice.checkpoint.path), []
     for path in (run.folder / "samples").glob("*.png"):
-        with Image.open(path) as picture:
-            cell = json.loads(picture.info.get("kontext", "{}"))
+        cell = noted_in(path, "kontext")
         if cell.get("lora") == digest:
-            found.append((-abs(cell["strength"] - choice.strength), path.stat().st_mtime, path))
+            distance = abs(cell["strength"] - choice.strength)
+            found.append((-distance, path.stat().st_mtime, path))
     return max(found)[2] if found else None

@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import folder_paths
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
 
 from ..evaluation.keep import choose, keep
+from ..language import say
 from ..trainer.runs.run import checked_name
 from .shared import LoraName, lora_name
 from .sockets import RunSocket
 
 
-class PickCheckpoint(io.ComfyNode):
+class KeepCheckpoint(io.ComfyNode):
     """Copies one checkpoint into models/loras and hands its name to a LoRA loader."""
 
     @classmethod
@@ -81,9 +82,17 @@ class PickCheckpoint(io.ComfyNode):
         folder = Path(folder_paths.get_folder_paths("loras")[0])
         path = folder / f"{checked_name(name.strip() or run.name)}.safetensors"
         notes = {"modelspec.trigger_phrase": trigger, "modelspec.usage_hint": instruction}
-        keep(run, chosen, path, notes, overwrite)
+        undone = keep(run, chosen, path, notes, overwrite)
         run.pin(chosen.checkpoint.step)
-        return io.NodeOutput(lora_name(path), chosen.strength, str(path))
+        kept = say(
+            "Kept step {step} of {run} as {name}, to be used at strength {strength:g}.",
+            step=chosen.checkpoint.step,
+            run=run.name,
+            name=path.name,
+            strength=chosen.strength,
+        )
+        text = ui.PreviewText("\n".join(filter(None, [kept, undone])))
+        return io.NodeOutput(lora_name(path), chosen.strength, str(path), ui=text)
 
 
-NODES = [PickCheckpoint]
+NODES = [KeepCheckpoint]

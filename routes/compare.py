@@ -13,7 +13,7 @@ from aiohttp import web
 
 from ..evaluation.compare.comparison import Comparison, ComparisonError, folder_named
 from ..evaluation.compare.vote import CHOICES, Vote, ballot_of, next_vote, rank
-from ..evaluation.keep import scores_of
+from ..evaluation.score.outcome import outcome_of
 from .files import WEB
 from .guard import UNCHANGING, guarded, read_json, text_file
 
@@ -40,10 +40,8 @@ async def page(request: web.Request) -> web.StreamResponse:
 async def manifest(request: web.Request) -> web.StreamResponse:
     """The comparison, with what Score Checkpoints found out about the run."""
     folder, comparison = opened(request)
-    scores = {
-        each["file"]: {name: each[name] for name in ("verdict", "gain", "gain_low", "gain_high")}
-        for each in scores_of(folder).get("checkpoints", ())
-    }
+    outcome = outcome_of(folder)
+    scores = outcome.checkpoints if outcome else {}
     content = asdict(comparison)
     del content["cells"]
     shown = [[cell is not None for cell in row] for row in comparison.cells]

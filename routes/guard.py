@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from ..evaluation.compare.comparison import ComparisonError
+from ..files import DamagedFileError, StorageError
 from ..trainer.runs.run import RunError
 
 TYPES = {
@@ -41,8 +42,10 @@ def guarded(handler: Handler) -> Handler:
             raise web.HTTPForbidden(text="Only ComfyUI's own pages may ask for this.")
         try:
             response = await handler(request)
-        except (ComparisonError, RunError) as error:
+        except (ComparisonError, RunError, DamagedFileError) as error:
             raise web.HTTPNotFound(text=str(error)) from error
+        except StorageError as error:
+            raise web.HTTPInsufficientStorage(text=str(error)) from error
         response.headers.update(HEADERS)
         return response
 

@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import os
+import shutil
 from pathlib import Path
 from urllib.parse import quote
 
@@ -152,7 +153,7 @@ def test_the_ranking_is_that_of_the_votes(post, runs, comparison):
 
     found = json.loads(post(VOTE)[2])["standings"]
     items = Comparison.read(runs / RUN, comparison).contestants
-    expected = rank(items, Ballot(runs / RUN / "votes.jsonl").votes())
+    expected = rank(items, Ballot(runs / RUN / "votes.jsonl").votes(items))
     assert [each["item"] for each in found] == [each.item for each in expected]
     assert [each["score"] for each in found] == pytest.approx([each.score for each in expected])
 
@@ -323,3 +324,79 @@ def test_cells_that_lead_out_of_their_run_are_not_shown(ask, runs, secret, how, 
     status, _, body = ask(f"{address}/cell/0/2")
     assert status == 404 and b"PNG" not in body
     assert Image.open(io.BytesIO(ask(f"{address}/cell/0/3")[2])).size == (128, 96)
+
+
+# ---- broken files ----------------------------------------------------------------------------
+
+NO_JSON = (b"", b"\0" * 4000, b"[" * 100_000, b"\xff\xfe{", b"{}", b"null", b'[{"title": 1}]')
+NO_TABLE: dict[str, dict] = {
+    "no rows": {"rows": []},
+    "a number as title": {"title": 5},
+    "rows of numbers": {"rows": [1, 2, 3]},
+    "a column more": {"columns": [{"kind": "base", "item": "x", "label": ""}]},
+    "a kind that is none": {"columns": [{"kind": "x", "item": "x", "label": ""}] * 6},
+    "cells of numbers": {"cells": [[1] * 6] * 3},
+    "cells of nothing": {"cells": [[], [], []]},
+}
+NO_PATH = {"long": "samples/" + "x" * 5000 + ".png", "nul": "samples/\0.png"}
+
+
+@pytest.fixture
+def broken(ask, runs):
+    """A function: spoil a comparison, and give the answers of everything that shows it."""
+
+    def answers(change):
+        folder = runs / "broken"
+        shutil.rmtree(folder, ignore_errors=True)
+        manifest = folder / "comparisons" / f"{put_comparison(folder)}.json"
+        change(folder, manifest)
+        address = f"/kontext/compare/broken/{manifest.stem}"
+        parts = ("", "/manifest", "/cell/0/2", "/pair", "/votes")
+        return {part: ask(address + part) for part in parts}
+
+    return answers
+
+
+@pytest.mark.parametrize("content", [*NO_JSON, *NO_TABLE], ids=lambda content: str(content)[:20])
+def test_a_broken_manifest_is_named(broken, content):
+    def change(folder, manifest):
+        if isinstance(content, str):
+            spoilt = json.loads(manifest.read_text("utf-8")) | NO_TABLE[content]
+            manifest.write_text(json.dumps(spoilt), "utf-8")
+        else:
+            manifest.write_bytes(content)
+
+    for status, _, body in broken(change).values():
+        assert status == 404 and b".json is damaged" in body and b"Run Compare" in body
+
+
+@pytest.mark.parametrize("path", NO_PATH)
+def test_a_picture_whose_path_is_none_is_named(broken, path):
+    def change(folder, manifest):
+        content = json.loads(manifest.read_text("utf-8"))
+        content["cells"][0][2] = NO_PATH[path]
+        manifest.write_text(json.dumps(content), "utf-8")
+
+    found = broken(change)
+    assert found["/cell/0/2"][0] == 404 and b"is not inside" in found["/cell/0/2"][2]
+    assert found["/manifest"][0] == found["/pair"][0] == 200
+
+
+@pytest.mark.parametrize("spoilt", [b"", b"{", b'{"best": {}}', b"\0\0", b'{"checkpoints": [1]}'])
+def test_broken_scores_are_named(broken, spoilt):
+    found = broken(lambda folder, _: (folder / "scores" / "scores.json").write_bytes(spoilt))
+    status, _, body = found["/manifest"]
+    assert status == 404 and b"scores.json is damaged" in body and b"Run Score" in body
+    assert found["/cell/0/2"][0] == found["/votes"][0] == 200
+
+
+def test_of_broken_votes_the_good_ones_count(broken):
+    items = {"left": "000001f4 1", "right": "000003e8 1", "row": "row0"}
+    good = json.dumps({**items, "choice": "left"}).encode()
+    bad = [json.dumps({**items, "choice": choice}).encode() for choice in ("up", 1, ["left"], None)]
+    bad += [b"\0" * 500, b"[]", b"7", b'{"undo": 0}', b"[" * 50_000, b"\xff", good[:-5]]
+    text = b"\n".join(line for each in bad for line in (good, each))
+    found = broken(lambda folder, _: (folder / "votes.jsonl").write_bytes(text))
+    status, _, body = found["/votes"]
+    assert status == 200 and json.loads(body)["votes"] == len(bad)
+    assert found["/pair"][0] == 200

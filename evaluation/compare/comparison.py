@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from ...files import write_atomically
+from ...files import read_json, storing, understanding, write_atomically
+from ...language import say
 from ...trainer.runs.run import Run
 
 KINDS = ("control", "base", "lora", "target")
@@ -59,6 +59,18 @@ class Comparison:
     rows: tuple[Tried, ...]
     cells: tuple[tuple[str | None, ...], ...]
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for what is no table of pictures, as a broken manifest may be."""
+        texts = [self.title, self.legend, *(column.item for column in self.columns)]
+        texts += [text for row in self.rows for text in (row.item, row.label, row.prompt)]
+        texts += [cell for row in self.cells for cell in row if cell is not None]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("a number where a text should be")
+        if not {column.kind for column in self.columns} <= set(KINDS):
+            raise ValueError("a column of an unknown kind")
+        if [len(row) for row in self.cells] != [len(self.columns)] * len(self.rows):
+            raise ValueError("not as many pictures as rows and columns")
+
     @property
     def id(self) -> str:
         """The same for the same pictures under the same names; costs do not count."""
@@ -75,40 +87,54 @@ class Comparison:
     def write(self, folder: Path) -> Path:
         """Into `comparisons` of a run's folder, under its id."""
         path = manifest_path(folder, self.id)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with storing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(asdict(self), ensure_ascii=False, indent=1)
-        write_atomically(path, text.encode("utf-8"))
+        write_atomically(path, text.encode("utf-8", "surrogatepass"))
         return path
 
     @classmethod
     def read(cls, folder: Path, identity: str) -> Comparison:
+        """Raises ComparisonError where there is none, DamagedFileError where it is broken."""
         path = manifest_path(folder, identity)
         if not path.is_file():
             raise ComparisonError(
-                f"There is no comparison '{identity}' in {folder.name}. Run Compare Checkpoints."
+                say(
+                    "There is no comparison '{name}' in {run}. Run Compare Checkpoints.",
+                    name=identity,
+                    run=folder.name,
+                )
             )
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return cls(
-            content["title"],
-            content["legend"],
-            tuple(Shown(**column) for column in content["columns"]),
-            tuple(
-                Tried(**{**row, "details": tuple(row["details"]), "size": tuple(row["size"])})
-                for row in content["rows"]
-            ),
-            tuple(tuple(row) for row in content["cells"]),
-        )
+        remedy = say("Run Compare Checkpoints again; its pictures are kept.")
+        with understanding(path, remedy):
+            content = read_json(path, {}, remedy)
+            return cls(
+                content["title"],
+                content["legend"],
+                tuple(Shown(**column) for column in content["columns"]),
+                tuple(
+                    Tried(**{**row, "details": tuple(row["details"]), "size": tuple(row["size"])})
+                    for row in content["rows"]
+                ),
+                tuple(tuple(row) for row in content["cells"]),
+            )
 
     def picture(self, folder: Path, row: int, column: int) -> Path:
         """The file of a cell. Raises ComparisonError for none, and for one outside `folder`."""
         if not (0 <= row < len(self.rows) and 0 <= column < len(self.columns)):
-            raise ComparisonError(f"There is no cell in row {row}, column {column}.")
+            raise ComparisonError(
+                say("Row {row}, column {column} shows no picture.", row=row, column=column)
+            )
         cell = self.cells[row][column]
         if cell is None:
-            raise ComparisonError(f"Row {row}, column {column} shows no picture.")
+            raise ComparisonError(
+                say("Row {row}, column {column} shows no picture.", row=row, column=column)
+            )
         path = inside(folder, folder / cell)
         if path.suffix != ".png" or not path.is_file():
-            raise ComparisonError(f"The picture {cell} is gone. Run Compare Checkpoints again.")
+            raise ComparisonError(
+                say("The picture {name} is gone. Run Compare Checkpoints again.", name=cell)
+            )
         return path
 
 
@@ -120,22 +146,31 @@ def folder_named(name: str, output: Path) -> Path:
     """
     folder = output / LOOSE_FOLDER if name == LOOSE else Run(name, output).folder
     if not folder.is_dir() or folder.resolve().parent != folder.parent.resolve():
-        raise ComparisonError(f"There is no training run {name!r}.")
+        raise ComparisonError(say("There is no training run '{name}'.", name=name))
     return folder.resolve()
 
 
 def manifest_path(folder: Path, identity: str) -> Path:
     """Where a comparison is kept. Raises ComparisonError for what cannot be an id."""
     if not IDENTITY.fullmatch(identity):
-        raise ComparisonError(f"{identity!r} is no comparison's name: ten digits and letters a-f.")
+        raise ComparisonError(
+            say("'{name}' is no comparison's name: ten digits and letters a-f.", name=identity)
+        )
     return inside(folder, folder / "comparisons" / f"{identity}.json")
 
 
 def inside(folder: Path, path: Path) -> Path:
-    """`path` with its links followed. Raises ComparisonError where it leads out of `folder`."""
-    real = path.resolve()
-    if not real.is_relative_to(folder.resolve()):
-        raise ComparisonError(f"{path} is not inside {folder}.")
+    """`path` with its links followed. Raises ComparisonError where it leads out of `folder`, or
+    cannot be a path."""
+    try:
+        real = path.resolve()
+        inside = real.is_relative_to(folder.resolve())
+        real.exists()  # raises where it is too long
+    except (OSError, ValueError, RuntimeError):  # also a NUL, links in a circle
+        inside = False
+    if not inside:
+        shown = str(path) if len(str(path)) < 200 else f"{str(path)[:200]}…"
+        raise ComparisonError(say("{path} is not inside {folder}.", path=shown, folder=folder))
     return real
 
 

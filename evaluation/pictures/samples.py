@@ -1,16 +1,19 @@
 """Generated pictures on disk: one PNG per cell, named by everything that determines it."""
 
 import hashlib
-import io
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, PngImagePlugin
 
-from ...files import write_atomically
+from ...files import storing, write_picture
+
+PNG_END = b"IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True)
@@ -33,18 +36,20 @@ class Cell:
 
     def key(self) -> str:
         text = json.dumps(asdict(self), sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 class Samples:
-    """The cells kept in one folder. Opening reads file names only."""
+    """The cells kept in one folder. Opening it reads file names only."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._paths = {path.stem[-16:]: path for path in folder.glob("*.png")}
 
     def __contains__(self, cell: Cell) -> bool:
-        return cell.key() in self._paths
+        """Whether the picture is there, and whole: one that was cut is to be made again."""
+        path = self._paths.get(cell.key())
+        return path is not None and is_whole(path)
 
     def __getitem__(self, cell: Cell) -> Path:
         return self._paths[cell.key()]
@@ -54,29 +59,48 @@ class Samples:
     ) -> Path:
         """Write the picture with its settings, and ComfyUI's graph, as PNG texts; atomically.
 
-        `label` starts the file name, for people who browse the folder.
+        `label` starts the file name, for people who browse the folder. Raises StorageError.
         """
         texts = PngImagePlugin.PngInfo()
         settings = {"label": label, **asdict(cell)}
         for name, value in {"kontext": settings, **(graph or {})}.items():
             texts.add_text(name, json.dumps(value, ensure_ascii=False))
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{file_name(label)}-{cell.key()}.png"
-        content = io.BytesIO()
-        image.save(content, "PNG", pnginfo=texts, compress_level=4)
-        write_atomically(path, content.getvalue())
+        with storing(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        write_picture(path, image, pnginfo=texts, compress_level=4)
         self._paths[cell.key()] = path
         return path
 
     def save_source(self, image: Image.Image) -> Path:
         """Write a control or target as it was compared, once; named by its pixels."""
         path = self.folder / "sources" / f"{picture_digest(image)}.png"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content = io.BytesIO()
-            image.save(content, "PNG", compress_level=4)
-            write_atomically(path, content.getvalue())
+        if not is_whole(path):
+            with storing(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            write_picture(path, image, compress_level=4)
         return path
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is there and ends as a PNG does."""
+    if not path.is_file() or path.stat().st_size < len(PNG_END):
+        return False
+    with path.open("rb") as file:
+        file.seek(-len(PNG_END), 2)
+        return file.read() == PNG_END
+
+
+def noted_in(path: Path, name: str) -> dict[str, Any]:
+    """The settings that were noted in a PNG under a name; none in a picture that is not ours, or
+    damaged, which is said in the log."""
+    try:
+        with Image.open(path) as picture:
+            noted = json.loads(picture.info.get(name, "{}"))
+    except (OSError, ValueError, SyntaxError, RecursionError) as error:
+        logging.warning("%s cannot be read and is left out (%s).", path, error)
+        return {}
+    return noted if isinstance(noted, dict) else {}
 
 
 def file_name(text: str, limit: int = 80) -> str:

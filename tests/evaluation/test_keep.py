@@ -6,9 +6,11 @@ import pytest
 import torch
 from kontext.evaluation.keep import Choice, KeepError, choose, keep
 from kontext.evaluation.pictures.samples import Cell, Samples, file_digest
+from kontext.files import DamagedFileError
 from kontext.trainer import host
 from kontext.trainer.runs.run import Checkpoint, Run, RunError
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 
 @pytest.fixture
@@ -92,6 +94,54 @@ def test_the_preview_is_a_sample_of_this_checkpoint_near_its_strength(run, tmp_p
     for step, strength, colour in ((100, 0.75, "red"), (100, 1.0, "green"), (200, 0.8, "blue")):
         cell = Cell("base", digests[step], strength, "gold", (), 8, 8, 1, 4, 2.5)
         samples.save(cell, Image.new("RGB", (8, 8), colour), f"{step} {strength}")
-    path = keep(run, Choice(run.checkpoint_at(100), 0.8), tmp_path / "ring.safetensors", {})
-    with Image.open(path.with_suffix(".png")) as preview:
-        assert preview.getpixel((4, 4)) == (255, 0, 0)
+    (samples.folder / "0.png").write_bytes(b"")  # damaged
+    Image.new("RGB", (8, 8)).save(samples.folder / "1.png")  # of another program
+    path = tmp_path / "ring.safetensors"
+    assert keep(run, Choice(run.checkpoint_at(100), 0.8), path, {}) == ""
+    assert shown_colour(path) == (255, 0, 0)
+
+
+def shown_colour(lora):
+    with Image.open(lora.with_suffix(".png")) as preview:
+        return preview.getpixel((4, 4))
+
+
+def sampled(run, colour, strength=1.0):
+    digest = file_digest(run.checkpoint_at(100).path)
+    cell = Cell("base", digest, strength, colour, (), 8, 8, 1, 4, 2.5)
+    return Samples(run.folder / "samples").save(cell, Image.new("RGB", (8, 8), colour), colour)
+
+
+@pytest.mark.parametrize("text", ["kontext", "parameters"])
+def test_a_picture_of_the_users_own_stays_unless_overwriting(run, tmp_path, text):
+    sampled(run, "red")
+    path = tmp_path / "ring.safetensors"
+    words = PngInfo()
+    words.add_text(text, "{}")
+    Image.new("RGB", (8, 8), "blue").save(path.with_suffix(".png"), pnginfo=words)
+    before = path.with_suffix(".png").read_bytes()
+    choice = Choice(run.checkpoint_at(100))
+    for _ in range(2):
+        assert "ring.png is a picture of yours and stays" in keep(run, choice, path, {})
+        assert path.with_suffix(".png").read_bytes() == before
+    assert keep(run, choice, path, {}, overwrite=True) == ""
+    assert shown_colour(path) == (255, 0, 0)
+
+
+def test_a_sample_kept_before_gives_way_to_a_nearer_one(run, tmp_path):
+    sampled(run, "red", strength=0.5)
+    path, choice = tmp_path / "ring.safetensors", Choice(run.checkpoint_at(100))
+    keep(run, choice, path, {})
+    sampled(run, "green")
+    assert keep(run, choice, path, {}) == "" and shown_colour(path) == (0, 128, 0)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"best": "a"}', '{"best": 1, "best_strength": "x"}']
+)
+def test_broken_scores_are_named_where_they_are_needed(run, content):
+    write_scores(run, None)
+    (run.folder / "scores" / "scores.json").write_text(content, encoding="utf-8")
+    with pytest.raises(DamagedFileError, match="scores.json is damaged.*Run Score Checkpoints"):
+        choose(run, "best")
+    assert choose(run, "200") == Choice(run.checkpoint_at(200))
