@@ -9,8 +9,11 @@ from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 
+from ..dataset.access import readable
+from ..dataset.image import SUFFIXES, picture_size
 from ..dataset.pair import DatasetError, Pair, PairedDataset
 from ..files import write_atomically
+from ..language import say
 
 BACKUPS = "caption_backup"
 LATEST = "latest"
@@ -23,7 +26,19 @@ def timestamp() -> str:
 
 
 def caption_file(target: Path) -> Path:
-    return target.with_suffix(".txt")
+    """Where the caption of a picture is written. DatasetError unless it really is a picture:
+    a table may name any file as target, and beside that nothing is to be replaced."""
+    if target.suffix.lower() not in SUFFIXES:
+        raise DatasetError(
+            say(
+                "{path} is not a picture ({endings}), so no caption is written beside it. Remove "
+                "it from the pairs.",
+                path=target,
+                endings=", ".join(sorted(suffix[1:] for suffix in SUFFIXES)),
+            )
+        )
+    picture_size(target)
+    return readable(target.with_suffix(".txt"))
 
 
 def write_caption(target: Path, caption: str, backup: str) -> bool:
@@ -35,7 +50,7 @@ def write_caption(target: Path, caption: str, backup: str) -> bool:
     file, content = caption_file(target), caption.encode("utf-8")
     if file.is_file() and file.read_bytes() == content:
         return False
-    kept = target.parent / BACKUPS / backup / file.name
+    kept = readable(target.parent / BACKUPS / backup / file.name)
     try:
         if not kept.exists() and not kept.with_name(file.name + _NONE_BEFORE).exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +84,7 @@ def restore_captions(pairs: PairedDataset, backup: str) -> dict[str, str]:
     restored = {}
     for pair in pairs:
         file = caption_file(pair.target)
-        kept = pair.target.parent / BACKUPS / name / file.name
+        kept = readable(pair.target.parent / BACKUPS / name / file.name)
         if kept.is_file():
             write_atomically(file, kept.read_bytes())
             restored[pair.stem] = kept.read_text(encoding="utf-8", errors="replace").strip()
@@ -84,6 +99,8 @@ def write_tables(pairs: PairedDataset) -> list[Path]:
 
     `file_name` and `text` are the columns of Hugging Face's image folders.
     """
+    for pair in pairs:
+        caption_file(pair.target)
     written = []
     for folder in sorted({pair.target.parent for pair in pairs}):
         rows = [_row(pair, folder) for pair in pairs if pair.target.parent == folder]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .access import may_read, readable
 from .image import SUFFIXES
 from .pair import DatasetError
 
@@ -56,9 +57,16 @@ def folded(name: str) -> str:
 
 
 def resolve(text: str, base: Path) -> Path:
-    """The path a user typed: absolute, from the home folder (~), or relative to `base`."""
-    path = Path(text.strip().strip('"')).expanduser()
-    return path if path.is_absolute() else base / path
+    """The path a user typed: absolute, from the home folder (~), or relative to `base`.
+
+    Raises AccessError if it leads to where this server does not read.
+    """
+    path = Path(text.strip().strip('"'))
+    try:
+        path = path.expanduser()
+    except RuntimeError:  # ~name of nobody
+        pass
+    return readable(path if path.is_absolute() else base / path)
 
 
 def list_folder(folder: Path) -> Listing:
@@ -130,7 +138,7 @@ def _entries(folder: Path) -> Iterator[tuple[str, int, os.DirEntry[str]]]:
 
 def visible(folder: Path) -> list[os.DirEntry[str]]:
     system = {"__macosx", "thumbs.db", "desktop.ini"}
-    with os.scandir(folder) as entries:
+    with os.scandir(readable(folder)) as entries:
         shown = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in system]
     return sorted(shown, key=lambda entry: entry.name)
 
@@ -139,6 +147,10 @@ def _missing(folder: Path) -> str:
     if folder.is_file():
         return f"{folder} is a file; a folder is needed here."
     parent = folder.parent
-    beside = [e.name for e in visible(parent) if e.is_dir()] if parent.is_dir() else []
+    beside = (
+        [e.name for e in visible(parent) if e.is_dir()]
+        if may_read(parent) and parent.is_dir()
+        else []
+    )
     hint = f"{parent} holds: {', '.join(beside[:20])}." if beside else "Check the spelling."
     return f"There is no folder {folder}. {hint}"

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageOps
 
+from .access import readable
 from .pair import DatasetError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".avif"})
@@ -87,6 +88,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
+    readable(path)
     try:
         if path.stat().st_size == 0:
             raise DatasetError(f"{path} is empty (0 bytes). Export it again, or remove the pair.")

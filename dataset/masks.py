@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from .access import may_read
 from .files import Key, Listing, Picture, folded, list_folder, visible
 from .geometry import Size, same_aspect
 from .image import open_grey
@@ -54,7 +55,8 @@ def named_masks(
 def stored_masks(target: Listing, used: Collection[Path] = ()) -> Masks:
     """The pictures in mask folders, in and beside a target folder; `used` are no mask folders."""
     parent = target.folder.parent
-    beside = [parent / entry.name for entry in visible(parent) if entry.is_dir()]
+    around = visible(parent) if may_read(parent) else ()
+    beside = [parent / entry.name for entry in around if entry.is_dir()]
     folders = [
         path
         for path in (*beside, *target.subfolders)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from .access import names_a_file, readable
 from .files import folded
 from .match import Matching
 from .pair import DatasetError, Pair
@@ -48,7 +49,7 @@ def read_table(path: Path, together: bool = False) -> Matching:
         masked = _first(row, MASK_COLUMNS)
         mask = path.parent / str(masked) if masked else None
         files = [*controls, target, *([mask] if mask else [])]
-        missing += [f"{p} (line {line})" for p in files if not os.path.isfile(p)]
+        missing += [f"{p} (line {line})" for p in files if not is_file(p)]
         caption = str(_first(row, CAPTION_COLUMNS) or "").strip()
         split = SPLITS.get(str(row.get("split") or "").lower(), "train")
         repeats = _repeats(row, path, line)
@@ -109,6 +110,10 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, Row]]:
                 yield reader.line_num, row
     except csv.Error as error:
         raise DatasetError(f"{path}, line {reader.line_num} is not CSV: {error}.") from None
+
+
+def is_file(path: Path) -> bool:
+    return names_a_file(path) and os.path.isfile(readable(path))
 
 
 def _controls(row: Row) -> list[str]:

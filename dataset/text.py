@@ -4,6 +4,7 @@ import codecs
 from collections.abc import Iterable
 from pathlib import Path
 
+from .access import readable
 from .pair import DatasetError
 
 _BOMS = {
@@ -15,7 +16,7 @@ _BOMS = {
 
 def read_text(path: Path) -> str:
     """Text in UTF-8, or in UTF-16 with a byte order mark. Raises UnicodeDecodeError otherwise."""
-    content = path.read_bytes()
+    content = readable(path).read_bytes()
     encoding = next((name for bom, name in _BOMS.items() if content.startswith(bom)), "utf-8")
     return content.decode(encoding)
 

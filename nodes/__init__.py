@@ -4,7 +4,9 @@ from functools import wraps
 
 from comfy_api.latest import ComfyExtension, io
 
+from ..dataset import access
 from ..trainer import host
+from ..trainer.host import sharing
 from . import (
     captioners,
     captions,
@@ -62,9 +64,12 @@ def showing_errors(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
 
 NODES = [showing_errors(node) for stage in STAGES for node in stage.NODES]
 
+access.follow(sharing.access)
+
 
 class KontextExtension(ComfyExtension):
     async def on_load(self) -> None:
+        sharing.write_template()
         from server import PromptServer  # exists only where a server runs
 
         from .. import routes

@@ -10,6 +10,7 @@ import torch
 from comfy_api.latest import io
 from PIL import Image
 
+from ..dataset.access import writable
 from ..dataset.files import resolve
 from ..dataset.pair import DatasetError
 from ..dataset.store import to_image
@@ -79,4 +80,4 @@ def target_folder(text: str) -> Path:
         folder.resolve().is_relative_to(base)
     ):
         raise DatasetError(f"“{text}” leads out of ComfyUI's input folder {base}. Write a name.")
-    return folder
+    return writable(folder)

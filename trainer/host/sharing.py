@@ -1,0 +1,100 @@
+"""Who can reach ComfyUI's server, and which folders it may therefore read and write."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import yaml
+from comfy.cli_args import args
+
+from ...dataset.access import Access, AccessError
+from ...language import say
+
+SHIPPED = Path(__file__).resolve().parents[2] / "sample_pairs"
+# Of ComfyUI's user folders, those with two underscores are out of its pages' reach
+OWNERS_LIST = Path("__kontext", "folders.yaml")
+TEMPLATE = """\
+# Folders that may be read through this server, besides ComfyUI's input, output and temp folders.
+# They count while others can reach it. A line for each, such as
+#   - D:\\jewellery
+folders: []
+
+# auto: others can reach it if ComfyUI was started with --listen, --enable-cors-header or
+#       --multi-user; yes: they can, for example through a proxy; no: whoever can is trusted.
+shared: auto
+"""
+
+
+def access() -> Access:
+    """What may be read and written on behalf of this server's clients."""
+    file = Path(folder_paths.get_user_directory()) / OWNERS_LIST
+    folders, shared = owners_choice(file, file.stat().st_mtime_ns if file.exists() else 0)
+    own = (
+        folder_paths.get_input_directory(),
+        folder_paths.get_output_directory(),
+        folder_paths.get_temp_directory(),
+    )
+    trusted = not (shared == "yes" or (shared == "auto" and others_can_reach()))
+    lent = (SHIPPED, *folders)
+    return Access(tuple(map(Path, own)), lent, trusted, f"user/{OWNERS_LIST.as_posix()}")
+
+
+def others_can_reach() -> bool:
+    """Whether more than this machine's own programs may ask the server, as it was started."""
+    if args.enable_cors_header or args.multi_user:
+        return True
+    return not all(is_loopback(address.strip()) for address in args.listen.split(","))
+
+
+def is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:  # a name
+        return address == "localhost"
+
+
+def write_template() -> None:
+    """Put an empty list where the owner of a server that others can reach finds it."""
+    file = Path(folder_paths.get_user_directory()) / OWNERS_LIST
+    if not others_can_reach() or file.exists():
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(TEMPLATE, encoding="utf-8")
+    except OSError as error:
+        logging.warning("Could not write %s: %s", file, error)
+
+
+@lru_cache(maxsize=4)
+def owners_choice(file: Path, modified: int) -> tuple[tuple[Path, ...], str]:
+    """The owner's folders, and whether the server counts as shared: auto, yes or no.
+
+    Raises AccessError for a file that says anything else: nothing is read until it is right.
+    """
+    if not modified:
+        return (), "auto"
+    try:
+        content: Any = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        folders, shared = content.get("folders") or [], content.get("shared", "auto")
+        folders = tuple(Path(folder).expanduser() for folder in folders)
+    except (AttributeError, TypeError, ValueError, RuntimeError, yaml.YAMLError) as error:
+        raise wrong_list() from error
+    shared = {True: "yes", False: "no"}.get(shared, shared)  # YAML's yes and no
+    if shared not in ("auto", "yes", "no") or not all(path.is_absolute() for path in folders):
+        raise wrong_list()
+    return folders, shared
+
+
+def wrong_list() -> AccessError:
+    return AccessError(
+        say(
+            "{file} in ComfyUI's user folder cannot be understood, so nothing is read. It holds "
+            "`folders:`, a list of full paths, and `shared:`, which is auto, yes or no.",
+            file=OWNERS_LIST.as_posix(),
+        )
+    )
