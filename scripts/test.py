@@ -1,6 +1,7 @@
 """Run every check: set-up, ruff, mypy, pytest. Extra arguments go to pytest.
 
     python scripts/test.py
+    python scripts/test.py -m "not slow"
     python scripts/test.py tests/dataset -k exif
 
 Runs with any Python from 3.10 on; what it needs is installed into `.host/` the first time.

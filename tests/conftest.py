@@ -48,6 +48,16 @@ boot_comfyui()
 import_pack()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever needs a server is slow; whatever is skipped without a browser needs one."""
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker("slow")
+        reasons = [mark.kwargs.get("reason", "") for mark in item.iter_markers("skipif")]
+        if any(reason.startswith("browser: ") for reason in reasons):
+            item.add_marker("browser")
+
+
 def pytest_terminal_summary(terminalreporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     if any("browser: " in str(report.longrepr) for report in skipped):
