@@ -22,6 +22,7 @@ from ..trainer import host, parallel
 from ..trainer.config import ConfigError
 from ..trainer.data.cache import Cache
 from ..trainer.data.encode import encode_dataset
+from ..trainer.families import recognise
 from ..trainer.host import files as host_files
 from ..trainer.loop import train
 from ..trainer.optimizers import check_optimizer
@@ -114,8 +115,8 @@ def cache(options: Options, screen: Screen) -> int:
     pairs, _ = job.load_pairs(places_of(options))
     with parallel.joined(), stopping(), screen.progress(), torch.inference_mode():
         base = load_base(job)
-        host.check_base(base)
-        config = job.settled(pairs).settled(len(pairs.train), host.is_full_model(base))
+        full_size = recognise(base).full_size
+        config = job.settled(pairs).settled(len(pairs.train), full_size)
         folder = cache_folder(options)
         encode_dataset(Cache(folder, base, config), pairs, host.Progress(config.steps))
     files = len([*folder.glob("*.safetensors")])

@@ -23,7 +23,8 @@ from ..evaluation.pictures.subjects import (
     subject_of_pair,
 )
 from ..trainer.data.pixels import tensor_of
-from ..trainer.host import Base, Progress, check_base
+from ..trainer.families import recognise
+from ..trainer.host import Base, Progress
 from ..trainer.runs.run import Run
 from .shared import folder_of, loras_to_try, output_folder
 from .sockets import Pairs, RunSocket
@@ -162,7 +163,7 @@ class CompareCheckpoints(io.ComfyNode):
         grid_format: tuple[str, ...] = ("png",),
     ) -> io.NodeOutput:
         base = Base(model[0], clip[0], vae[0])
-        check_base(base)
+        recognise(base)
         the_run = run[0] if run else None
         settings = settings_of(
             loras_to_try(the_run, checkpoints[0], loras[0]),

@@ -18,7 +18,8 @@ from ..evaluation.score.score import cost, score
 from ..files import write_atomically
 from ..trainer.config import TrainConfig
 from ..trainer.data.pixels import tensor_of
-from ..trainer.host import Base, Progress, check_base
+from ..trainer.families import recognise
+from ..trainer.host import Base, Progress
 from .shared import LoraName, folder_of, lora_name, loras_to_try
 from .sockets import Pairs, RunSocket
 
@@ -135,7 +136,7 @@ class ScoreCheckpoints(io.ComfyNode):
         clip_vision=None,
     ) -> io.NodeOutput:
         base = Base(model, clip, vae)
-        check_base(base)
+        recognise(base)
         tried = loras_to_try(run, checkpoints, loras)
         several = parse_numbers(strengths, "strengths")
         embed = vision(clip_vision) if clip_vision else thumbnail

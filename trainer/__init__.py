@@ -10,6 +10,7 @@ Rooms, each importing only what stands before it:
     ground    config, batch, files, parallel    settings, a batch, several processes
     host/     ComfyUI                           the only rooms that import it
     network/  the LoRA on frozen linears        adapters, attaching, compiling, 8-bit products
+    families/ what is particular to a model     one file each, behind one protocol
     loss/     what a step minimises             flow matching, held-out pairs, preservation
     runs/     a run on disk                     checkpoints, state, log, job file, export
     data/     pairs as tensors                  encoding, cache, batches, what a step draws

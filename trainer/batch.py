@@ -3,26 +3,43 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn.functional import pad
 
 
 @dataclass(frozen=True)
 class Text:
-    """Encoded captions: `cond` [B, tokens, channels] and `pooled` [B, channels]."""
+    """Encoded captions: `cond` [B, tokens, channels], `pooled` [B, channels] where the encoder
+    makes one, and `mask` [B, tokens], 0 where a shorter caption has been padded."""
 
     cond: Tensor
-    pooled: Tensor
+    pooled: Tensor | None = None
+    mask: Tensor | None = None
+
+    def tensors(self) -> list[Tensor]:
+        return [part for part in (self.cond, self.pooled, self.mask) if part is not None]
+
+    def to(self, *where: Any) -> Text:
+        """As Tensor.to, for all of it."""
+        parts = (self.cond, self.pooled, self.mask)
+        return Text(*(None if part is None else part.to(*where) for part in parts))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """Where a pair's encoded parts lie, and the shapes that a batch must share."""
+    """Where a pair's encoded parts lie, and the shapes of its latents and, last, of its text.
+
+    `text` is its caption's. `texts` has what steps may put in its place, by instruction (None is
+    the caption, "" none at all), each with the references in sight and without, where an encoder
+    sees them. Texts of `ragged` pairs are padded where a batch has several lengths.
+    """
 
     stem: str
     target: Path
@@ -30,11 +47,22 @@ class EncodedPair:
     text: Path
     shape: tuple[tuple[int, ...], ...]
     mask: Path | None = None
+    texts: Mapping[tuple[str | None, bool], Path] = field(default_factory=dict, compare=False)
+    ragged: bool = False
+
+    @property
+    def bucket(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes that pairs of one batch share."""
+        return self.shape[:-1] if self.ragged else self.shape
+
+    def text_for(self, instruction: str | None, blind: bool) -> Path:
+        """The encoded instruction, or the caption for None; `blind` is without references."""
+        return self.text if instruction is None and not blind else self.texts[instruction, blind]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Normalised latents [B, 16, h, w] of targets and of each reference slot, and their text.
+    """Normalised latents [B, C, h, w] of targets and of each reference slot, and their text.
 
     `mask` [B, 1, h, w] is 1 where the target counts in full; None if no pair has one.
     """
@@ -44,18 +72,19 @@ class Batch:
     text: Text
     mask: Tensor | None = None
 
-    @property
-    def target_tokens(self) -> int:
-        return self.target.shape[2] * self.target.shape[3] // 4
 
-
-def load_batch(pairs: Sequence[EncodedPair], text: Path | None, device: torch.device) -> Batch:
-    """Read one batch of pairs of equal shape; `text` replaces every caption (dropout)."""
+def load_batch(
+    pairs: Sequence[EncodedPair],
+    instruction: str | None,
+    device: torch.device,
+    blind: bool = False,
+) -> Batch:
+    """Read one batch of pairs of one bucket; an instruction that is not None replaces every
+    caption, `blind` leaves the references out."""
     targets = [load_file(pair.target)["latent"] for pair in pairs]
-    slots = zip(
-        *([load_file(path)["latent"] for path in pair.references] for pair in pairs), strict=True
-    )
-    texts = [load_file(text or pair.text) for pair in pairs]
+    paths = [() if blind else pair.references for pair in pairs]
+    slots = zip(*([load_file(path)["latent"] for path in each] for each in paths), strict=True)
+    texts = [Text(**load_file(pair.text_for(instruction, blind))) for pair in pairs]
     mask = None
     if any(pair.mask for pair in pairs):
         whole = torch.ones_like(targets[0][:, :1])
@@ -64,18 +93,20 @@ def load_batch(pairs: Sequence[EncodedPair], text: Path | None, device: torch.de
     return Batch(
         torch.cat(targets).to(device),
         tuple(torch.cat(slot).to(device) for slot in slots),
-        Text(
-            torch.cat([each["cond"] for each in texts]).to(device),
-            torch.cat([each["pooled"] for each in texts]).to(device),
-        ),
+        stacked(texts).to(device),
         mask,
     )
 
 
-def sequence_length(shape: tuple[tuple[int, ...], ...]) -> int:
-    """Tokens of a pair's latents (2 × 2 values each) and of its text."""
-    *latents, text = shape
-    return sum(latent[2] * latent[3] // 4 for latent in latents) + text[1]
+def stacked(texts: Sequence[Text]) -> Text:
+    """Texts of batch size 1 as one; shorter ones padded with zeros at their end, and masked."""
+    lengths = [text.cond.shape[1] for text in texts]
+    most, mask = max(lengths), None
+    if min(lengths) < most:
+        mask = (torch.arange(most) < torch.tensor(lengths)[:, None]).long()
+    conds = [pad(text.cond, (0, 0, 0, most - text.cond.shape[1])) for text in texts]
+    pooled = [text.pooled for text in texts if text.pooled is not None]
+    return Text(torch.cat(conds), torch.cat(pooled) if pooled else None, mask)
 
 
 def seeded(seed: int, index: int, purpose: str) -> torch.Generator:

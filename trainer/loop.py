@@ -12,6 +12,7 @@ from . import host, parallel
 from .data.cache import Cache
 from .data.encode import encode_dataset
 from .data.prefetch import Ahead
+from .families import family_of, recognise
 from .loss.objective import sample_losses
 from .loss.preserve import Preservation, require_off_task
 from .network.matmul8 import check_device
@@ -35,7 +36,8 @@ def train(request: TrainingRequest) -> Run:
     """
     check(request)
     base, pairs, samples = request.base, request.pairs, request.samples
-    config = request.config.settled(len(pairs.train), host.is_full_model(base))
+    family = family_of(base.model)
+    config = request.config.settled(len(pairs.train), family.full_size)
     cache = Cache(request.cache_folder, base, config)
     identity = identify(request, cache)
     run = shared_run(request, identity)
@@ -47,19 +49,20 @@ def train(request: TrainingRequest) -> Run:
     with host.computing_with(run.threads()):
         progress = host.Progress(config.steps, request.node_id)
         with torch.inference_mode():
-            batches, held_out, blank, kept = encode_dataset(cache, pairs, progress)
+            batches, held_out = encode_dataset(cache, pairs, progress)
             plan = samples or SamplePlan(seed=config.seed, steps=config.preview_steps, most=1)
             shows = plan.steps and parallel.is_first()
             preview = Preview(base, cache, pairs, plan, run) if shows else None
-        preservation = Preservation(kept, config)
-        longest = -(-config.batch_size // parallel.processes()) * max(batches.tokens())
+        preservation = Preservation(config)
+        lengths = (family.sequence_length(pair.shape) for pair in batches.pairs())
+        longest = -(-config.batch_size // parallel.processes()) * max(lengths)
         session = Session.begin(request, run, identity, longest, held_out)
         for note in cache.notes():
             session.journal.note(note)
         try:
             while session.saving.saved < config.steps:
                 try:
-                    coming = Ahead(batches, blank, config, session.device)
+                    coming = Ahead(batches, family, config, session.device)
                     with session.running(), coming as ahead:
                         fit(session, ahead, preservation, progress, preview)
                     parallel.wait()  # until the first process has saved the last step
@@ -80,7 +83,7 @@ def check(request: TrainingRequest) -> None:
     """Raise what can be known to be wrong before anything is encoded or written."""
     config, pairs, model = request.config, request.pairs, request.base.model
     host.without_object_patches(model)
-    host.check_base(request.base)
+    recognise(request.base)
     check_optimizer(config)
     check_device(config.matmul, model.load_device)
     parallel.check_batch(config)
@@ -121,8 +124,7 @@ def fit(
     """The training loop, from where the session stands to its last step."""
     config, device = session.config, session.device
     session.trials.try_products(ahead.batches.at(0)[0])
-    texts = [ahead.blank, *preservation.texts]
-    session.trials.try_compiling(ahead.batches, texts, progress)
+    session.trials.try_compiling(ahead.batches, progress)
     pace = Pace(session.done, config.steps)
     while session.done < config.steps:
         # learn: the velocity loss of this process's share of the step, and its gradients
@@ -132,7 +134,7 @@ def fit(
         for ready in drawn.shares:
             given = ready.batch, ready.sigma, ready.noise
             with session.lora.dropping(config.dropout, ready.share.seeds):
-                losses = sample_losses(session.flux, *given, config, session.dtype)
+                losses = sample_losses(session.family, *given, config, session.dtype)
                 part = losses.sum() / drawn.samples
                 session.learner.backward(part)
             loss += part.item()
@@ -141,7 +143,8 @@ def fit(
         drift: dict[str, float] = {}
         if preservation.due(step) and parallel.is_first():
             pair = drawn.shares[0].share.pairs[0]
-            pull = preservation.drift(session.flux, session.lora, pair, step, device, session.dtype)
+            given = session.family, session.lora, pair, step, device
+            pull = preservation.drift(*given, session.dtype)
             session.learner.backward(config.preserve * pull)
             drift["drift"] = pull.item()
 

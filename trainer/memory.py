@@ -16,6 +16,7 @@ import torch
 
 from . import host, parallel
 from .config import GB, TrainConfig
+from .families import Family
 from .network.adapters import adapter_units
 from .network.lora import Lora
 from .runs.run import Run
@@ -228,7 +229,7 @@ def memory_limit(model: host.Model, most: float) -> int:
 
 def footprint_of(
     model: host.Model,
-    flux: host.Flux,
+    family: Family,
     lora: Lora,
     config: TrainConfig,
     dtype: torch.dtype,
@@ -236,10 +237,11 @@ def footprint_of(
 ) -> Footprint:
     """Memory footprint of a step with `tokens` tokens."""
     weights, movable, largest, cast, parameters = host.weight_bytes(model, dtype)
+    double, single = family.block_counts()
     return Footprint(
-        double=len(flux.double_blocks),
-        single=len(flux.single_blocks),
-        unit=tokens * flux.params.hidden_size * dtype.itemsize,
+        double=double,
+        single=single,
+        unit=tokens * family.width * dtype.itemsize,
         weights=weights,
         movable=movable,
         largest=largest,

@@ -54,7 +54,8 @@ class Preview:
         texts: dict[str, Text] = {}
         for subject in subjects(plan, pairs, cache):
             references = tuple(
-                host.encode_image(base.vae, tensor_of(control)) for control in subject.controls
+                cache.family.encode_image(base.vae, tensor_of(control))
+                for control in subject.controls
             )
             for prompt in plan.prompts or (subject.caption,):
                 if prompt not in texts:

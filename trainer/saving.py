@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..files import StorageError, storing
 from . import host, parallel
+from .families import Family
 from .learner import Learner
 from .request import TrainingError
 from .runs.identity import Identity
@@ -27,7 +28,7 @@ class Saving:
     run: Run
     identity: Identity
     rescue_places: Sequence[Path]
-    model: host.Model
+    family: Family
     learner: Learner
     journal: Journal
     saved: int = field(default=0, init=False)
@@ -80,9 +81,10 @@ class Saving:
         """
         with self.learner.evaluating():
             tensors = self.learner.lora.file_tensors()
-            checkpoint = run.write_checkpoint(done, tensors, self.identity)
+            about = self.family.metadata()
+            checkpoint = run.write_checkpoint(done, tensors, self.identity, about)
         with storing(checkpoint.path):
-            ignored = host.unmapped_keys(self.model, host.load_lora_file(checkpoint.path))
+            ignored = host.unmapped_keys(self.family.model, host.load_lora_file(checkpoint.path))
         if ignored:
             checkpoint.path.unlink()
             raise TrainingError(f"ComfyUI would ignore {ignored[:3]} in {checkpoint.path}.")

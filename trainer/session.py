@@ -12,12 +12,13 @@ from PIL import Image
 from . import host, parallel
 from .batch import EncodedPair
 from .config import TrainConfig
+from .families import Family, family_of
 from .learner import Learner
 from .loss.holdout import held_out_losses
 from .memory import Memory, footprint_of, memory_limit, plan_memory
 from .network.adapters import adapter_kind, measure
 from .network.attach import attached
-from .network.lora import Lora, targeted
+from .network.lora import Lora
 from .preview import Preview
 from .request import TrainingError, TrainingRequest
 from .runs.export import read_lora
@@ -33,7 +34,7 @@ class Session:
     """A run in progress. `done` counts the steps that the LoRA has been trained for."""
 
     config: TrainConfig
-    flux: host.Flux
+    family: Family
     model: host.Model
     dtype: torch.dtype
     lora: Lora
@@ -61,17 +62,18 @@ class Session:
         `tokens` is the length of the longest batch, its pairs laid end to end. Writes the plan and
         a new run's first state, unloads other models, and waits for the other processes.
         """
-        config, flux = identity.config, request.base.flux
+        config, family = identity.config, family_of(request.base.model)
         model = host.for_training(request.base.model)
         device, dtype = model.load_device, host.training_dtype(model, config.dtype)
         journal = Journal(run, request.watcher if parallel.is_first() else Watcher())
         with host.differentiable():
-            linears = {name: part for name, part in flux.named_modules() if host.is_linear(part)}
-            names = targeted(linears, config.targets, config.pattern)
+            parts = family.network.named_modules()
+            linears = {name: part for name, part in parts if host.is_linear(part)}
+            names = family.targeted(linears, config.targets, config.pattern)
             adapted = {name: host.FrozenLinear(linears[name]) for name in names}
             kind = adapter_kind(config)
             lora = Lora.create(adapted, config.rank, config.scale, config.seed, kind).to(device)
-            footprint = footprint_of(model, flux, lora, config, dtype, tokens)
+            footprint = footprint_of(model, family, lora, config, dtype, tokens)
             limit = memory_limit(model, config.max_vram)
             memory = Memory(model, run, plan_memory(footprint, limit, config.checkpointing))
             memory.write_down(memory.plan.words())
@@ -82,13 +84,13 @@ class Session:
                 tensors, alpha = read_lora(request.start)
                 lora.start_from(tensors, alpha / config.rank)
             learner = Learner(lora, config, device, dtype)
-            trials = Trials(flux, learner, journal, device, dtype)
-            saving = Saving(run, identity, request.rescue_places, model, learner, journal)
+            trials = Trials(family, learner, journal, device, dtype)
+            saving = Saving(run, identity, request.rescue_places, family, learner, journal)
             done = saving.begin()
         if config.tensorboard and parallel.is_first():
             journal.board = Board(run.folder / "tensorboard", done)
         return cls(
-            config, flux, model, dtype, lora, learner, memory, trials, saving, journal, held_out,
+            config, family, model, dtype, lora, learner, memory, trials, saving, journal, held_out,
             done,
         )  # fmt: skip
 
@@ -101,7 +103,7 @@ class Session:
         """The LoRA in force on the loaded weights. However the block ends, steps done are saved."""
         self.memory.load()
         with host.sampling_allowed():
-            host.check_products(self.flux, self.device, self.dtype)
+            host.check_products(self.family.network, self.device, self.dtype)
         if self.torn:
             with host.differentiable():
                 self.done, self.torn = self.saving.restore(), False
@@ -112,11 +114,11 @@ class Session:
             host.differentiable(),
             compiler.compiling() if compiler else nullcontext(),
             attached(
-                self.flux,
+                self.family.network,
                 self.lora,
                 self.trials.frozen,
                 host.is_linear,
-                host.blocks(self.flux)[: plan.checkpointed],
+                self.family.blocks()[: plan.checkpointed],
                 plan.offloaded,
                 compiler,
             ),
@@ -168,7 +170,7 @@ class Session:
         share, measured = parallel.mine(self.held_out), True
         try:
             with self.lora.at_strength(strength):
-                each = held_out_losses(self.flux, share, self.config, self.dtype, self.device)
+                each = held_out_losses(self.family, share, self.config, self.dtype, self.device)
             losses = each.mean(dim=(1, 2))
         except host.OutOfMemory:  # the other processes wait for this share: they must hear of it
             losses, measured = torch.zeros(len(share)), False

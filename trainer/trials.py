@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from . import host, parallel
 from .batch import Batch, EncodedPair, draw_seeds, load_batch, seeded
 from .data.batches import Batches
+from .families import Family
 from .learner import Learner
 from .loss.objective import sample_losses
 from .network.compile import Compiler, first_of_each, lengths_of, random_weights, text_tokens
@@ -26,18 +26,18 @@ class Trials:
 
     def __init__(
         self,
-        flux: host.Flux,
+        family: Family,
         learner: Learner,
         journal: Journal,
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        self.flux, self.learner, self.lora = flux, learner, learner.lora
+        self.family, self.learner, self.lora = family, learner, learner.lora
         self.config, self.journal = learner.config, journal
         self.device, self.dtype = device, dtype
         matmul, exact = self.config.matmul, self.config.matmul == "exact"
         self.products = None if exact else Products(host.FrozenLinear, matmul)
-        place = host.blocks(flux), device, dtype
+        place = family.blocks(), device, dtype
         compiling = self.config.compile == "blocks"
         self.compiler = Compiler(*place, exact, journal.note) if compiling else None
 
@@ -55,24 +55,21 @@ class Trials:
         try:
             # adds nothing, so that a continued run finds the same layers
             with self.lora.at_strength(1e-30), self.products.trying():
-                losses = sample_losses(self.flux, batch, sigma, noise, self.config, self.dtype)
+                losses = sample_losses(self.family, batch, sigma, noise, self.config, self.dtype)
                 losses.sum().backward()
         finally:
             self.learner.forget_gradients()
         self.journal.note(self.products.words())
 
-    def try_compiling(
-        self, batches: Batches, texts: Sequence[Path], progress: host.Progress
-    ) -> None:
-        """Compile the blocks, and compare a step of each shape with an eager one.
-
-        `texts` are encoded captions that steps may use besides those of the pairs.
-        """
+    def try_compiling(self, batches: Batches, progress: host.Progress) -> None:
+        """Compile the blocks, and compare a step of each shape with an eager one."""
         if self.compiler is None or self.compiler.tried:
             return
         progress.say("compiling the blocks: this takes minutes, the first time")
-        tokens = map(text_tokens, texts)
-        self.compiler.lengths = lengths_of(batches.buckets, tokens, self.config)
+        pairs = [*batches.pairs()]
+        texts = {path for pair in pairs for path in (pair.text, *pair.texts.values())}
+        given = {pair.shape for pair in pairs}, map(text_tokens, texts), self.config
+        self.compiler.lengths = lengths_of(*given, self.family.tokens)
         groups = [parallel.mine(group) for group in first_of_each(batches.epoch(0))]
         steps = [partial(self.trial_step, group) for group in groups if group]
         try:
@@ -87,7 +84,7 @@ class Trials:
         host.throw_if_interrupted()
         batch, sigma, noise, seeds = self.trial_inputs(pairs, "trial")
         with self.lora.dropping(self.config.dropout, seeds):
-            losses = sample_losses(self.flux, batch, sigma, noise, self.config, self.dtype)
+            losses = sample_losses(self.family, batch, sigma, noise, self.config, self.dtype)
             loss = losses.mean()
             self.learner.backward(loss)
         return loss.item()

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from ...lines import Lines
 from ...trainer import host
-from ...trainer.batch import EncodedPair, sequence_length
+from ...trainer.batch import EncodedPair
 from ...trainer.config import TrainConfig
+from ...trainer.families import family_of
 from ...trainer.host import Base, Progress
 from ...trainer.loss.holdout import held_out_losses
 from ...trainer.memory import forward_bytes
@@ -101,7 +102,7 @@ def score_losses(
     identity = host.base_hash(base.model)
     keys = {job: job.key(identity, config) for job in jobs}
     missing = [job for job in jobs if keys[job] not in file]
-    dtype = host.training_dtype(base.model, config.dtype)
+    dtype, family = host.training_dtype(base.model, config.dtype), family_of(base.model)
     progress = Progress(max(1, forwards(missing)), node_id)
     done, started = 0, time.monotonic()
     with host.sampling_allowed():
@@ -116,7 +117,7 @@ def score_losses(
                 for job in some:
                     draws, device = job.draws, model.load_device
                     losses = held_out_losses(
-                        base.flux, [job.pair], config, dtype, device, *astuple(draws)
+                        family, [job.pair], config, dtype, device, *astuple(draws)
                     )[0].numpy()
                     file.add(keys[job], f"{setting.label}, {job.pair.stem}", losses)
                     done += draws.forwards
@@ -136,6 +137,7 @@ def forwards(jobs: Sequence[Job]) -> int:
 
 def _reserve(base: Base, jobs: Sequence[Job], config: TrainConfig) -> int:
     """Bytes to keep free for the largest pair's forward pass."""
-    tokens = max(sequence_length(job.pair.shape) for job in jobs)
+    family = family_of(base.model)
+    tokens = max(family.sequence_length(job.pair.shape) for job in jobs)
     dtype = host.training_dtype(base.model, config.dtype)
-    return forward_bytes(tokens, base.flux.params.hidden_size, dtype.itemsize)
+    return forward_bytes(tokens, family.width, dtype.itemsize)

@@ -84,6 +84,7 @@ def write_pairs(work: Work, folder: Path) -> list[EncodedPair]:
             (folder / f"reference{number % 8}.safetensors",) * references,
             folder / "text.safetensors",
             shape,
+            texts={("", False): folder / "text.safetensors"},
         )
         for number in range(work.pairs)
     ]
@@ -123,9 +124,9 @@ def train_ours(work: Work, weights: dict[str, Tensor], clock: StepClock | None =
         with torch.inference_mode():
             session = Session.begin(request, run, identity, work.batch * work.tokens, [])
             progress = host.Progress(work.steps)
-            ahead = Ahead(batches, folder / "text.safetensors", work.config, session.device)
+            ahead = Ahead(batches, session.family, work.config, session.device)
             with clock or StepClock() as clock, session.running(), ahead:
-                fit(session, ahead, Preservation([], work.config), progress, None)
+                fit(session, ahead, Preservation(work.config), progress, None)
         full = session.memory.plan.checkpointed / work.size.blocks
         losses = [entry["loss"] for entry in run.logged()]
         notes = [entry["note"] for entry in run.logged() if "note" in entry]
@@ -217,13 +218,15 @@ def diffusers_model(size: Size, weights: dict[str, Tensor]) -> nn.Module:
 def same_draw(config: TrainConfig, batches: Batches, step: int) -> tuple[Any, Tensor, Tensor]:
     """The batch, noise and noise levels that this trainer draws for a step."""
     from kontext.trainer.batch import load_batch
+    from kontext.trainer.families.flux1 import resolution_shift
 
     generator, pairs = seeded(config.seed, step, "step"), batches.at(step)
     quantiles = flow.draw_quantiles(len(pairs), generator, *flow.part_of_step(config.seed, step))
     torch.rand((), generator=generator), torch.rand((), generator=generator)  # the two dropouts
     batch = load_batch(pairs, None, DEVICE)
     noise = torch.randn(batch.target.shape, generator=generator).to(DEVICE)
-    return batch, noise, flow.sigma_quantiles(quantiles, config, batch.target_tokens).to(DEVICE)
+    shift = resolution_shift(batch.target[0, 0].numel() // 4)
+    return batch, noise, flow.sigma_quantiles(quantiles, config, shift).to(DEVICE)
 
 
 def train_comfyui(work: Work, weights: dict[str, Tensor]) -> Result:

@@ -39,10 +39,10 @@ class Lessons:
         reading: Callable[[str], Tensor] = lambda name: torch.ones(()),
     ):
         """A LoRA changes a weight by `pace` times `up @ down`, of inputs times `reading`."""
-        from kontext.trainer.network.lora import targeted
+        from kontext.trainer.families.flux1 import Flux1
 
         linears = {name: each for name, each in flux.named_modules() if isinstance(each, nn.Linear)}
-        self.layers = {name: linears[name] for name in targeted(linears, "blocks")}
+        self.layers = {name: linears[name] for name in Flux1.targeted(linears, "blocks")}
         for name, layer in self.layers.items():
             layer.register_forward_hook(self._add(name))
         self.pace, self.reading, self.steps_left = pace, reading, 0

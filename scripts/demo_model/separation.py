@@ -64,15 +64,15 @@ class Separation:
     """Watches the inputs of all layers that a LoRA trains, and the gates behind them."""
 
     def __init__(self, flux: nn.Module):
-        from kontext.trainer.network.lora import targeted
+        from kontext.trainer.families.flux1 import Flux1
 
         self.inputs: dict[str, Tensor] = {}
         self.gates: dict[str, Tensor] = {}  # root mean square, [samples, gates]
         self.energies: dict[str, Tensor] = {}  # of unknown words and of known edits, [2, channels]
         layers = {name: each for name, each in flux.named_modules() if isinstance(each, nn.Linear)}
-        for name in targeted(layers, "blocks"):
+        for name in Flux1.targeted(layers, "blocks"):
             layers[name].register_forward_pre_hook(self._watch(name))
-        for name in {gate_of(name)[0] for name in targeted(layers, "blocks")}:
+        for name in {gate_of(name)[0] for name in Flux1.targeted(layers, "blocks")}:
             layers[name].register_forward_hook(self._watch_gates(name))
 
     def _watch(self, name: str) -> Callable[[nn.Module, tuple[Tensor]], None]:

@@ -83,6 +83,7 @@ def exact_losses(base: Any, pairs: Any, run: Any, config: Any, folder: Path) -> 
     import torch
     from kontext.trainer import host
     from kontext.trainer.data.cache import Cache
+    from kontext.trainer.families import family_of
     from kontext.trainer.loss.holdout import held_out_losses
 
     lora = host.load_lora_file(run.checkpoints()[-1].path)
@@ -94,7 +95,9 @@ def exact_losses(base: Any, pairs: Any, run: Any, config: Any, folder: Path) -> 
         host.load_alone(model, 0)
         dtype = host.training_dtype(model, config.dtype)
         with host.sampling_allowed():
-            losses = held_out_losses(base.flux, encoded, config, dtype, model.load_device, *DRAWS)
+            losses = held_out_losses(
+                family_of(base.model), encoded, config, dtype, model.load_device, *DRAWS
+            )
         found[name] = losses.mean().item()
     return found
 

@@ -60,7 +60,7 @@ def make_lora(base: Base, tmp_path: Path) -> Callable[..., Path]:
     def write(name: str, seed: int, size: float = 0.1, rank: int = 4) -> Path:
         generator = torch.Generator().manual_seed(seed)
         tensors = {}
-        for layer, module in base.flux.named_modules():
+        for layer, module in base.network.named_modules():
             if layer.endswith(("img_attn.qkv", "img_attn.proj", "linear1")):
                 key = "lora_unet_" + layer.replace(".", "_")
                 wide, high = module.in_features, module.out_features

@@ -15,12 +15,14 @@ from kontext.dataset.pair import Pair, PairedDataset
 from kontext.trainer import host
 from kontext.trainer.batch import Batch, Text
 from kontext.trainer.config import TrainConfig
+from kontext.trainer.families import family_of
+from kontext.trainer.families.flux1 import Flux1
 from kontext.trainer.host.demo import T5, load_text_encoder
 from kontext.trainer.host.training import plain_attention
 from kontext.trainer.loop import train
 from kontext.trainer.loss.objective import sample_losses
 from kontext.trainer.network.attach import attached
-from kontext.trainer.network.lora import Lora, targeted
+from kontext.trainer.network.lora import Lora
 from kontext.trainer.request import TrainingRequest
 from PIL import Image
 
@@ -146,7 +148,7 @@ def random_lora(flux: torch.nn.Module, rank: int = 4, targets: str = "all") -> L
     """A LoRA whose `up` is not zero, so that every gradient is."""
     parts = flux.named_modules()
     linears = {name: host.FrozenLinear(part) for name, part in parts if host.is_linear(part)}
-    lora = Lora.create({n: linears[n] for n in targeted(linears, targets)}, rank, 2.0, 0)
+    lora = Lora.create({n: linears[n] for n in Flux1.targeted(linears, targets)}, rank, 2.0, 0)
     generator = torch.Generator().manual_seed(1)
     for layer in lora.layers.values():
         layer.up.data.normal_(std=0.05, generator=generator)
@@ -176,15 +178,15 @@ def make_pairs():
 def gradients_in_training(
     model, lora, batch, noise, sigma, checkpointing=False, dtype=torch.float32
 ):
-    flux = model.model.diffusion_model
-    checkpointed = host.blocks(flux) if checkpointing else ()
+    family = family_of(model)
+    flux, checkpointed = family.network, family.blocks() if checkpointing else ()
     for parameter in lora.parameters():
         parameter.grad = None
     with (
         host.differentiable(),
         attached(flux, lora, host.FrozenLinear, host.is_linear, checkpointed),
     ):
-        sample_losses(flux, batch, sigma, noise, TrainConfig(), dtype).mean().backward()
+        sample_losses(family, batch, sigma, noise, TrainConfig(), dtype).mean().backward()
     return [parameter.grad.clone() for parameter in lora.parameters()]
 
 

@@ -6,14 +6,12 @@ from kontext.trainer.network.attach import attached
 
 def predict(model, question):
     noised, sigma, batch = question
-    return host.predict_velocity(
-        model.model.diffusion_model, noised, sigma, batch.text, batch.references, 2.5
-    )
+    return host.predict_velocity(model.model, noised, sigma, batch.text, batch.references, 2.5)
 
 
 def in_training(base, lora, question):
     with (
         host.differentiable(),
-        attached(base.flux, lora, host.FrozenLinear, host.is_linear),
+        attached(base.network, lora, host.FrozenLinear, host.is_linear),
     ):
         return predict(base.model, question).detach()

@@ -80,11 +80,11 @@ def test_modules_replaced_by_other_nodes_are_trained_all_the_same(run_training, 
             return self._orig_mod(*arguments, **options)
 
     patched = base.model.clone()
-    block = base.flux.single_blocks[0]
+    block = base.network.single_blocks[0]
     patched.add_object_patch("diffusion_model.single_blocks.0", Compiled(block))
     with torch.inference_mode():
         host.device.memory.load_models_gpu([patched])
-    assert isinstance(base.flux.single_blocks[0], Compiled)
+    assert isinstance(base.network.single_blocks[0], Compiled)
     compiled = run_training(base=host.Base(patched, base.clip, base.vae), name="compiled")
     assert_same(last_lora(compiled), last_lora(plain))
 
@@ -92,7 +92,7 @@ def test_modules_replaced_by_other_nodes_are_trained_all_the_same(run_training, 
 def test_a_lora_on_the_model_is_trained_upon(run_training, base, make_lora):
     """It counts as a part of the base: another result, another identity."""
     plain = run_training(name="plain")
-    tensors = comfyui_tensors(make_lora(base.flux).state_dict(), 8.0, torch.float32)
+    tensors = comfyui_tensors(make_lora(base.network).state_dict(), 8.0, torch.float32)
     with torch.inference_mode():
         model = host.with_lora(base.model, tensors, 1.0)
         host.device.memory.load_models_gpu([model])

@@ -8,6 +8,7 @@ import torch
 from kontext.trainer import host
 from kontext.trainer.batch import Batch, Text
 from kontext.trainer.config import GB, TrainConfig
+from kontext.trainer.families import family_of
 from kontext.trainer.loss.objective import sample_losses
 from kontext.trainer.memory import ENDS, GRADIENTS, KEPT_DOUBLE, KEPT_SINGLE, Footprint, plan_memory
 from kontext.trainer.network.attach import attached
@@ -156,8 +157,9 @@ def test_the_prediction_is_what_torch_allocates(
     """The step's peak, from above: to 5 % in bf16, 20 % in fp32, where rotation needs no copies."""
     hidden = 256
     shape = dict(hidden_size=hidden, num_heads=2, depth=double, depth_single_blocks=single)
-    flux = make_flux(options={"dtype": dtype}, **shape).model.diffusion_model
-    lora, blocks = make_lora(flux, rank=2, targets="blocks"), host.blocks(flux)
+    family = family_of(make_flux(options={"dtype": dtype}, **shape))
+    flux, blocks = family.network, family.blocks()
+    lora = make_lora(flux, rank=2, targets="blocks")
     for weight in lora.parameters():
         weight.grad = torch.zeros_like(weight)
     text = Text(torch.randn(1, 128, 64), torch.randn(1, 32))
@@ -167,7 +169,7 @@ def test_the_prediction_is_what_torch_allocates(
 
     def step():
         with host.differentiable(), attached(*parts):
-            sample_losses(flux, batch, SIGMA, noise, TrainConfig(), dtype).mean().backward()
+            sample_losses(family, batch, SIGMA, noise, TrainConfig(), dtype).mean().backward()
 
     step()  # what is allocated once only
     unit = (2 * 20 * 20 + 128) * hidden * dtype.itemsize
@@ -189,17 +191,18 @@ def test_units_add_up():
 
 @pytest.mark.parametrize(("checkpointed", "offloaded"), [(1, False), (3, False), (4, True)])
 def test_no_plan_changes_a_gradient(base, make_batch, make_lora, checkpointed, offloaded):
-    batch, lora = make_batch(1), make_lora(base.flux)
-    noise, blocks = torch.randn(batch.target.shape), host.blocks(base.flux)
+    batch, lora = make_batch(1), make_lora(base.network)
+    noise, blocks = torch.randn(batch.target.shape), family_of(base.model).blocks()
 
     def gradients(*how):
         for weight in lora.parameters():
             weight.grad = None
         with (
             host.differentiable(),
-            attached(base.flux, lora, host.FrozenLinear, host.is_linear, *how),
+            attached(base.network, lora, host.FrozenLinear, host.is_linear, *how),
         ):
-            losses = sample_losses(base.flux, batch, SIGMA, noise, TrainConfig(), torch.float32)
+            family = family_of(base.model)
+            losses = sample_losses(family, batch, SIGMA, noise, TrainConfig(), torch.float32)
             losses.mean().backward()
         return [weight.grad.clone() for weight in lora.parameters()]
 
@@ -279,7 +282,8 @@ def test_streamed_weights_give_the_gradients_of_dense_autograd(
 ):
     """ComfyUI keeps no more than the plan says; what is cast is not kept, or it would be NaN."""
     model = make_flux(weights=weights, options=options)
-    flux, size = model.model.diffusion_model, model.model_size()
+    family, size = family_of(model), model.model_size()
+    flux = family.network
     stored = {name: tensor.clone().float() for name, tensor in flux.state_dict().items()}
     batch, lora = make_batch(2), make_lora(flux)
     noise, sigma = torch.randn(batch.target.shape), torch.tensor([0.2, 0.8])
@@ -290,10 +294,10 @@ def test_streamed_weights_give_the_gradients_of_dense_autograd(
     resident, buffers = int(share * size), 3 * largest + cast
     host.load_alone(model, size, resident, buffers)
     assert resident - largest < model.loaded_size() < resident + buffers
-    blocks = host.blocks(flux)
+    blocks = family.blocks()
     parts = (flux, lora, host.FrozenLinear, host.is_linear, blocks[:3])
     with host.differentiable(), attached(*parts):
-        losses = sample_losses(flux, batch, sigma, noise, TrainConfig(), torch.float32)
+        losses = sample_losses(family, batch, sigma, noise, TrainConfig(), torch.float32)
         forward = len(casts)
         losses.mean().backward()
     assert 0 < forward < len(casts)  # streamed again in backward, nothing was kept

@@ -5,8 +5,8 @@ import comfy.ops
 import pytest
 import torch
 from kontext.trainer import presets
+from kontext.trainer.families.flux1 import Flux1
 from kontext.trainer.host import is_linear
-from kontext.trainer.network.lora import targeted
 from kontext.trainer.presets import PRESETS, advice, flux_footprint, settings_for
 
 GB = 10**9
@@ -56,7 +56,7 @@ def test_the_footprint_is_that_of_flux():
     )  # fmt: skip
     weights = sum(parameter.numel() for parameter in flux.parameters())
     linears = {name: part for name, part in flux.named_modules() if is_linear(part)}
-    adapted = [linears[name] for name in targeted(linears, "blocks")]
+    adapted = [linears[name] for name in Flux1.targeted(linears, "blocks")]
     assert presets.PARAMETERS == pytest.approx(weights, rel=0.01)
     assert (presets.DOUBLE, presets.SINGLE) == (len(flux.double_blocks), len(flux.single_blocks))
     assert presets.LARGEST == max(part.weight.numel() for part in linears.values())

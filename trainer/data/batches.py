@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import torch
 
-from ..batch import EncodedPair, seeded, sequence_length
+from ..batch import EncodedPair, seeded
 
 
 class Batches:
@@ -23,7 +24,7 @@ class Batches:
         self.size, self.seed = size, seed
         self.buckets: dict[tuple, list[EncodedPair]] = defaultdict(list)
         for pair, count in zip(pairs, repeats, strict=True):
-            self.buckets[pair.shape] += [pair] * count
+            self.buckets[pair.bucket] += [pair] * count
         self.per_epoch = sum(-(-len(bucket) // size) for bucket in self.buckets.values())
         self.shuffled: tuple[int, list[list[EncodedPair]]] = (-1, [])
 
@@ -34,9 +35,9 @@ class Batches:
             self.shuffled = (epoch, self.epoch(epoch))
         return self.shuffled[1][position]
 
-    def tokens(self) -> list[int]:
-        """Length of the transformer's sequence for each bucket."""
-        return [sequence_length(shape) for shape in self.buckets]
+    def pairs(self) -> Iterator[EncodedPair]:
+        """All pairs, as often as they repeat."""
+        return chain.from_iterable(self.buckets.values())
 
     def epoch(self, epoch: int) -> list[list[EncodedPair]]:
         generator = seeded(self.seed, epoch, "epoch")

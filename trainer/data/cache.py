@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ...files import content_hash, storing
 from .. import host
 from ..batch import EncodedPair
 from ..config import GB, TrainConfig
+from ..families import recognise
 from ..files import save_tensors
 from .pixels import tensor_of
 
@@ -28,6 +29,7 @@ class Cache:
 
     def __init__(self, folder: Path, base: host.Base, config: TrainConfig) -> None:
         self.folder, self.base, self.config = folder, base, config
+        self.family = recognise(base)
         self.dtype = host.training_dtype(base.model, config.dtype)
         self.vae_hash = host.vae_hash(base.vae)
         self.clip_hash = host.clip_hash(base.clip)
@@ -40,10 +42,12 @@ class Cache:
         `side` is the resolution, by default the run's first.
         """
         latents = self.encode_images(pair, flip, side)
-        text = self.encode_text(pair.caption)
+        texts = self.encode_texts(pair, flip)
+        text = texts[None, False]
         shape = (*(tensor_shape(key, "latent") for key in latents), tensor_shape(text, "cond"))
         mask = self.encode_mask(pair, pair.mask, flip, side) if pair.mask else None
-        return EncodedPair(pair.stem, latents[0], tuple(latents[1:]), text, shape, mask)
+        parts = latents[0], tuple(latents[1:]), text, shape, mask, texts
+        return EncodedPair(pair.stem, *parts, self.family.pads_text)
 
     def encode_images(self, pair: Pair, flip: bool = False, side: int = 0) -> list[Path]:
         """Encode target and references, which lie in the result in this order."""
@@ -59,7 +63,7 @@ class Cache:
         if not all(key.exists() for key in keys):
             images = crop_alike([open_rgb(path) for path in paths], sizes)
             for key, image in zip(keys, images, strict=True):
-                self.keep(key, partial(self.latent, ImageOps.mirror(image) if flip else image))
+                self.keep(key, partial(self.latent, mirrored(image, flip)))
         return keys
 
     def encode_mask(self, pair: Pair, mask: Path, flip: bool = False, side: int = 0) -> Path:
@@ -70,18 +74,36 @@ class Cache:
         def encoded() -> dict[str, Tensor]:
             whole = open_mask(mask, pair.target, full)
             cut = resize_box(whole, centred_box(full, size[0] / size[1]), size)
-            small = cut.reduce(host.PIXELS_PER_LATENT)
-            return {"mask": tensor_of(ImageOps.mirror(small) if flip else small)[None]}
+            small = cut.reduce(self.family.pixels)
+            return {"mask": tensor_of(mirrored(small, flip))[None]}
 
         return self.keep(key, encoded)
 
-    def encode_text(self, caption: str) -> Path:
-        """Encode a caption, in the dtype the transformer will read it in."""
-        key = self.key(self.clip_hash, str(self.dtype), caption)
+    def encode_texts(self, pair: Pair, flip: bool) -> dict[tuple[str | None, bool], Path]:
+        """All texts that steps may give a pair: see `EncodedPair`."""
+        preserved = self.config.preserved if self.config.preserve else ()
+        texts: dict[tuple[str | None, bool], Path] = {}
+        for instruction in (None, "", *preserved):
+            caption = pair.caption if instruction is None else instruction
+            pictures = pair.controls if self.family.sees_pictures else ()
+            texts[instruction, False] = self.encode_text(caption, pictures, flip)
+            if self.config.reference_dropout and instruction in (None, ""):
+                texts[instruction, True] = self.encode_text(caption)
+        return texts
+
+    def encode_text(self, caption: str, pictures: Sequence[Path] = (), flip: bool = False) -> Path:
+        """Encode a caption, in the dtype the transformer will read it in.
+
+        `pictures` are the controls that the encoder sees with it, whole and in their own size.
+        """
+        seen = [f"{content_hash(path)} {flip}" for path in pictures]
+        key = self.key(self.clip_hash, str(self.dtype), caption, *seen)
 
         def encoded() -> dict[str, Tensor]:
-            text = host.encode_text(self.base.clip, caption, self.limit)
-            return {"cond": text.cond.to(self.dtype), "pooled": text.pooled.to(self.dtype)}
+            images = [tensor_of(mirrored(open_rgb(path), flip)) for path in pictures]
+            text = self.family.encode_text(self.base.clip, caption, images, self.limit)
+            parts = {"cond": text.cond, "pooled": text.pooled}
+            return {name: part.to(self.dtype) for name, part in parts.items() if part is not None}
 
         return self.keep(key, encoded)
 
@@ -91,11 +113,12 @@ class Cache:
         width, height = full_size(pair.target)
         if self.config.aspect == "square":
             width = height = min(width, height)
-        target = bucket_size(width, height, min(side**2, width * height))
+        multiple = self.family.multiple
+        target = bucket_size(width, height, min(side**2, width * height), multiple)
         reference = target
         if self.config.reference_resolution:
             area = min(self.config.reference_resolution**2, width * height)
-            reference = bucket_size(*target, area)
+            reference = bucket_size(*target, area, multiple)
         return [target, *(reference for _ in pair.controls)]
 
     def tiles(self, size: tuple[int, int]) -> str:
@@ -115,8 +138,8 @@ class Cache:
         ]
 
     def latent(self, image: Image.Image) -> dict[str, Tensor]:
-        raw = host.encode_image(self.base.vae, tensor_of(image), self.limit)
-        return {"latent": host.normalised(self.base.model, raw)}
+        raw = self.family.encode_image(self.base.vae, tensor_of(image), self.limit)
+        return {"latent": self.family.normalised(raw)}
 
     def key(self, *parts: str) -> Path:
         digest = hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()[:40]
@@ -128,6 +151,10 @@ class Cache:
                 self.folder.mkdir(parents=True, exist_ok=True)
             save_tensors(encoded(), path)
         return path
+
+
+def mirrored(image: Image.Image, flip: bool) -> Image.Image:
+    return ImageOps.mirror(image) if flip else image
 
 
 def tensor_shape(path: Path, name: str) -> tuple[int, ...]:

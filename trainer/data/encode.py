@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 
 from ...dataset.pair import Pair, PairedDataset
 from ...language import say
@@ -17,19 +16,16 @@ from .cache import Cache
 
 def encode_dataset(
     cache: Cache, pairs: PairedDataset, progress: host.Progress
-) -> tuple[Batches, list[EncodedPair], Path, list[Path]]:
-    """Encode what is not cached yet: batches to train on, held-out pairs, the empty caption, and
-    the instructions to preserve."""
+) -> tuple[Batches, list[EncodedPair]]:
+    """Encode what is not cached yet: batches to train on, and held-out pairs."""
     config = cache.config
     views = [*product(pairs.train, (False, True) if config.flip else (False,), config.sides)]
     held = [*product(pairs.holdout[:MOST_PAIRS], (False,), config.sides[:1])]
     encoded = encode_all(cache, views, progress)
     held_out = encode_all(cache, held, progress)
-    blank = cache.encode_text("")
-    kept = [cache.encode_text(text) for text in config.preserved] if config.preserve else []
     repeats = [pair.repeats for pair, *_ in views]
     batches = Batches(encoded, repeats, config.batch_size, config.seed)
-    return batches, held_out, blank, kept
+    return batches, held_out
 
 
 def encode_all(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..batch import Batch, load_batch
 from ..config import TrainConfig
+from ..families import Family
 from ..loss.flow import sigma_quantiles
 from .batches import Batches
 from .sampling import Share, draw_step
@@ -28,8 +27,9 @@ class ReadyShare:
 
     def tensors(self) -> list[Tensor]:
         batch = self.batch
-        parts = (batch.target, *batch.references, batch.text.cond, batch.text.pooled, batch.mask)
-        return [part for part in (*parts, self.sigma, self.noise) if part is not None]
+        masks = [batch.mask] if batch.mask is not None else []
+        latents = batch.target, *batch.references
+        return [*latents, *batch.text.tensors(), *masks, self.sigma, self.noise]
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,9 @@ class Ahead:
     """
 
     def __init__(
-        self, batches: Batches, blank: Path, config: TrainConfig, device: torch.device
+        self, batches: Batches, family: Family, config: TrainConfig, device: torch.device
     ) -> None:
-        """`blank` is the encoded empty caption."""
-        self.batches, self.blank, self.config, self.device = batches, blank, config, device
+        self.batches, self.family, self.config, self.device = batches, family, config, device
         self.thread = ThreadPoolExecutor(1, "kontext-ahead")
         self.coming: dict[int, Future[ReadyStep]] = {}
         on_cuda = device.type == "cuda"
@@ -75,9 +74,9 @@ class Ahead:
     def prepared(self, step: int) -> ReadyStep:
         """Read a step; on a card, beside what the training's own stream computes."""
         if self.stream is None or self.consumer is None:
-            return read_step(self.batches, self.blank, self.config, self.device, step)
+            return read_step(self.batches, self.family, self.config, self.device, step)
         with torch.cuda.stream(self.stream):
-            ready = read_step(self.batches, self.blank, self.config, self.device, step)
+            ready = read_step(self.batches, self.family, self.config, self.device, step)
             for share in ready.shares:
                 for tensor in share.tensors():
                     tensor.record_stream(self.consumer)  # freed no earlier than it is used there
@@ -86,15 +85,14 @@ class Ahead:
 
 
 def read_step(
-    batches: Batches, blank: Path, config: TrainConfig, device: torch.device, step: int
+    batches: Batches, family: Family, config: TrainConfig, device: torch.device, step: int
 ) -> ReadyStep:
     """Draw a step and bring its tensors to the device."""
     drawn = draw_step(batches, config, step)
     shares = []
     for share in drawn.shares:
-        batch = load_batch(share.pairs, blank if drawn.captionless else None, device)
-        if drawn.blind:
-            batch = dataclasses.replace(batch, references=())
-        sigma = sigma_quantiles(share.quantile, config, batch.target_tokens).to(device)
+        batch = load_batch(share.pairs, "" if drawn.captionless else None, device, drawn.blind)
+        shift = family.shift(batch.target.shape)
+        sigma = sigma_quantiles(share.quantile, config, shift).to(device)
         shares.append(ReadyShare(share, batch, sigma, share.noise.to(device)))
     return ReadyStep(shares, drawn.samples)

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import comfy.conds
 import comfy.lora
 import comfy.lora_convert
-import comfy.model_base
 import comfy.model_management as memory
 import comfy.sample
 import comfy.samplers
@@ -18,89 +16,43 @@ import comfy.sd
 import comfy.text_encoders.flux
 import comfy.utils
 import torch
-from comfy.ldm.flux.model import Flux
 from comfy.model_patcher import ModelPatcher as Model
+from comfy.sd import CLIP as Clip
+from comfy.sd import VAE as Vae
 from torch import Tensor, nn
 
 from ..batch import Text
 from .device import swapped, within
-from .weights import BaseModelError, check_readable, check_uncompiled
 
 Interrupted = memory.InterruptProcessingException
 OutOfMemory = memory.OOM_EXCEPTION
 
-LATENT_CHANNELS = 16
-PIXELS_PER_LATENT = 8
 TILES, TILE_OVERLAP = (1024, 512, 256), 64  # pixels
-EDIT_MODEL = "FLUX.1-Kontext-dev (for example flux1-dev-kontext_fp8_scaled.safetensors)"
 
 
 @dataclass(frozen=True)
 class Base:
-    """What ComfyUI has loaded: a FLUX.1 ModelPatcher, its CLIP and its VAE."""
+    """What ComfyUI has loaded: a model, its text encoder and its VAE."""
 
     model: Model
-    clip: comfy.sd.CLIP
-    vae: comfy.sd.VAE
+    clip: Clip
+    vae: Vae
 
     @property
-    def flux(self) -> Flux:
+    def network(self) -> nn.Module:
         return self.model.model.diffusion_model
 
 
-def check_base(base: Base) -> None:
-    """Raise BaseModelError unless the three fit FLUX.1-Kontext. Loads nothing."""
-    model, flux = base.model.model, base.flux
-    check_uncompiled(flux)
-    if type(flux) is not Flux or type(model) is not comfy.model_base.Flux:
-        kind = f"{type(model).__name__} ({type(flux).__module__})"
-        raise BaseModelError(
-            f"The model is {kind}, not FLUX.1 as ComfyUI has it. Load {EDIT_MODEL}."
-        )
-    if not flux.params.guidance_embed:
-        raise BaseModelError(
-            f"This is FLUX.1-schnell (no guidance embedding). Kontext LoRAs need {EDIT_MODEL}."
-        )
-    check_readable(flux)
-    channels = model.model_config.unet_config["in_channels"]
-    if channels != LATENT_CHANNELS:
-        raise BaseModelError(
-            f"This FLUX.1 takes {channels} input channels: a Fill, Canny or Depth variant. "
-            f"Load {EDIT_MODEL}."
-        )
-    if base.vae.latent_channels != LATENT_CHANNELS:
-        raise BaseModelError(
-            f"The VAE makes {base.vae.latent_channels} latent channels, FLUX.1 needs "
-            f"{LATENT_CHANNELS}. Load ae.safetensors."
-        )
-    encoder = base.clip.cond_stage_model
-    if not isinstance(encoder, comfy.text_encoders.flux.FluxClipModel):
-        raise BaseModelError(
-            f"The text encoder is {type(encoder).__name__}, FLUX.1 needs clip_l and t5xxl. "
-            "Load them together with DualCLIPLoader, type flux."
-        )
-    width, expected = encoder.t5xxl.transformer.shared.weight.shape[-1], flux.params.context_in_dim
-    if width != expected:
-        raise BaseModelError(
-            f"The T5 text encoder is {width} wide, this model expects {expected}. FLUX.1 goes with "
-            "t5xxl_fp16 or t5xxl_fp8, the demo model with its own CLIP only."
-        )
-
-
-def blocks(flux: Flux) -> list[nn.Module]:
-    return [*flux.double_blocks, *flux.single_blocks]
-
-
-def is_full_model(base: Base) -> bool:
-    """False for the demo model and other miniatures, which learn in far fewer steps."""
-    return base.flux.params.hidden_size >= 1024
+def class_names(thing: object) -> list[str]:
+    """An object's class and those it descends from, by module and name."""
+    return [f"{each.__module__}.{each.__qualname__}" for each in type(thing).__mro__]
 
 
 # ---- encode and decode ---------------------------------------------------------------------
 
 
-def encode_image(vae: comfy.sd.VAE, image: Tensor, limit: int = 0) -> Tensor:
-    """Raw VAE latent (its mode) [B, 16, H/8, W/8] of `image` [B, H, W, 3] in 0..1.
+def encode_image(vae: Vae, image: Tensor, limit: int = 0) -> Tensor:
+    """Raw VAE latent (its mode) [B, C, h, w] of `image` [B, H, W, 3] in 0..1.
 
     With a `limit` in bytes, in tiles where the whole would not fit: see `tile_side`.
     """
@@ -116,7 +68,7 @@ def encode_image(vae: comfy.sd.VAE, image: Tensor, limit: int = 0) -> Tensor:
     return encoded.float().cpu()
 
 
-def tile_side(vae: comfy.sd.VAE, size: Sequence[int], limit: int) -> int:
+def tile_side(vae: Vae, size: Sequence[int], limit: int) -> int:
     """Side in pixels of the tiles in which a picture [height, width] is encoded; 0 is as a whole.
 
     By ComfyUI's own estimate of what that takes, not by what is free at the moment: the same limit
@@ -133,19 +85,19 @@ def tile_side(vae: comfy.sd.VAE, size: Sequence[int], limit: int) -> int:
     return next((tile for tile, fit in zip(TILES, fits[1:], strict=True) if fit), TILES[-1])
 
 
-def decode_latent(vae: comfy.sd.VAE, latent: Tensor) -> Tensor:
+def decode_latent(vae: Vae, latent: Tensor) -> Tensor:
     """Image [B, H, W, 3] in 0..1 of a raw latent."""
     return vae.decode(latent).clamp(0, 1).float().cpu()
 
 
-def encode_text(clip: comfy.sd.CLIP, text: str, limit: int = 0) -> Text:
+def encode_text(clip: Clip, text: str, limit: int = 0) -> Text:
     """The caption as ComfyUI's CLIPTextEncode encodes it, padding included.
 
     With a `limit` in bytes, weights that exceed it are streamed.
     """
     with within(limit, clip.patcher):
         cond, pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
-    return Text(cond.float().cpu(), pooled.float().cpu())
+    return Text(cond.float().cpu(), None if pooled is None else pooled.float().cpu())
 
 
 def flux_tokenizers() -> tuple[Any, Any]:
@@ -164,7 +116,7 @@ def normalised(model: Model, latent: Tensor) -> Tensor:
 
 def conditioning(text: Text, references: Sequence[Tensor], guidance: float) -> list[Any]:
     """The CONDITIONING that ReferenceLatent and FluxGuidance would make (raw latents)."""
-    extras = {"pooled_output": text.pooled, "guidance": guidance}
+    extras: dict[str, Any] = {"pooled_output": text.pooled, "guidance": guidance}
     if references:
         extras["reference_latents"] = list(references)
     return [[text.cond, extras]]
@@ -185,7 +137,9 @@ def sample(
     `references` are raw latents; `width` and `height` are in pixels.
     """
     with torch.inference_mode():
-        size = (1, LATENT_CHANNELS, height // PIXELS_PER_LATENT, width // PIXELS_PER_LATENT)
+        latent = model.model.latent_format
+        sides = (side // latent.spacial_downscale_ratio for side in (height, width))
+        size = (1, latent.latent_channels, *sides)
         empty = torch.zeros(size, device=memory.intermediate_device())
         noise = comfy.sample.prepare_noise(empty, seed)
         sampling = model.get_model_object("model_sampling")

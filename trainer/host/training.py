@@ -9,8 +9,8 @@ from typing import Any
 import comfy.ldm.flux.math as flux_math
 import comfy.model_management as memory
 import torch
-from comfy.ldm.flux.model import Flux
 from comfy.ldm.modules.attention import attention_pytorch, optimized_attention
+from comfy.model_base import BaseModel
 from comfy.model_patcher import ModelPatcher as Model
 from torch import Tensor
 
@@ -37,27 +37,46 @@ def for_training(model: Model) -> Model:
 
 
 def predict_velocity(
-    flux: Flux,
+    model: BaseModel,
     noised: Tensor,
     sigma: Tensor,
     text: Text,
     references: Sequence[Tensor],
     guidance: float,
+    **more: Any,
 ) -> Tensor:
-    """The transformer's output, `noise - latent`, as apply_model calls it.
+    """The network's output, `noise - latent`, as `apply_model` calls it.
 
-    `noised` [B, 16, h, w] and `references` are normalised latents in the compute dtype,
-    `sigma` [B] float32, `text` of batch size B.
+    `noised` and `references` are normalised latents in the compute dtype, `sigma` [B] float32,
+    `text` of batch size B; `more` is what else a conditioning may hold. The model makes its inputs
+    of these by its own `extra_conds`; references don't pass through it, which would normalise them
+    again.
     """
     batch, dtype, device = noised.shape[0], noised.dtype, noised.device
-    return flux(
+    conditions = model.extra_conds(
+        cross_attn=text.cond,
+        pooled_output=text.pooled,
+        attention_mask=text.mask,
+        guidance=guidance,
+        noise=noised,
+        device=device,
+        **more,
+    )
+    inputs = {
+        name: condition.process_cond(batch_size=batch, device=device, area=None).cond
+        for name, condition in conditions.items()
+    }
+    for name, value in inputs.items():
+        if isinstance(value, Tensor):
+            inputs[name] = value.to(device, dtype if value.is_floating_point() else None)
+    if references:
+        inputs["ref_latents"] = list(references)
+    return model.diffusion_model(
         noised,
         sigma,
-        context=text.cond.to(device, dtype),
-        y=text.pooled.to(device, dtype),
-        guidance=torch.full((batch,), guidance, device=device, dtype=dtype),
-        ref_latents=list(references) or None,
+        context=inputs.pop("c_crossattn"),
         transformer_options={"optimized_attention_override": plain_attention},
+        **inputs,
     )
 
 

@@ -6,8 +6,6 @@ sigma = 1 is pure noise, sigma = 0 the clean latent; the network predicts `noise
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -16,7 +14,7 @@ from ..config import TrainConfig
 
 ROUND = 8  # steps in which the noise levels are drawn evenly
 TIMESTEPS = {
-    "balanced": "logit-normal, shifted by the picture's size as FLUX.1's sampler is.",
+    "balanced": "logit-normal, shifted as the model's own sampler is for pictures of this size.",
     "structure": "logit-normal, shifted by 3: composition, shape, light. More high noise.",
     "detail": "uniform: texture and fine flaws. As much low noise as high.",
     "logit_normal": "with sigma_mean, sigma_spread and sigma_shift.",
@@ -24,26 +22,17 @@ TIMESTEPS = {
 }
 
 
-def resolution_shift(tokens: int) -> float:
-    """FLUX.1's timestep shift exp(mu) for this many target tokens.
-
-    mu is linear from 0.5 at 256 tokens to 1.15 at 4096 (black-forest-labs/flux, get_schedule).
-    """
-    slope = (1.15 - 0.5) / (4096 - 256)
-    return math.exp(0.5 + slope * (tokens - 256))
-
-
 def shifted(sigma: Tensor, shift: float) -> Tensor:
     """Move noise levels towards 1 (Esser et al. 2024, eq. 23)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
-def sigma_quantiles(quantiles: Tensor, config: TrainConfig, tokens: int) -> Tensor:
+def sigma_quantiles(quantiles: Tensor, config: TrainConfig, shift: float) -> Tensor:
     """Noise levels at these quantiles (in 0..1, exclusive) of a run's training density.
 
-    A shift of 0 is the one that belongs to the picture's size, in target `tokens`.
+    `shift` is the one that the model's own sampler has for pictures of this size.
     """
-    uniform, mean, spread, shift = {
+    uniform, mean, spread, settled = {
         "balanced": (False, 0.0, 1.0, 0.0),
         "structure": (False, 0.0, 1.0, 3.0),
         "detail": (True, 0.0, 1.0, 1.0),
@@ -53,7 +42,7 @@ def sigma_quantiles(quantiles: Tensor, config: TrainConfig, tokens: int) -> Tens
     sigma = quantiles.double()
     if not uniform:
         sigma = torch.sigmoid(mean + spread * torch.special.ndtri(sigma))
-    return shifted(sigma, shift or resolution_shift(tokens)).to(quantiles.dtype)
+    return shifted(sigma, settled or shift).to(quantiles.dtype)
 
 
 def draw_quantiles(count: int, generator: torch.Generator, part: int = 0, parts: int = 1) -> Tensor:

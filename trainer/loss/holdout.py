@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .. import host
 from ..batch import EncodedPair, load_batch, seeded
 from ..config import TrainConfig
+from ..families import Family
 from .flow import sigma_quantiles
 from .objective import sample_losses
 
@@ -18,7 +18,7 @@ LEVELS = 4
 
 
 def held_out_losses(
-    flux: host.Flux,
+    family: Family,
     pairs: Sequence[EncodedPair],
     config: TrainConfig,
     dtype: torch.dtype,
@@ -38,12 +38,12 @@ def held_out_losses(
     with torch.no_grad():
         for i, pair in enumerate(pairs):
             batch = load_batch([pair], None, device)
-            sigmas = sigma_quantiles(quantiles, config, batch.target_tokens)
+            sigmas = sigma_quantiles(quantiles, config, family.shift(batch.target.shape))
             for j, sigma in enumerate(sigmas):
                 for k in range(draws):
                     generator = seeded(seed, j * draws + k, f"held out {pair.stem}")
                     noise = torch.randn(batch.target.shape, generator=generator).to(device)
                     level = sigma.view(1).to(device)
-                    loss = sample_losses(flux, batch, level, noise, config, dtype)
+                    loss = sample_losses(family, batch, level, noise, config, dtype)
                     losses[i, j, k] = loss.item()
     return losses

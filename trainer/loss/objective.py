@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import host
 from ..batch import Batch
 from ..config import TrainConfig
+from ..families import Family
 from .flow import add_noise, edit_weights, of_mean_one, velocity_loss
 
 
 def sample_losses(
-    flux: host.Flux,
+    family: Family,
     batch: Batch,
     sigma: Tensor,
     noise: Tensor,
@@ -21,10 +21,9 @@ def sample_losses(
 ) -> Tensor:
     """The loss of each sample [B]; the target is noised, references stay clean.
 
-    `sigma` [B] and `noise` [B, 16, h, w] are float32 on the batch's device.
+    `sigma` [B] and `noise` [B, C, h, w] are float32 on the batch's device.
     """
-    velocity = host.predict_velocity(
-        flux,
+    velocity = family.predict(
         add_noise(batch.target, noise, sigma).to(dtype),
         sigma,
         batch.text,

@@ -7,15 +7,14 @@ at LoRA strength 0, so no pictures need to be made first.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ...dataset.pair import DatasetError, Pair
-from .. import host
 from ..batch import Batch, EncodedPair, load_batch, seeded
 from ..config import TrainConfig
+from ..families import Family
 from ..network.lora import Lora
 from .flow import add_noise, draw_quantiles, sigma_quantiles
 
@@ -23,16 +22,15 @@ from .flow import add_noise, draw_quantiles, sigma_quantiles
 class Preservation:
     """Off-task instructions, and how far the LoRA moves the model's answers to them."""
 
-    def __init__(self, texts: Iterable[Path], config: TrainConfig) -> None:
-        """`texts` are the encoded instructions."""
-        self.texts, self.config = list(texts), config
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
 
     def due(self, step: int) -> bool:
         return bool(self.config.preserve) and step % self.config.preserve_every == 0
 
     def drift(
         self,
-        flux: host.Flux,
+        family: Family,
         lora: Lora,
         pair: EncodedPair,
         step: int,
@@ -45,11 +43,14 @@ class Preservation:
         draws is the same with and without.
         """
         generator = seeded(self.config.seed, step, "preserve")
-        text = self.texts[int(torch.randint(len(self.texts), (), generator=generator))]
-        batch = load_batch([pair], text, device)
-        sigma = sigma_quantiles(draw_quantiles(1, generator), self.config, batch.target_tokens)
+        instructions = self.config.preserved
+        place = int(torch.randint(len(instructions), (), generator=generator))
+        batch = load_batch([pair], instructions[place], device)
+        shift = family.shift(batch.target.shape)
+        sigma = sigma_quantiles(draw_quantiles(1, generator), self.config, shift)
         noise = torch.randn(edited(batch).shape, generator=generator).to(device)
-        (drift,) = prediction_drift(flux, lora, batch, sigma.to(device), noise, self.config, dtype)
+        given = batch, sigma.to(device), noise
+        (drift,) = prediction_drift(family, lora, *given, self.config, dtype)
         return drift
 
 
@@ -59,7 +60,7 @@ def edited(batch: Batch) -> Tensor:
 
 
 def prediction_drift(
-    flux: host.Flux,
+    family: Family,
     lora: Lora,
     batch: Batch,
     sigma: Tensor,
@@ -75,7 +76,7 @@ def prediction_drift(
     references = [reference.to(dtype) for reference in batch.references]
 
     def predict() -> Tensor:
-        return host.predict_velocity(flux, noised, sigma, batch.text, references, config.guidance)
+        return family.predict(noised, sigma, batch.text, references, config.guidance)
 
     with lora.at_strength(0.0), torch.no_grad():
         base = predict().float()

@@ -63,17 +63,20 @@ class Lengths:
 
 
 def lengths_of(
-    shapes: Iterable[tuple[tuple[int, ...], ...]], texts: Iterable[int], config: TrainConfig
+    shapes: Iterable[tuple[tuple[int, ...], ...]],
+    texts: Iterable[int],
+    config: TrainConfig,
+    tokens: Callable[[Sequence[int]], int],
 ) -> Lengths:
-    """Bounds for pairs of these shapes, as `EncodedPair` has them, and more texts of so many.
+    """Bounds for pairs of these shapes, as `EncodedPair` has them, and texts of these lengths.
 
-    Without their references too, where steps may drop them; and with the reference in the place of
-    the target, as preservation has it.
+    `tokens` gives the length of a latent. Without their references too, where steps may drop them;
+    and with the reference in the place of the target, as preservation has it.
     """
     captions, pictures = list(texts), []
     for shape in shapes:
         *latents, text = shape
-        target, *references = (latent[2] * latent[3] // 4 for latent in latents)
+        target, *references = map(tokens, latents)
         captions.append(text[1])
         pictures.append(target + sum(references))
         if config.reference_dropout:

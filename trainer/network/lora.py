@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -255,28 +254,3 @@ class Dropout(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return gradient * mask(gradient, ctx.rate, ctx.seeds), None, None
-
-
-# ---- which linears -------------------------------------------------------------------------
-
-TARGETS = {
-    "attention": ("_attn.", "linear1", "linear2"),
-    "blocks": ("_attn.", "_mlp.", "linear1", "linear2"),
-    "all": ("_attn.", "_mlp.", "linear1", "linear2", "_mod.lin", "modulation.lin"),
-}
-
-
-def targeted(names: Iterable[str], targets: str, pattern: str = "") -> list[str]:
-    """The linears of FLUX.1's blocks that a target preset, or a regular expression, names.
-
-    `attention`: projections around attention (in single blocks these are fused with the MLP);
-    `blocks`: and the MLPs; `all`: and the modulation. Raises ValueError if nothing is left.
-    """
-    parts = TARGETS[targets]
-    linears = [name for name in names if name.startswith(("double_blocks.", "single_blocks."))]
-    if not pattern:
-        return [name for name in linears if any(part in name for part in parts)]
-    chosen = [name for name in linears if re.search(pattern, name)]
-    if not chosen:
-        raise ValueError(f"pattern {pattern!r} matches none of {linears[0]} … {linears[-1]}.")
-    return chosen

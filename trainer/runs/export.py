@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ...files import storing, write_atomically
+from ..families import FAMILIES, family_of_lora, known_families
 from ..files import save_tensors
 
 FORMATS = ("comfyui", "diffusers", "peft")
@@ -33,25 +33,6 @@ UNFIT = {
     "LoHa": "diffusers has no such layers",
 }
 OF_RANK = ("down", "lokr_w2_b", "hada_w1_b")  # parts [rank, …]
-
-# One fused linear of ComfyUI's Flux is one or several linears of diffusers', in this order
-DOUBLE = {
-    "img_attn.qkv": ("attn.to_q", "attn.to_k", "attn.to_v"),
-    "img_attn.proj": ("attn.to_out.0",),
-    "img_mlp.0": ("ff.net.0.proj",),
-    "img_mlp.2": ("ff.net.2",),
-    "img_mod.lin": ("norm1.linear",),
-    "txt_attn.qkv": ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"),
-    "txt_attn.proj": ("attn.to_add_out",),
-    "txt_mlp.0": ("ff_context.net.0.proj",),
-    "txt_mlp.2": ("ff_context.net.2",),
-    "txt_mod.lin": ("norm1_context.linear",),
-}
-SINGLE = {
-    "linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"),
-    "linear2": ("proj_out",),
-    "modulation.lin": ("norm.linear",),
-}
 
 
 def comfyui_tensors(
@@ -77,9 +58,10 @@ def diffusers_tensors(
 ) -> dict[str, Tensor]:
     """diffusers' names; alpha / rank is folded into `lora_B`, as these files carry no alpha."""
     named: dict[str, Tensor] = {}
+    family = family_of_lora(tensors)
     for name, down, up in layers(tensors):
         scale = alpha / down.shape[0]
-        for part, rows in zip(*split(name, up), strict=True):
+        for part, rows in family.split(name, up).items():
             named[f"{prefix}.{part}.lora_A.weight"] = down.to(dtype).clone()
             named[f"{prefix}.{part}.lora_B.weight"] = (rows * scale).to(dtype)
     return named
@@ -88,7 +70,7 @@ def diffusers_tensors(
 def read_lora(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], float]:
     """`<linear>.<part>` of a LoRA in kohya's, LyCORIS' or ComfyUI's names, and its alpha.
 
-    Raises ValueError for a file that is not for FLUX.1, or has other parts than PARTS.
+    Raises ValueError for a file that is for no known model, or has other parts than PARTS.
     """
     tensors: dict[str, Tensor] = {}
     alphas = set()
@@ -100,7 +82,7 @@ def read_lora(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], float]:
         if part in OF_RANK:
             alphas.add(float(named.get(f"{prefix}.alpha", tensor.shape[0])))
     if not tensors or len(alphas) > 1:
-        raise ValueError(f"This is not a FLUX.1 LoRA of one alpha: {sorted(alphas) or 'empty'}.")
+        raise ValueError(f"This is not a LoRA of one alpha: {sorted(alphas) or 'empty'}.")
     return tensors, alphas.pop() if alphas else 1.0
 
 
@@ -109,7 +91,7 @@ def part_of_layer(key: str) -> tuple[str, str]:
     for part, suffix in PARTS.items():
         if key.endswith(f".{suffix}"):
             return key.removesuffix(f".{suffix}"), part
-    raise ValueError(f"{key} is no part of a FLUX.1 LoRA in kohya's or ComfyUI's names.")
+    raise ValueError(f"{key} is no part of a LoRA in kohya's or ComfyUI's names.")
 
 
 def kind_of(tensors: Mapping[str, Tensor]) -> str:
@@ -121,11 +103,11 @@ def kind_of(tensors: Mapping[str, Tensor]) -> str:
 def linear_name(prefix: str) -> str:
     """ComfyUI's name of the linear that `lora_unet_…` or `diffusion_model.…` stands for."""
     words = prefix.removeprefix("diffusion_model.").removeprefix("lora_unet_").replace(".", "_")
-    match = re.fullmatch(r"((?:double|single)_blocks)_(\d+)_(.+)", words)
-    linears = {linear.replace(".", "_"): linear for linear in (*DOUBLE, *SINGLE)}
-    if not match or match[3] not in linears:
-        raise ValueError(f"{prefix} is no linear of FLUX.1's blocks.")
-    return f"{match[1]}.{match[2]}.{linears[match[3]]}"
+    for family in FAMILIES:
+        name = family.linear_name(words)
+        if name:
+            return name
+    raise ValueError(f"{prefix} is no linear of {known_families()}'s blocks.")
 
 
 def layers(tensors: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor, Tensor]]:
@@ -133,19 +115,6 @@ def layers(tensors: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor, Tensor]
         if key.endswith(".down"):
             name = key.removesuffix(".down")
             yield name, down, tensors[f"{name}.up"]
-
-
-def split(name: str, up: Tensor) -> tuple[list[str], list[Tensor]]:
-    """diffusers' linears of a fused one, and the rows of `up` that belong to each."""
-    kind, index, linear = name.split(".", 2)
-    if kind == "double_blocks":
-        parts = [f"transformer_blocks.{index}.{part}" for part in DOUBLE[linear]]
-        return parts, list(up.chunk(len(parts)))
-    parts = [f"single_transformer_blocks.{index}.{part}" for part in SINGLE[linear]]
-    if linear != "linear1":
-        return parts, [up]
-    hidden = up.shape[0] // 7  # q, k, v and an MLP four times as wide
-    return parts, list(up.split([hidden, hidden, hidden, 4 * hidden]))
 
 
 def export_lora(
@@ -213,10 +182,10 @@ def peft_config(named: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def network(config: Mapping[str, object]) -> dict[str, str]:
-    """What kohya's and LyCORIS' metadata call the kind of adapter."""
+    """What LyCORIS' metadata call the kind of adapter; nothing for a plain LoRA."""
     kind = config["adapter"]
     if kind == "lora":
-        return {"ss_network_module": "networks.lora_flux"}
+        return {}
     arguments = {
         "dora": {"algo": "lora", "dora_wd": "True", "wd_on_output": "False"},
         "lokr": {"algo": "lokr", "factor": str(config["lokr_factor"] or -1)},
@@ -235,18 +204,20 @@ def model_metadata(
     base_hash: str,
     dataset_hash: str,
     step: int,
+    about: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """modelspec.* (Stability's model specification 1.0.0) and ss_* (kohya) entries."""
+    """modelspec.* (Stability's model specification 1.0.0) and ss_* (kohya) entries.
+
+    `about` is what the family says of the model; without it, what the tensors tell.
+    """
     digest = hashlib.sha256()
     for key in sorted(tensors):
         digest.update(tensors[key].float().numpy().tobytes())
     return {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": "flux-1-dev/lora",
-        "modelspec.implementation": "https://github.com/black-forest-labs/flux",
         "modelspec.title": name,
         "modelspec.hash_sha256": f"0x{digest.hexdigest()}",
-        "ss_base_model_version": "flux.1_kontext",
+        **(about or family_of_lora(tensors).metadata()),
         **network(config),
         "ss_network_dim": str(config["rank"]),
         "ss_network_alpha": str(config["alpha"]),

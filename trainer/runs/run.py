@@ -209,13 +209,17 @@ class Run:
         return self.has_checkpoint(self.config.steps)
 
     def write_checkpoint(
-        self, step: int, tensors: Mapping[str, Tensor], identity: Identity
+        self,
+        step: int,
+        tensors: Mapping[str, Tensor],
+        identity: Identity,
+        about: Mapping[str, str] | None = None,
     ) -> Checkpoint:
-        """Save the LoRA as it is after `step` steps."""
+        """Save the LoRA as it is after `step` steps; `about` is what the file says of the model."""
         path = self.lora_folder / f"{self.name}_{step:06d}.safetensors"
         config = asdict(identity.config)
         metadata = model_metadata(
-            path.stem, tensors, config, identity.base_hash, identity.dataset_hash, step
+            path.stem, tensors, config, identity.base_hash, identity.dataset_hash, step, about
         )
         dtype = SAVE_DTYPES[identity.config.save_dtype]
         alpha = identity.config.scale * identity.config.rank

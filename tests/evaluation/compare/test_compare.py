@@ -187,16 +187,16 @@ def test_switching_reads_only_loras_and_leaves_the_rest_of_the_base_where_it_is(
         "load_torch_file",
         lambda path, *more, **options: read.append(path) or load(path, *more, **options),
     )
-    before = {name: weight.data_ptr() for name, weight in base.flux.named_parameters()}
+    before = {name: weight.data_ptr() for name, weight in base.network.named_parameters()}
     generate(base, settings_of(loras, (0.5, 1.0)), trials(subject("a", 0)), samples, Steps())
     assert read == [str(lora.path) for lora in loras]
-    after = {name: weight.data_ptr() for name, weight in base.flux.named_parameters()}
+    after = {name: weight.data_ptr() for name, weight in base.network.named_parameters()}
     moved = {name for name in before if before[name] != after[name]}
     assert moved and moved <= touched
 
     # sampling with the plain model brings the very same weights back
     generate(base, [Setting()], trials(subject("b", 1)), samples, Steps())
-    assert {name: weight.data_ptr() for name, weight in base.flux.named_parameters()} == before
+    assert {name: weight.data_ptr() for name, weight in base.network.named_parameters()} == before
 
 
 def host_keys(base, lora):

@@ -14,6 +14,7 @@ from kontext.trainer import host
 from kontext.trainer.batch import load_batch, seeded
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.data.cache import Cache
+from kontext.trainer.families import family_of
 from kontext.trainer.loss.flow import sigma_quantiles
 from PIL import Image
 
@@ -49,7 +50,8 @@ def test_the_loss_is_that_of_comfyuis_own_prediction(base, pairs, lora, tmp_path
     model = host.with_lora(base.model, host.load_lora_file(lora.path), 0.7)
     host.load_alone(model, 0)
     batch = load_batch([pair], None, torch.device("cpu"))
-    sigmas = sigma_quantiles(torch.tensor([0.25, 0.75]), TrainConfig(), batch.target_tokens)
+    shift = family_of(base.model).shift(batch.target.shape)
+    sigmas = sigma_quantiles(torch.tensor([0.25, 0.75]), TrainConfig(), shift)
     expected = np.empty((2, 2))
     for level, draw in np.ndindex(2, 2):
         generator = seeded(5, level * 2 + draw, f"held out {pair.stem}")

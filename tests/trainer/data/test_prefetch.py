@@ -10,6 +10,7 @@ from kontext.trainer.config import TrainConfig
 from kontext.trainer.data import prefetch
 from kontext.trainer.data.batches import Batches
 from kontext.trainer.data.prefetch import Ahead, read_step
+from kontext.trainer.families.flux1 import Flux1
 from safetensors.torch import save_file
 
 CPU = torch.device("cpu")
@@ -18,7 +19,7 @@ CONFIG = TrainConfig(steps=6, accumulate=2, caption_dropout=0.5, reference_dropo
 
 @pytest.fixture
 def given(tmp_path):
-    """Five pairs on disk, in batches of two, and the empty caption."""
+    """Five pairs on disk, in batches of two, and FLUX.1, of which only the shift is asked for."""
     generator = torch.Generator().manual_seed(0)
 
     def write(name, **tensors):
@@ -28,6 +29,7 @@ def given(tmp_path):
     def draw(*shape):
         return torch.randn(*shape, generator=generator)
 
+    blank = write("blank", cond=torch.zeros(1, 3, 8), pooled=torch.zeros(1, 5))
     pairs = [
         EncodedPair(
             stem,
@@ -35,11 +37,15 @@ def given(tmp_path):
             (write(f"{stem}_reference", latent=draw(1, 16, 4, 4)),),
             write(f"{stem}_text", cond=draw(1, 3, 8), pooled=draw(1, 5)),
             ((1, 16, 4, 4), (1, 16, 4, 4), (1, 3, 8)),
+            texts={
+                ("", False): blank,
+                ("", True): blank,
+                (None, True): tmp_path / f"{stem}_text.safetensors",
+            },
         )
         for stem in "abcde"
     ]
-    blank = write("blank", cond=torch.zeros(1, 3, 8), pooled=torch.zeros(1, 5))
-    return Batches(pairs, [1] * 5, 2, CONFIG.seed), blank
+    return Batches(pairs, [1] * 5, 2, CONFIG.seed), object.__new__(Flux1)
 
 
 def test_a_step_is_the_same_whether_read_ahead_or_asked_for_after_a_roll_back(given):
@@ -76,13 +82,13 @@ def test_the_next_step_is_read_while_this_one_is_computed_and_none_after_the_las
 
 
 def test_what_cannot_be_read_is_an_error_of_its_own_step(given):
-    batches, blank = given
+    batches, family = given
     config = dataclasses.replace(CONFIG, accumulate=1, caption_dropout=0.0)
     stems = [{pair.stem for pair in batches.at(step)} for step in range(2)]
     (pair, *_) = batches.at(1)
     assert pair.stem not in stems[0]
     pair.target.unlink()
-    with Ahead(batches, blank, config, CPU) as coming:
+    with Ahead(batches, family, config, CPU) as coming:
         coming.at(0)
         with pytest.raises(FileNotFoundError):
             coming.at(1)

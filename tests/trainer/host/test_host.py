@@ -3,7 +3,8 @@
 import pytest
 import torch
 from kontext.trainer import host
-from kontext.trainer.host import Base, BaseModelError, check_base
+from kontext.trainer.families import recognise as check_base
+from kontext.trainer.host import Base, BaseModelError
 
 
 def test_the_demo_shape_is_accepted(base):

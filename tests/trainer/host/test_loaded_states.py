@@ -9,6 +9,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from comfy_api.torch_helpers import set_torch_compile_wrapper
 from kontext.trainer import host
+from kontext.trainer.families import recognise
 
 LAYERS = ("double_blocks.1.txt_attn.qkv", "single_blocks.0.linear2")
 
@@ -91,15 +92,15 @@ def cast_always(flux):
 
 
 def test_streamed_weights(base, weights, streamed, trains_in_place):
-    cast_always(base.flux)
+    cast_always(base.network)
     trains_in_place(base.model, weights)
     assert streamed[0] > 100
 
 
 def test_weights_of_dynamic_vram(base, weights, trains_in_place):
     """ComfyUI's own answer, on the CPU, for layers that its dynamic loader has taken over."""
-    cast_always(base.flux)
-    for module in base.flux.modules():
+    cast_always(base.network)
+    for module in base.network.modules():
         if host.is_linear(module):
             module._v = object()
     trains_in_place(base.model, weights)
@@ -118,12 +119,12 @@ def test_compiled_models_are_trained_uncompiled(base, weights, trains_in_place):
 
     model = base.model.clone()
     set_torch_compile_wrapper(model, backend=backend)
-    block = torch.compile(base.flux.single_blocks[0], backend=backend)
+    block = torch.compile(base.network.single_blocks[0], backend=backend)
     model.add_object_patch("diffusion_model.single_blocks.0", block)
     with torch.inference_mode():
         model.patch_model()  # it has just been sampled with
     host.without_object_patches(model)
-    host.check_base(host.Base(model, base.clip, base.vae))
+    recognise(host.Base(model, base.clip, base.vae))
     bare = host.for_training(model)
     assert not any(bare.wrappers[WrappersMP.APPLY_MODEL].values())
     trains_in_place(bare, weights)
@@ -133,13 +134,15 @@ def test_compiled_models_are_trained_uncompiled(base, weights, trains_in_place):
 @pytest.mark.parametrize("how", ["replaced", "in place", "whole"])
 def test_what_was_compiled_for_good_is_refused(how, base):
     if how == "replaced":
-        base.flux.single_blocks[1] = torch.compile(base.flux.single_blocks[1], backend="eager")
+        base.network.single_blocks[1] = torch.compile(
+            base.network.single_blocks[1], backend="eager"
+        )
     elif how == "in place":
-        base.flux.single_blocks[1].compile(backend="eager")
+        base.network.single_blocks[1].compile(backend="eager")
     else:
-        base.model.model.diffusion_model = torch.compile(base.flux, backend="eager")
+        base.model.model.diffusion_model = torch.compile(base.network, backend="eager")
     with pytest.raises(host.BaseModelError, match="compiled in place"):
-        host.check_base(base)
+        recognise(base)
 
 
 # ---- attention and --fast ------------------------------------------------------------------

@@ -171,7 +171,8 @@ def test_captions_are_cached_within_the_limit(base, card, tmp_path):
 
 
 def test_a_run_says_that_its_latents_are_in_tiles(run_training, monkeypatch):
-    monkeypatch.setattr(host.comfy, "tile_side", lambda vae, size, limit: 32 if limit else 0)
+    for room in (host, host.comfy):
+        monkeypatch.setattr(room, "tile_side", lambda vae, size, limit: 32 if limit else 0)
     monkeypatch.setattr(host.comfy, "TILE_OVERLAP", 8)
     run = run_training(SHORT.replace(max_vram=8.0))
     first = json.loads((run.folder / "log.jsonl").read_text(encoding="utf-8").splitlines()[0])

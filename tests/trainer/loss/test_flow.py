@@ -4,13 +4,13 @@ import pytest
 import torch
 from comfy.model_sampling import flux_time_shift
 from kontext.trainer.config import TrainConfig
+from kontext.trainer.families.flux1 import resolution_shift
 from kontext.trainer.loss.flow import (
     TIMESTEPS,
     add_noise,
     draw_quantiles,
     edit_weights,
     part_of_step,
-    resolution_shift,
     shifted,
     sigma_quantiles,
     velocity_loss,
@@ -41,7 +41,7 @@ def test_quantiles_are_those_of_the_logit_normal():
 
 def mean_sigma(tokens, **settings):
     quantiles = (torch.arange(1000) + 0.5) / 1000
-    return sigma_quantiles(quantiles, TrainConfig(**settings), tokens).mean()
+    return sigma_quantiles(quantiles, TrainConfig(**settings), resolution_shift(tokens)).mean()
 
 
 def test_presets_order_by_noise():

@@ -5,6 +5,7 @@ from comfy_extras.nodes_edit_model import ReferenceLatent
 from comfy_extras.nodes_flux import FluxGuidance
 from kontext.trainer import host
 from kontext.trainer.config import TrainConfig
+from kontext.trainer.families import family_of
 from kontext.trainer.loss.flow import add_noise
 from kontext.trainer.loss.objective import sample_losses
 
@@ -37,7 +38,7 @@ def test_prediction_is_that_of_apply_model(base, make_batch):
     expected = apply_model(base.model, batch, raw, noised, sigma)
     with host.differentiable():
         ours = host.predict_velocity(
-            base.flux, noised, sigma, batch.text, batch.references, GUIDANCE
+            base.model.model, noised, sigma, batch.text, batch.references, GUIDANCE
         )
     error = (ours - expected).norm() / expected.norm()
     assert error < 1e-5
@@ -55,9 +56,9 @@ def test_prediction_and_loss_are_those_of_diffusers(
     expected = diffusers_prediction(transformer, noised, sigma, batch, GUIDANCE)
     with host.differentiable():
         ours = host.predict_velocity(
-            base.flux, noised, sigma, batch.text, batch.references, GUIDANCE
+            base.model.model, noised, sigma, batch.text, batch.references, GUIDANCE
         )
-        loss = sample_losses(base.flux, batch, sigma, noise, CONFIG, torch.float32)
+        loss = sample_losses(family_of(base.model), batch, sigma, noise, CONFIG, torch.float32)
     assert (ours - expected).norm() / expected.norm() < 1e-4
     expected_loss = (expected - (noise - batch.target)).square().mean()
     torch.testing.assert_close(loss[0], expected_loss, rtol=1e-4, atol=0)

@@ -9,6 +9,7 @@ from kontext.trainer import host
 from kontext.trainer.batch import Batch, load_batch
 from kontext.trainer.config import ConfigError, TrainConfig
 from kontext.trainer.data.cache import Cache
+from kontext.trainer.families import family_of
 from kontext.trainer.loss.preserve import prediction_drift
 from kontext.trainer.network.attach import attached
 from kontext.trainer.runs.export import read_lora
@@ -25,18 +26,20 @@ CONFIG = TrainConfig(
 
 def test_drift_is_what_the_lora_changes(base, make_batch, make_lora):
     """Reference: ComfyUI's prediction with and without the LoRA's own forward."""
-    batch, lora = make_batch(2), make_lora(base.flux)
+    batch, lora = make_batch(2), make_lora(base.network)
     sigma, noise = torch.tensor([0.3, 0.8]), torch.randn(batch.references[0].shape)
     noised = torch.lerp(batch.references[0], noise, sigma.view(-1, 1, 1, 1))
 
     def predict():
-        return host.predict_velocity(base.flux, noised, sigma, batch.text, batch.references, 1.0)
+        return host.predict_velocity(
+            base.model.model, noised, sigma, batch.text, batch.references, 1.0
+        )
 
     with host.differentiable():
         without = predict().detach()
-        with attached(base.flux, lora, host.FrozenLinear, host.is_linear):
+        with attached(base.network, lora, host.FrozenLinear, host.is_linear):
             drift = prediction_drift(
-                base.flux, lora, batch, sigma, noise, TrainConfig(), torch.float32
+                family_of(base.model), lora, batch, sigma, noise, TrainConfig(), torch.float32
             )
             drift.sum().backward()
             with torch.no_grad():
@@ -52,9 +55,11 @@ def test_a_plain_lora_starts_from_its_target(base, make_batch, make_lora):
     sigma, noise = torch.tensor([0.5]), torch.randn(batch.target.shape)
     with (
         host.differentiable(),
-        attached(base.flux, lora := make_lora(base.flux), host.FrozenLinear, host.is_linear),
+        attached(base.network, lora := make_lora(base.network), host.FrozenLinear, host.is_linear),
     ):
-        drift = prediction_drift(base.flux, lora, batch, sigma, noise, TrainConfig(), torch.float32)
+        drift = prediction_drift(
+            family_of(base.model), lora, batch, sigma, noise, TrainConfig(), torch.float32
+        )
     assert drift.item() > 0
 
 
@@ -74,7 +79,7 @@ def drift_and_loss(run_training, base, weights, pairs, tmp_path):
                     ref_latents=[*batch.references],
                 )  # fmt: skip
                 inputs = noised, torch.tensor([level])
-                found.append(torch.func.functional_call(base.flux, tensors, inputs, options))
+                found.append(torch.func.functional_call(base.network, tensors, inputs, options))
         return torch.cat(found)
 
     def measure(config, *captions):

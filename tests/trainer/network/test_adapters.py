@@ -10,11 +10,13 @@ from kontext.dataset.pair import PairedDataset
 from kontext.trainer import host
 from kontext.trainer.batch import Batch, Text
 from kontext.trainer.config import ConfigError, TrainConfig
+from kontext.trainer.families import family_of
+from kontext.trainer.families.flux1 import Flux1
 from kontext.trainer.loss.objective import sample_losses
 from kontext.trainer.memory import Footprint
 from kontext.trainer.network.adapters import adapter_kind, adapter_units, factors, measure
 from kontext.trainer.network.attach import attached
-from kontext.trainer.network.lora import Dropout, Lora, targeted
+from kontext.trainer.network.lora import Dropout, Lora
 from kontext.trainer.runs.export import comfyui_tensors, export_lora, read_lora
 from safetensors.torch import load_file
 from torch import nn
@@ -46,7 +48,7 @@ def adapters_of(linears, config) -> Lora:
 
 def adapters_on(flux, config, targets="all") -> Lora:
     linears = {n: host.FrozenLinear(p) for n, p in flux.named_modules() if host.is_linear(p)}
-    return adapters_of({name: linears[name] for name in targeted(linears, targets)}, config)
+    return adapters_of({name: linears[name] for name in Flux1.targeted(linears, targets)}, config)
 
 
 def frozen_linear(inside: int, outside: int) -> nn.Linear:
@@ -191,7 +193,7 @@ def test_dropout_is_bernoulli_and_follows_the_sample():
 def test_comfyui_does_with_the_file_what_training_did(base, question, tmp_path, kind, strength):
     """Reference: the model with the saved file loaded as LoraLoaderModelOnly loads it."""
     config = KINDS[kind]
-    lora = adapters_on(base.flux, config)
+    lora = adapters_on(base.network, config)
     named = comfyui_tensors(lora.file_tensors(), config.scale * config.rank, torch.float32)
     path = export_lora(named, {}, tmp_path / "edit.safetensors", "comfyui")
     tensors = host.load_lora_file(path)
@@ -210,7 +212,7 @@ def test_comfyui_does_with_the_file_what_training_did(base, question, tmp_path, 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_computing_twice_meets_the_same_masks(base, make_batch, lora_gradients, kind):
-    batch, lora = make_batch(2), adapters_on(base.flux, KINDS[kind])
+    batch, lora = make_batch(2), adapters_on(base.network, KINDS[kind])
     noise, sigma = torch.randn(batch.target.shape), torch.tensor([0.2, 0.8])
     sides = []
     for rate, checkpointing in [(0.2, False), (0.2, True), (0.0, False)]:
@@ -225,8 +227,10 @@ def test_computing_twice_meets_the_same_masks(base, make_batch, lora_gradients, 
 def test_the_memory_plan_counts_them(make_flux, kind, rate):
     """The peak of torch's allocator in a step with every block checkpointed is not above it."""
     dtype, hidden, shape = torch.bfloat16, 256, dict(depth=1, depth_single_blocks=2)
-    flux = make_flux(options={"dtype": dtype}, hidden_size=hidden, num_heads=2, **shape)
-    flux = flux.model.diffusion_model
+    family = family_of(
+        make_flux(options={"dtype": dtype}, hidden_size=hidden, num_heads=2, **shape)
+    )
+    flux = family.network
     config = KINDS[kind].replace(rank=2, dropout=rate)
     lora = adapters_on(flux, config, "blocks")
     for weight in lora.parameters():
@@ -236,9 +240,9 @@ def test_the_memory_plan_counts_them(make_flux, kind, rate):
     question = (batch, torch.tensor([0.5]), torch.randn(batch.target.shape), config, dtype)
 
     def step():
-        parts = (flux, lora, host.FrozenLinear, host.is_linear, host.blocks(flux))
+        parts = (flux, lora, host.FrozenLinear, host.is_linear, family.blocks())
         with host.differentiable(), attached(*parts), lora.dropping(rate, torch.tensor([3])):
-            sample_losses(flux, *question).mean().backward()
+            sample_losses(family, *question).mean().backward()
 
     step()  # what is allocated once only
     unit = (2 * 20 * 20 + 128) * hidden * dtype.itemsize
@@ -252,7 +256,7 @@ def test_the_memory_plan_counts_them(make_flux, kind, rate):
 @pytest.mark.parametrize("kind", OTHERS)
 def test_files_are_read_back_and_refused_where_they_do_not_fit(base, tmp_path, kind):
     config = KINDS[kind]
-    tensors = adapters_on(base.flux, config).file_tensors()
+    tensors = adapters_on(base.network, config).file_tensors()
     named = comfyui_tensors(tensors, 8.0, torch.bfloat16)
     again, alpha = read_lora(named)
     assert alpha == 8.0 and again.keys() == tensors.keys()
@@ -268,7 +272,7 @@ def test_files_are_read_back_and_refused_where_they_do_not_fit(base, tmp_path, k
 
 
 def test_an_unknown_part_is_named(base):
-    tensors = adapters_on(base.flux, KINDS["loha"]).file_tensors()
+    tensors = adapters_on(base.network, KINDS["loha"]).file_tensors()
     named = comfyui_tensors(tensors, 8.0, torch.float32)
     key = "lora_unet_single_blocks_0_linear1.hada_t1"
     with pytest.raises(ValueError, match=key):
@@ -315,7 +319,7 @@ def test_a_run_starts_from_a_file_of_its_kind(run_training, kind):
 
 def test_held_out_pairs_see_no_dropout(base, run_training, make_pairs, tmp_path):
     """A LoRA that does not learn measures the same with and without."""
-    start = comfyui_tensors(adapters_on(base.flux, KINDS["lora"], "blocks").file_tensors(), 8.0,
+    start = comfyui_tensors(adapters_on(base.network, KINDS["lora"], "blocks").file_tensors(), 8.0,
                             torch.float32)  # fmt: skip
     more = make_pairs(tmp_path / "pairs", 3).pairs
     split = PairedDataset((*more[:2], replace(more[2], split="holdout")))

@@ -20,7 +20,7 @@ def test_gradients_match_dense_autograd(
     base, weights, make_flux, make_batch, make_lora, lora_gradients, dense_gradients
 ):
     """Reference: plain autograd over dense weights with the LoRA merged in."""
-    batch, lora = make_batch(2), make_lora(base.flux)
+    batch, lora = make_batch(2), make_lora(base.network)
     noise = torch.randn(batch.target.shape)
     ours = lora_gradients(base.model, lora, batch, noise, SIGMA)
     dense = dense_gradients(make_flux, weights, lora, batch, noise, SIGMA)
@@ -28,7 +28,7 @@ def test_gradients_match_dense_autograd(
 
 
 def test_checkpointing_changes_no_gradient(base, make_batch, make_lora, lora_gradients):
-    batch, lora = make_batch(2), make_lora(base.flux)
+    batch, lora = make_batch(2), make_lora(base.network)
     noise = torch.randn(batch.target.shape)
     kept = lora_gradients(base.model, lora, batch, noise, SIGMA, checkpointing=False)
     again = lora_gradients(base.model, lora, batch, noise, SIGMA, checkpointing=True)
@@ -37,7 +37,7 @@ def test_checkpointing_changes_no_gradient(base, make_batch, make_lora, lora_gra
 
 
 def test_a_batch_is_the_mean_of_its_pairs(base, make_batch, make_lora, lora_gradients):
-    lora = make_lora(base.flux)
+    lora = make_lora(base.network)
     whole = make_batch(3)
     noise, sigma = torch.randn(whole.target.shape), torch.tensor([0.1, 0.5, 0.9])
     together = lora_gradients(base.model, lora, whole, noise, sigma)
@@ -57,7 +57,7 @@ def test_half_precision_gradients_stay_close(
     base, make_batch, make_lora, dtype, bound, lora_gradients
 ):
     """Reference: float32. Bounds: a few units of the format's rounding, 2⁻⁸ and 2⁻¹¹."""
-    batch, lora = make_batch(2), make_lora(base.flux)
+    batch, lora = make_batch(2), make_lora(base.network)
     noise = torch.randn(batch.target.shape)
     exact = lora_gradients(base.model, lora, batch, noise, SIGMA)
     kind = host.training_dtype(base.model, dtype)
@@ -105,7 +105,7 @@ class Broken(RuntimeError):
 
 @pytest.mark.parametrize("moment", ["finished", "in forward", "in backward"])
 def test_the_model_is_as_it_was(base, make_batch, make_lora, moment, lora_gradients, digest):
-    batch, lora = make_batch(2), make_lora(base.flux)
+    batch, lora = make_batch(2), make_lora(base.network)
     noise = torch.randn(batch.target.shape)
     before = digest(base.model.model)
 
@@ -129,7 +129,7 @@ def test_the_model_is_as_it_was(base, make_batch, make_lora, moment, lora_gradie
 
 def test_nothing_saved_for_backward_is_a_base_weight(base, make_batch, make_lora, lora_gradients):
     """Every tensor that autograd keeps is looked at: none shares memory with the base."""
-    batch, lora = make_batch(2), make_lora(base.flux)
+    batch, lora = make_batch(2), make_lora(base.network)
     noise = torch.randn(batch.target.shape)
     owned = {tensor.data_ptr() for tensor in base.model.model.state_dict().values()}
     kept = set()

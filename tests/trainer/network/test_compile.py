@@ -6,6 +6,8 @@ import pytest
 import torch
 from kontext.trainer import host
 from kontext.trainer.config import TrainConfig
+from kontext.trainer.families import family_of
+from kontext.trainer.families.flux1 import Flux1
 from kontext.trainer.loss.objective import sample_losses
 from kontext.trainer.network import opaque
 from kontext.trainer.network.adapters import Dora, Kronecker, measure
@@ -17,7 +19,7 @@ from kontext.trainer.network.compile import (
     lengths_of,
     random_weights,
 )
-from kontext.trainer.network.lora import Lora, targeted
+from kontext.trainer.network.lora import Lora
 from torch._dynamo.utils import counters
 
 from ..short_runs import SHORT, assert_same, interrupt_after, last_lora
@@ -43,14 +45,14 @@ def small(make_flux):
     return make_flux(depth=1, depth_single_blocks=2)
 
 
-def step(flux, lora, compiler, batch, noise, checkpointed, **drop):
+def step(family, lora, compiler, batch, noise, checkpointed, **drop):
     """Loss and gradients of one step, by compiled blocks if the compiler is active."""
 
     def wrapped(module):
         return opaque.Opaque(host.FrozenLinear(module), host.FrozenLinear(module))
 
     def loss():
-        losses = sample_losses(flux, batch, SIGMA, noise, TrainConfig(), torch.float32)
+        losses = sample_losses(family, batch, SIGMA, noise, TrainConfig(), torch.float32)
         with torch.autograd.set_multithreading_enabled(False):
             losses.mean().backward()
         return losses.mean().item()
@@ -59,17 +61,19 @@ def step(flux, lora, compiler, batch, noise, checkpointed, **drop):
         host.differentiable(),
         compiler.compiling(),
         lora.dropping(**drop),
-        attached(flux, lora, wrapped, host.is_linear, checkpointed, compiler=compiler),
+        attached(family.network, lora, wrapped, host.is_linear, checkpointed, compiler=compiler),
     ):
         return compiler.take(loss, lora)
 
 
-def both_ways(flux, lora, make_batch, blocks, checkpointed=(), rate=0.0):
+def both_ways(model, lora, make_batch, blocks, checkpointed=(), rate=0.0):
     """A step by eager blocks and by compiled ones."""
     batch, cpu = make_batch(2), torch.device("cpu")
     compiler = Compiler(blocks, cpu, torch.float32, True, pytest.fail)
     noise, masks = torch.randn(batch.target.shape), torch.tensor([3, 4])
-    take = partial(step, flux, lora, compiler, batch, noise, checkpointed, rate=rate, masks=masks)
+    take = partial(
+        step, family_of(model), lora, compiler, batch, noise, checkpointed, rate=rate, masks=masks
+    )
     eager, compiler.active = take(), True
     return eager, take()
 
@@ -77,7 +81,7 @@ def both_ways(flux, lora, make_batch, blocks, checkpointed=(), rate=0.0):
 def adapted(flux, kind, **options):
     """Every linear of the blocks with an adapter that does something."""
     linears = {n: host.FrozenLinear(p) for n, p in flux.named_modules() if host.is_linear(p)}
-    chosen = {name: linears[name] for name in targeted(linears, "all")}
+    chosen = {name: linears[name] for name in Flux1.targeted(linears, "all")}
     lora = Lora.create(chosen, 4, 2.0, 0, partial(kind, **options))
     measure(lora, linears, torch.device("cpu"))
     generator = torch.Generator().manual_seed(1)
@@ -93,8 +97,8 @@ def test_the_same_gradients_from_one_graph_for_blocks_of_a_kind(
     blocks, which test_attach compares with dense autograd."""
     model = make_flux(weights=weights, options={"dtype": torch.float8_e4m3fn})
     flux = model.model.diffusion_model
-    blocks = host.blocks(flux)
-    eager, compiled = both_ways(flux, make_lora(flux), make_batch, blocks, blocks[:3])
+    blocks = family_of(model).blocks()
+    eager, compiled = both_ways(model, make_lora(flux), make_batch, blocks, blocks[:3])
     assert difference(compiled, eager) < 1e-5
     assert graphs() == 3  # to the first block come pictures that need no gradient
     assert not any("forward" in part.__dict__ for part in model.model.modules())
@@ -104,7 +108,7 @@ def test_the_same_gradients_from_one_graph_for_blocks_of_a_kind(
 def test_the_same_gradients_of_other_adapters_with_dropout(small, make_batch, kind, options):
     flux = small.model.diffusion_model
     lora = adapted(flux, kind, **options)
-    eager, compiled = both_ways(flux, lora, make_batch, flux.single_blocks, rate=0.3)
+    eager, compiled = both_ways(small, lora, make_batch, flux.single_blocks, rate=0.3)
     assert difference(compiled, eager) < 1e-5
     assert graphs() == 1
 
@@ -224,8 +228,11 @@ def test_lengths_are_those_of_all_steps():
     """By hand: 64 × 64 pixels are 16 tokens, 64 × 128 are 32."""
     small, tall, text = (1, 16, 8, 8), (1, 16, 16, 8), (1, 24, 64)
     shapes = [(small, small, text), (small, tall, text)]
-    plain = lengths_of(shapes, [24, 30], TrainConfig())
+    plain = lengths_of(shapes, [24, 30], TrainConfig(), Flux1.tokens)
     assert plain == Lengths((24, 30), (32, 48))
     assert plain.of("x") == plain.of("turns") == (56, 78)
-    assert lengths_of(shapes, [], TrainConfig(reference_dropout=0.1)).pictures == (16, 48)
-    assert lengths_of(shapes, [], TrainConfig(preserve=1.0)).pictures == (32, 64)
+    assert lengths_of(shapes, [], TrainConfig(reference_dropout=0.1), Flux1.tokens).pictures == (
+        16,
+        48,
+    )
+    assert lengths_of(shapes, [], TrainConfig(preserve=1.0), Flux1.tokens).pictures == (32, 64)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from kontext.trainer import host
+from kontext.trainer.families import recognise
 from kontext.trainer.host import weights as host_weights
 
 from .. import foreign_packs as packs
@@ -99,19 +100,19 @@ def test_a_layer_that_cannot_be_read_is_named(base):
             super().__init__()
             self.qweight = torch.nn.Buffer(torch.zeros(4, 4, dtype=torch.int32))
 
-    base.flux.single_blocks[0].linear1 = Mystery()
+    base.network.single_blocks[0].linear1 = Mystery()
     with pytest.raises(host.BaseModelError, match="single_blocks.0.linear1 is a .*Mystery"):
-        host.check_base(base)
+        recognise(base)
 
 
 def test_a_layer_that_computes_with_another_weight_is_named(base):
-    class Rotated(type(base.flux.single_blocks[0].linear1)):
+    class Rotated(type(base.network.single_blocks[0].linear1)):
         def forward(self, x):
             return super().forward(x.flip(-1))
 
-    base.flux.single_blocks[0].linear1.__class__ = Rotated
+    base.network.single_blocks[0].linear1.__class__ = Rotated
     with pytest.raises(host.BaseModelError, match="single_blocks.0.linear1 .*Rotated, float32"):
-        host.check_products(base.flux, torch.device("cpu"), torch.float32)
+        host.check_products(base.network, torch.device("cpu"), torch.float32)
 
 
 def test_every_format_passes_the_check_before_training(wide_weights, make_flux):

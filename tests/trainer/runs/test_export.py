@@ -5,8 +5,9 @@ import pytest
 import torch
 from kontext.trainer import host
 from kontext.trainer.config import TrainConfig
+from kontext.trainer.families.flux1 import Flux1
 from kontext.trainer.loop import train
-from kontext.trainer.network.lora import Lora, targeted
+from kontext.trainer.network.lora import Lora
 from kontext.trainer.request import TrainingRequest
 from kontext.trainer.runs.export import comfyui_tensors, diffusers_tensors, export_lora, read_lora
 from safetensors.torch import load_file
@@ -18,7 +19,7 @@ ALPHA = 8.0  # make_lora's: rank 4, scale 2
 
 @pytest.fixture
 def lora(base, make_lora):
-    return make_lora(base.flux)
+    return make_lora(base.network)
 
 
 @pytest.fixture
@@ -36,9 +37,9 @@ def run(base, pairs, tmp_path):
 def as_trained(base, run):
     """The LoRA of the last step, from the state that training would continue with."""
     _, state, _ = run.read_state()
-    linears = {name: part for name, part in base.flux.named_modules() if host.is_linear(part)}
+    linears = {name: part for name, part in base.network.named_modules() if host.is_linear(part)}
     config = run.config
-    chosen = {name: linears[name] for name in targeted(linears, config.targets)}
+    chosen = {name: linears[name] for name in Flux1.targeted(linears, config.targets)}
     lora = Lora.create(chosen, config.rank, config.scale, seed=0)
     lora.load_state_dict({n[5:]: t for n, t in state.items() if n.startswith("lora.")})
     return lora

@@ -1,0 +1,63 @@
+"""What is particular to a family of models. Nothing outside this room names one.
+
+Read `family` (the protocol and all that families have in common), then `flux1`. A new family is one
+more file and a place in FAMILIES; docs/design/add-a-model.md says how to prove it right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from ...language import say
+from .. import host
+from .family import Family
+from .flux1 import Flux1
+
+FAMILIES: tuple[type[Family], ...] = (Flux1,)
+
+
+def recognise(base: host.Base) -> Family:
+    """The loaded model as its family knows it. Loads nothing.
+
+    Raises BaseModelError unless model, text encoder and VAE belong together and can be trained on.
+    """
+    host.check_uncompiled(base.network)
+    family = family_of(base.model)
+    family.check_model()
+    family.check_vae(base.vae)
+    family.check_text_encoder(base.clip.cond_stage_model)
+    return family
+
+
+def family_of(model: host.Model) -> Family:
+    """The family of a model alone; BaseModelError if it is none of FAMILIES."""
+    found = host.class_names(model.model)[0], host.class_names(model.model.diffusion_model)[0]
+    for family in FAMILIES:
+        if found == family.classes:
+            return family(model)
+    raise host.BaseModelError(
+        say(
+            "The model is {model} ({module}), not {known} as ComfyUI has it. Load {files}.",
+            model=type(model.model).__name__,
+            module=type(model.model.diffusion_model).__module__,
+            known=known_families(),
+            files=say(" or ").join(family.files["diffusion_model"] for family in FAMILIES),
+        )
+    )
+
+
+def known_families() -> str:
+    return say(" or ").join(family.title for family in FAMILIES)
+
+
+def family_of_lora(tensors: Mapping[str, Tensor]) -> type[Family]:
+    """The family that a LoRA's `<linear>.<part>` tensors are for, by names and shapes.
+
+    Raises ValueError for the linears of none.
+    """
+    for family in FAMILIES:
+        if family.fits(tensors):
+            return family
+    raise ValueError(say("This LoRA has layers that {known} lacks.", known=known_families()))

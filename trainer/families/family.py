@@ -1,0 +1,223 @@
+"""The protocol of a family, with all that families have in common."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ...language import say
+from .. import host
+from ..batch import Text
+
+FULL_WIDTH = 1024  # of the hidden values; miniatures are narrower
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A kind of block: its list in ComfyUI's network and in diffusers', and its linears.
+
+    `linears` has diffusers' names of each of ComfyUI's linears. Where these are several, their rows
+    lie in the one of ComfyUI in this order, in parts of `shares`, or of equal size.
+    """
+
+    ours: str
+    theirs: str
+    linears: Mapping[str, tuple[str, ...]]
+    shares: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+class Family:
+    """A loaded model, as its family knows it.
+
+    `classes` are the names of ComfyUI's classes of the model and of its network, `files` what to
+    load, by ComfyUI's kinds of files, with `clip_type` as its loaders call the text encoder.
+    Latents have `channels` and a value for `pixels` × `pixels`; `patch` × `patch` of them are a
+    token; pictures have sides that are multiples of `multiple`. `targets` are the parts of linears'
+    names that the presets train. `guidance` is what pictures are sampled with.
+    """
+
+    title: ClassVar[str]
+    classes: ClassVar[tuple[str, str]]
+    files: ClassVar[Mapping[str, str]]
+    clip_type: ClassVar[str]
+    channels: ClassVar[int]
+    pixels: ClassVar[int]
+    patch: ClassVar[int]
+    multiple: ClassVar[int] = 16
+    kinds: ClassVar[tuple[Blocks, ...]]
+    targets: ClassVar[Mapping[str, tuple[str, ...]]]
+    guidance: ClassVar[float]
+    sees_pictures: ClassVar[bool] = False  # whether the text encoder is shown the controls
+    pads_text: ClassVar[bool] = False  # whether texts of several lengths may share a batch
+
+    def __init__(self, model: host.Model) -> None:
+        self.model = model
+        self.network: Any = model.model.diffusion_model
+
+    # ---- what is loaded ------------------------------------------------------------------------
+
+    def check_model(self) -> None:
+        """Raise BaseModelError for a member of the family that cannot be trained on."""
+        host.check_readable(self.network)
+
+    def check_vae(self, vae: host.Vae) -> None:
+        """Raise BaseModelError unless this is the family's VAE."""
+        if vae.latent_channels != self.channels:
+            raise host.BaseModelError(
+                say(
+                    "The VAE makes {made} latent channels, {family} needs {needed}. Load {file}.",
+                    made=vae.latent_channels,
+                    family=self.title,
+                    needed=self.channels,
+                    file=self.files["vae"],
+                )
+            )
+
+    def check_text_encoder(self, encoder: Any) -> None:
+        """Raise BaseModelError unless this is the text encoder of this very model."""
+        raise NotImplementedError
+
+    @property
+    def width(self) -> int:
+        """Hidden values of a token."""
+        raise NotImplementedError
+
+    @property
+    def full_size(self) -> bool:
+        """False for the demo model and other miniatures, which learn in far fewer steps."""
+        return self.width >= FULL_WIDTH
+
+    def blocks(self) -> list[nn.Module]:
+        """The blocks that are checkpointed, compiled and streamed, in the order they run in."""
+        return [block for kind in self.kinds for block in getattr(self.network, kind.ours)]
+
+    def block_counts(self) -> tuple[int, int]:
+        """Blocks of the first kind and of the second, if there is one."""
+        counts = [len(getattr(self.network, kind.ours)) for kind in self.kinds]
+        return counts[0], sum(counts[1:])
+
+    # ---- encoding ------------------------------------------------------------------------------
+
+    def encode_text(
+        self, clip: host.Clip, text: str, pictures: Sequence[Tensor] = (), limit: int = 0
+    ) -> Text:
+        """A caption, as the nodes of this family's graphs encode it.
+
+        `pictures` [1, H, W, 3] in 0..1 are the controls as they are, for encoders that see them.
+        With a `limit` in bytes, weights that exceed it are streamed.
+        """
+        return host.encode_text(clip, text, limit)
+
+    def encode_image(self, vae: host.Vae, image: Tensor, limit: int = 0) -> Tensor:
+        """`host.encode_image`: a raw latent, as ComfyUI's nodes hand it on."""
+        return host.encode_image(vae, image, limit)
+
+    def normalised(self, raw: Tensor) -> Tensor:
+        """A raw latent in the range the network works in, [B, channels, h, w]."""
+        return host.normalised(self.model, raw)
+
+    @classmethod
+    def tokens(cls, latent: Sequence[int]) -> int:
+        """Length of the sequence that a latent of shape [..., h, w] becomes."""
+        return math.prod(-(-side // cls.patch) for side in latent[-2:])
+
+    @classmethod
+    def sequence_length(cls, shape: Sequence[Sequence[int]]) -> int:
+        """Length of the whole sequence of a pair: its latents and, last, its text."""
+        *latents, text = shape
+        return sum(map(cls.tokens, latents)) + text[1]
+
+    # ---- training ------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        noised: Tensor,
+        sigma: Tensor,
+        text: Text,
+        references: Sequence[Tensor],
+        guidance: float,
+    ) -> Tensor:
+        """The velocity `noise - latent` [B, channels, h, w] that the network predicts.
+
+        `noised` and `references` are normalised latents in the compute dtype, `sigma` [B] float32,
+        `text` of batch size B.
+        """
+        return host.predict_velocity(self.model.model, noised, sigma, text, references, guidance)
+
+    def shift(self, latent: Sequence[int]) -> float:
+        """How far the maker's sampler moves the noise levels of a target of shape [..., h, w]."""
+        raise NotImplementedError
+
+    @classmethod
+    def targeted(cls, names: Iterable[str], targets: str, pattern: str = "") -> list[str]:
+        """The linears of the blocks that a target preset, or a regular expression, names.
+
+        `attention`: projections around attention; `blocks`: and the MLPs; `all`: and the
+        modulation. Raises ValueError if nothing is left.
+        """
+        inside = tuple(f"{kind.ours}." for kind in cls.kinds)
+        linears = [name for name in names if name.startswith(inside)]
+        if not pattern:
+            parts = cls.targets[targets]
+            return [name for name in linears if any(part in name for part in parts)]
+        chosen = [name for name in linears if re.search(pattern, name)]
+        if not chosen:
+            raise ValueError(
+                say(
+                    "pattern {pattern!r} matches none of {first} … {last}.",
+                    pattern=pattern,
+                    first=linears[0],
+                    last=linears[-1],
+                )
+            )
+        return chosen
+
+    # ---- LoRA files ----------------------------------------------------------------------------
+
+    @classmethod
+    def linear_name(cls, words: str) -> str | None:
+        """ComfyUI's name of a linear, from one with `_` for `.` as kohya's files have it."""
+        for kind in cls.kinds:
+            match = re.fullmatch(rf"{kind.ours}_(\d+)_(.+)", words)
+            linears = {linear.replace(".", "_"): linear for linear in kind.linears}
+            if match and match[2] in linears:
+                return f"{kind.ours}.{match[1]}.{linears[match[2]]}"
+        return None
+
+    @classmethod
+    def split(cls, name: str, up: Tensor) -> dict[str, Tensor]:
+        """diffusers' linears that one of ComfyUI's is, and the rows of `up` that belong to each."""
+        start, index, linear = name.split(".", 2)
+        kind = next(kind for kind in cls.kinds if kind.ours == start)
+        parts = kind.linears[linear]
+        shares = kind.shares.get(linear, (1,) * len(parts))
+        unit = up.shape[0] // sum(shares)
+        rows = up.split([unit * share for share in shares])
+        names = (f"{kind.theirs}.{index}.{part}" for part in parts)
+        return dict(zip(names, rows, strict=True))
+
+    @classmethod
+    def fits(cls, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether `<linear>.<part>` tensors can be a LoRA for this family, by names and shapes."""
+        names = {key.rsplit(".", 1)[0] for key in tensors}
+        return all(cls.linear_name(name.replace(".", "_")) == name for name in names)
+
+    @classmethod
+    def metadata(cls) -> dict[str, str]:
+        """What LoRA files say of the model they are for."""
+        raise NotImplementedError
+
+
+def exact_width(ratio: int, tensors: Mapping[str, Tensor], linear: str) -> bool:
+    """Whether each LoRA pair of this linear has `ratio` times as many rows as it has columns."""
+    return all(
+        tensors[f"{key.removesuffix('.down')}.up"].shape[0] == ratio * down.shape[1]
+        for key, down in tensors.items()
+        if key.endswith(f".{linear}.down") and torch.is_tensor(down)
+    )
