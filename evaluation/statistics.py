@@ -1,6 +1,7 @@
 """Paired comparisons of a few pairs: the pair is the unit, intervals are Student's t."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,5 +36,11 @@ def paired_interval(differences: NDArray[np.floating], level: float = 0.95) -> I
     if count < 3:
         return Interval(mean, -np.inf, np.inf, np.inf)
     error = float(values.std(ddof=1) / np.sqrt(count))
-    reach = float(stats.t.ppf(0.5 + level / 2, count - 1)) * error
+    reach = student(level, count - 1) * error
     return Interval(mean, mean - reach, mean + reach, error)
+
+
+@lru_cache(maxsize=1000)
+def student(level: float, freedom: int) -> float:
+    """How many standard errors an interval of this level reaches to either side."""
+    return float(stats.t.ppf(0.5 + level / 2, freedom))

@@ -1,22 +1,25 @@
-"""The log of a run as curves: the loss of each step, and the held-out loss against the base."""
+"""The log of a run as columns: the loss of each step, and the held-out loss against the base."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ...language import say
 from ..statistics import Interval, paired_interval
 
 Entry = Mapping[str, Any]
 Array = NDArray[np.float64]
-SMOOTHING_SHARE = 0.05  # of the steps done, the width of the moving average
+SMOOTHING_SHARE = 0.05  # of the steps done so far, the width of the moving average
+FEWEST_PAIRS = 3  # fewer held-out pairs have no interval, and are no evidence
 
 
 @dataclass(frozen=True)
@@ -25,39 +28,80 @@ class Tested:
 
     step: int
     losses: tuple[float, ...]
+    base: float
     change: Interval
 
     @property
-    def words(self) -> str:
-        """Such as "-12.3 % (-15.0 to -9.6)"."""
+    def is_evidence(self) -> bool:
+        return len(self.losses) >= FEWEST_PAIRS
+
+    @property
+    def summary(self) -> str:
+        """The change in percent with its interval, or that so few pairs say nothing."""
         mean, low, high = (100 * value for value in interval_numbers(self.change))
-        reach = f" ({low:+.1f} to {high:+.1f})" if math.isfinite(low) else ""
-        return f"{mean:+.1f} %{reach}"
+        if not self.is_evidence:
+            return say(
+                "{mean:+.1f}% on {pairs} of at least 3 pairs: no evidence",
+                mean=mean,
+                pairs=len(self.losses),
+            )
+        return say("{mean:+.1f}% ({low:+.1f} to {high:+.1f})", mean=mean, low=low, high=high)
+
+
+class Course:
+    """What a run's log says so far. Adding a step, and any one number, takes the same time
+    however long the run is; a million steps take 48 MB."""
+
+    def __init__(self, log: Iterable[Entry] = ()) -> None:
+        self._columns = {name: array("d") for name in NUMBERS}
+        self._sums = array("d", [0.0])  # of the losses before each place
+        self.tested: list[Tested] = []
+        self.notes: list[tuple[int, str]] = []
+        for entry in log:
+            self.add(entry)
+
+    def __len__(self) -> int:
+        return len(self._sums) - 1
+
+    def add(self, entry: Entry) -> None:
+        """The next step. The bounds of a held-out change are a 95 % interval, paired over the
+        pairs, of the difference to the base; unbounded with fewer than 3 pairs."""
+        for name, column in self._columns.items():
+            value = entry.get(name)
+            column.append(math.nan if value is None else value)
+        self._sums.append(self._sums[-1] + entry["loss"])
+        step, losses, base = entry["step"], entry.get("holdout"), entry.get("holdout_base")
+        if losses and base and len(losses) == len(base):
+            mean = float(np.mean(base))
+            change = paired_interval(np.subtract(losses, base)).scaled(1 / mean)
+            self.tested.append(Tested(step, tuple(losses), mean, change))
+        if "note" in entry:
+            self.notes.append((step, str(entry["note"])))
+
+    def column(self, name: str) -> Array:
+        """One of NUMBERS for every step; not-a-number where it was not measured."""
+        return np.array(self._columns[name])
+
+    def number(self, name: str, place: int) -> float:
+        return self._columns[name][place]
+
+    @property
+    def step(self) -> int:
+        """The last step done; 0 before the first."""
+        return int(self._columns["step"][-1]) if len(self) else 0
+
+    def smoothed(self, place: int) -> float:
+        """Mean loss of the steps up to this place: of a twentieth of them, at least of ten."""
+        end = place + 1
+        start = max(0, end - smoothing_width(end))
+        return (self._sums[end] - self._sums[start]) / (end - start)
+
+
+NUMBERS = ("step", "loss", "learning_rate", "grad_norm", "seconds", "memory")
 
 
 def interval_numbers(interval: Interval) -> tuple[float, float, float]:
     return interval.mean, interval.low, interval.high
-
-
-def held_out(log: Sequence[Entry]) -> list[Tested]:
-    """Every measurement of the held-out pairs. The bounds are a 95 % interval, paired over the
-    pairs, of the difference to the base; unbounded with fewer than 3 pairs."""
-    found = []
-    for entry in log:
-        if "holdout" in entry:
-            base = np.asarray(entry["holdout_base"])
-            difference = np.asarray(entry["holdout"]) - base
-            change = paired_interval(difference).scaled(1 / float(base.mean()))
-            found.append(Tested(entry["step"], tuple(entry["holdout"]), change))
-    return found
-
-
-def moving_average(values: Sequence[float], width: int) -> Array:
-    """Mean of up to `width` values before and with each one."""
-    sums = np.concatenate([[0.0], np.cumsum(values)])
-    ends = np.arange(1, len(values) + 1)
-    starts = np.maximum(0, ends - width)
-    return (sums[ends] - sums[starts]) / (ends - starts)
 
 
 def smoothing_width(steps: int) -> int:
@@ -78,21 +122,32 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def as_csv(log: Sequence[Entry]) -> str:
-    """The log as a table with COLUMNS; what was not measured at a step is empty."""
-    smooth = moving_average([entry["loss"] for entry in log], smoothing_width(len(log)))
-    tested = {each.step: each for each in held_out(log)}
+def as_csv(course: Course, first: int = 0, end: int | None = None) -> str:
+    """The log as a table with COLUMNS, from the place `first` to before `end`; below a heading if
+    that is from the beginning. What was not measured at a step is empty."""
+    tested: dict[int, Tested] = {}
+    for each in reversed(course.tested):
+        if len(course) == first or each.step < course.number("step", first):
+            break
+        tested[each.step] = each
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for entry, mean in zip(log, smooth, strict=True):
-        row: list[Any] = [entry["step"], entry["loss"], f"{mean:.6g}"]
-        row += [entry.get(name) for name in ("learning_rate", "grad_norm", "seconds", "memory")]
-        at = tested.get(entry["step"])
-        if at:
+    if not first:
+        writer.writerow(COLUMNS)
+    for place in range(first, len(course) if end is None else end):
+        step = int(course.number("step", place))
+        row: list[Any] = [step, course.number("loss", place), f"{course.smoothed(place):.6g}"]
+        measured = [course.number(name, place) for name in NUMBERS[2:]]
+        row += [None if math.isnan(value) else value for value in measured[:-1]]
+        row += [None if math.isnan(measured[-1]) else int(measured[-1])]
+        if at := tested.get(step):
             percent = [100 * value for value in interval_numbers(at.change)]
-            base = float(np.mean(entry["holdout_base"]))
-            row += [len(at.losses), float(np.mean(at.losses)), base]
+            row += [len(at.losses), float(np.mean(at.losses)), at.base]
             row += [f"{value:.4g}" if math.isfinite(value) else None for value in percent]
         writer.writerow(row + [None] * (len(COLUMNS) - len(row)))
     return text.getvalue()
+
+
+def base_loss(tested: Sequence[Tested]) -> float:
+    """The base's mean loss on the held-out pairs."""
+    return tested[-1].base

@@ -1,24 +1,24 @@
 """What the curves of a run say, in plain words, with the numbers that say it.
 
 Nothing is said that chance would say: of runs whose loss is noise without a trend, about one in
-twenty at worst is called oscillating or memorising (simulated, tests/evaluation/test_diagnosis.py).
+twenty at worst is called oscillating or memorising (simulated, tests/evaluation/progress).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
+from ...language import say
 from ..statistics import paired_interval
-from .curves import Array, Entry, Tested, held_out
+from .curves import FEWEST_PAIRS, Array, Course, Tested, base_loss, thinned
 
 FEWEST_STEPS = 100  # before the noise of single steps averages out
 FEWEST_TESTS = 3
-FEWEST_PAIRS = 3  # fewer have no interval
-BLOCKS = (10, 20, 40)  # the log is looked at in so many pieces: slow and fast swings
+BLOCKS = (10, 20, 40)  # pieces into which the log is cut: slow and fast swings
 SWING = 0.05  # rises of the training loss below this share do no harm
 JUMP = 0.05  # the same for the held-out loss, as a share of the base's
 RISE = 0.02  # of the base's held-out loss; less is no memorising worth a word
@@ -26,92 +26,135 @@ FLAT = 0.015  # of the base's held-out loss: less over a third of a run is stand
 FLAT_TRAINING = 0.02  # the same for the training loss
 SPENT = 0.3  # of its peak: a learning rate below this hardly moves the LoRA any more
 LITTLE = 0.03  # a gain below this share is hardly any
+MOST_TESTS = 200  # measurements from which the scatter of single ones is estimated
 
-TEXTS = {
-    "rate_too_high": "Learning rate too high: the training loss swings; {times} times it rose, by "
-    "up to {rise} %, beyond what the noise of single steps explains. Halve the learning rate.",
-    "rate_too_high_held_out": "Learning rate too high: the held-out loss jumps up and down "
-    "{times} times, by up to {rise} % of the base's. Halve the learning rate.",
-    "memorising": "Memorising: since step {step} the held-out loss rose by {rise} % of the base's "
-    "(at least {low} %) while the training loss fell by {fall} %. Use the checkpoint at about "
-    "step {step}; more pairs, fewer steps or a lower rank help.",
-    "held_out_rises": "Past its best: since step {step} the held-out loss rose by {rise} % of the "
-    "base's (at least {low} %). Use the checkpoint at about step {step}.",
-    "improving": "Still improving: over the last third the held-out loss fell by another {fall} % "
-    "of the base's ({low} to {high} %), to {change} %. More steps should help.",
-    "improving_training": "Still improving: the training loss fell by {fall} % (at least {low} %) "
-    "over the last third. More steps may help.",
-    "stalled": "Stalled early: since step {step} of {done} the held-out loss stands still at "
-    "{change} % against the base. Try a higher learning rate or rank, and look at pairs and "
-    "captions; more steps alone will not help.",
-    "stalled_training": "Stalled early: in {done} steps the training loss fell by {fall} %, at "
-    "most {high} %. Try a higher learning rate, and look at pairs and captions.",
-    "levelled": "Levelled off: since step {step} the held-out loss stands still at {change} % "
-    "against the base. More steps of the same bring little.",
-    "levelled_training": "Levelled off: the training loss fell by {fall} % in all, and by less "
-    "than {high} % over the last third. More steps of the same bring little.",
-    "levelled_as_rate_fell": "Levelled off with the learning rate: since step {step} the held-out "
-    "loss stands still at {change} % against the base, but over the last third the rate was only "
-    "{rate} % of its peak. A run planned with more steps may still gain.",
-    "undecided": "No trend can be told yet: over the last third the held-out loss changed by "
-    "{change} % of the base's ({low} to {high} %).",
-    "undecided_training": "No trend can be told yet: over the last third the training loss "
-    "changed by {change} % ({low} to {high} %), within the noise of single steps.",
-    "too_early": "Too early to say: {done} steps and {tests} held-out measurements.",
-    "few_held_out": "Too few held-out pairs: with {pairs} it cannot be told whether the LoRA "
-    "memorises. Hold out at least 3, better 5.",
+SENTENCES: dict[str, Callable[..., str]] = {
+    "rate_too_high": lambda **n: say(
+        "Learning rate too high: the training loss swings; {times} times it rose, by up to "
+        "{rise}%, beyond what the noise of single steps explains. Halve the learning rate.",
+        **n,
+    ),
+    "rate_too_high_held_out": lambda **n: say(
+        "Learning rate too high: the held-out loss jumps up and down {times} times, by up to "
+        "{rise}% of the base's. Halve the learning rate.",
+        **n,
+    ),
+    "memorising": lambda **n: say(
+        "Memorising: since step {step} the held-out loss rose by {rise}% of the base's (at least "
+        "{low}%) while the training loss fell by {fall}%. Use the checkpoint at about step "
+        "{step}; more pairs, fewer steps or a lower rank help.",
+        **n,
+    ),
+    "held_out_rises": lambda **n: say(
+        "Past its best: since step {step} the held-out loss rose by {rise}% of the base's (at "
+        "least {low}%). Use the checkpoint at about step {step}.",
+        **n,
+    ),
+    "improving": lambda **n: say(
+        "Still improving: over the last third the held-out loss fell by another {fall}% of the "
+        "base's ({low} to {high}%), to {change}%. More steps should help.",
+        **n,
+    ),
+    "improving_training": lambda **n: say(
+        "Still improving: the training loss fell by {fall}% (at least {low}%) over the last "
+        "third. More steps may help.",
+        **n,
+    ),
+    "stalled": lambda **n: say(
+        "Stalled early: since step {step} of {done} the held-out loss stands still at {change}% "
+        "against the base. Try a higher learning rate or rank, and look at pairs and captions; "
+        "more steps alone will not help.",
+        **n,
+    ),
+    "stalled_training": lambda **n: say(
+        "Stalled early: in {done} steps the training loss fell by {fall}%, at most {high}%. Try "
+        "a higher learning rate, and look at pairs and captions.",
+        **n,
+    ),
+    "levelled": lambda **n: say(
+        "Levelled off: since step {step} the held-out loss stands still at {change}% against the "
+        "base. More steps of the same bring little.",
+        **n,
+    ),
+    "levelled_training": lambda **n: say(
+        "Levelled off: the training loss fell by {fall}% in all, and by less than {high}% over "
+        "the last third. More steps of the same bring little.",
+        **n,
+    ),
+    "levelled_as_rate_fell": lambda **n: say(
+        "Levelled off with the learning rate: since step {step} the held-out loss stands still at "
+        "{change}% against the base, but over the last third the rate was only {rate}% of its "
+        "peak. A run planned with more steps may still gain.",
+        **n,
+    ),
+    "undecided": lambda **n: say(
+        "No trend to be seen yet: over the last third the held-out loss changed by {change}% of "
+        "the base's ({low} to {high}%).",
+        **n,
+    ),
+    "undecided_training": lambda **n: say(
+        "No trend to be seen yet: over the last third the training loss changed by {change}% "
+        "({low} to {high}%), within the noise of single steps.",
+        **n,
+    ),
+    "too_early": lambda **n: say(
+        "Too early to say: {done} steps and {tests} held-out measurements.", **n
+    ),
+    "few_held_out": lambda **n: say(
+        "Too few held-out pairs: {pairs} cannot show whether the LoRA memorises. Hold out at "
+        "least 3, better 5.",
+        **n,
+    ),
 }
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing to say: a key of TEXTS, and the numbers in it (percentages are rounded)."""
+class Symptom:
+    """One thing to say: a key of SENTENCES, and the numbers in it (percentages are rounded)."""
 
     kind: str
     numbers: dict[str, float] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
-        return TEXTS[self.kind].format(**self.numbers)
+        """In the user's language."""
+        return SENTENCES[self.kind](**self.numbers)
 
 
-def diagnose(log: Sequence[Entry]) -> list[Finding]:
+def diagnose(course: Course) -> list[Symptom]:
     """What a log says, the most important first. Never empty; works on the log of any moment."""
-    tested = held_out(log)
-    pairs = len(tested[-1].losses) if tested else 0
-    trusted = tested if pairs >= FEWEST_PAIRS else []
-    done = log[-1]["step"] if log else 0
-    losses = np.log(np.maximum([entry["loss"] for entry in log], 1e-12))
-    steps = np.asarray([entry["step"] for entry in log])
-    enough = len(log) >= FEWEST_STEPS
+    pairs = len(course.tested[-1].losses) if course.tested else 0
+    trusted = course.tested if pairs >= FEWEST_PAIRS else []
+    losses = np.log(np.maximum(course.column("loss"), 1e-12))
+    enough = len(course) >= FEWEST_STEPS
 
-    findings = [swinging(losses)] if enough else []
-    findings.append(jumping(trusted))
-    if not any(findings):
-        findings.append(rising(trusted, steps, losses))
-    if not any(findings):
+    symptoms = [swinging(losses)] if enough else []
+    symptoms.append(jumping(trusted))
+    if not any(symptoms):
+        symptoms.append(rising(trusted, course.column("step"), losses))
+    if not any(symptoms):
         if enough and len(trusted) >= FEWEST_TESTS:
-            findings.append(trend(trusted, done, late_rate(log)))
+            symptoms.append(trend(trusted, course.step, late_rate(course)))
         elif enough:
-            findings.append(training_trend(losses, done))
+            symptoms.append(training_trend(losses, course.step))
         else:
-            findings.append(Finding("too_early", {"done": done, "tests": len(trusted)}))
-    if pairs < FEWEST_PAIRS and (tested or enough):
-        findings.append(Finding("few_held_out", {"pairs": pairs}))
-    return [finding for finding in findings if finding]
+            symptoms.append(Symptom("too_early", {"done": course.step, "tests": len(trusted)}))
+    if pairs < FEWEST_PAIRS and (course.tested or enough):
+        symptoms.append(Symptom("few_held_out", {"pairs": pairs}))
+    return [symptom for symptom in symptoms if symptom]
 
 
 # ---- learning rate too high ----------------------------------------------------------------
 
 
-def swinging(losses: Array) -> Finding | None:
+def swinging(losses: Array) -> Symptom | None:
     """Rises of the training loss (its logarithm, one a step) that noise does not explain.
 
     Means over pieces of the log against the best curve that only falls. Draws of single steps are
     independent, so under noise the sum of squares is at most chi-squared.
     """
     noise = np.mean(np.diff(losses) ** 2) / 2  # of one step, whatever the trend (von Neumann 1941)
-    worst: Finding | None = None
+    worst: Symptom | None = None
     for count in BLOCKS:
         if len(losses) < 5 * count:
             break
@@ -127,24 +170,16 @@ def swinging(losses: Array) -> Finding | None:
             rise = max(np.max(means[i:]) - means[i] for i in range(count))
             share = percent(np.expm1(rise))
             if worst is None or share > worst.numbers["rise"]:
-                worst = Finding("rate_too_high", {"times": times, "rise": share})
+                worst = Symptom("rate_too_high", {"times": times, "rise": share})
     return worst
 
 
 def falling_fit(values: Array, weights: Array) -> Array:
     """The closest curve that never rises (pool adjacent violators, Barlow et al. 1972)."""
-    pools: list[tuple[float, float, int]] = []
-    for value, weight in zip(values, weights, strict=True):
-        pool = (float(value), float(weight), 1)
-        while pools and pools[-1][0] < pool[0]:
-            mean, mass, count = pools.pop()
-            total = mass + pool[1]
-            pool = ((mean * mass + pool[0] * pool[1]) / total, total, count + pool[2])
-        pools.append(pool)
-    return np.repeat([mean for mean, *_ in pools], [count for *_, count in pools])
+    return optimize.isotonic_regression(values, weights=weights, increasing=False).x
 
 
-def jumping(tested: Sequence[Tested]) -> Finding | None:
+def jumping(tested: Sequence[Tested]) -> Symptom | None:
     """Held-out losses that go up and down between measurements by more than the pairs scatter."""
     if len(tested) <= FEWEST_TESTS:
         return None
@@ -158,13 +193,13 @@ def jumping(tested: Sequence[Tested]) -> Finding | None:
     turns = [after for before, after in zip(jumps, jumps[1:]) if before * after < 0]  # noqa: B905
     if len(turns) < 3:
         return None
-    return Finding("rate_too_high_held_out", {"times": len(turns), "rise": percent(max(turns))})
+    return Symptom("rate_too_high_held_out", {"times": len(turns), "rise": percent(max(turns))})
 
 
 # ---- memorising ----------------------------------------------------------------------------
 
 
-def rising(tested: Sequence[Tested], steps: Array, losses: Array) -> Finding | None:
+def rising(tested: Sequence[Tested], steps: Array, losses: Array) -> Symptom | None:
     """A held-out loss that has left its best for good, and what training did meanwhile.
 
     The last quarter of the measurements against the best earlier one: the difference must hold
@@ -189,16 +224,17 @@ def rising(tested: Sequence[Tested], steps: Array, losses: Array) -> Finding | N
     ]
     fall = float(early.mean() - late.mean()) if len(early) and len(late) else 0.0
     if fall <= 0:
-        return Finding("held_out_rises", numbers)
-    return Finding("memorising", {**numbers, "fall": percent(-np.expm1(-fall))})
+        return Symptom("held_out_rises", numbers)
+    return Symptom("memorising", {**numbers, "fall": percent(-np.expm1(-fall))})
 
 
 def jitter(curve: Array) -> float:
     """Scatter of single values about the closest curve that falls and then rises."""
+    curve = curve[thinned(len(curve), MOST_TESTS)]
     ones, best = np.ones_like(curve), np.inf
-    for low in range(len(curve)):
-        falling = falling_fit(curve[: low + 1], ones[: low + 1])
-        rising = -falling_fit(-curve[low + 1 :], ones[low + 1 :])
+    for low in range(1, len(curve) + 1):
+        falling = falling_fit(curve[:low], ones[:low])
+        rising = -falling_fit(-curve[low:], ones[low:]) if low < len(curve) else curve[:0]
         best = min(best, np.mean((curve - np.concatenate([falling, rising])) ** 2))
     # the fit follows half of the scatter
     return 2 * float(np.sqrt(best))
@@ -207,7 +243,7 @@ def jitter(curve: Array) -> float:
 # ---- improving or not ----------------------------------------------------------------------
 
 
-def trend(tested: Sequence[Tested], done: int, rate: float) -> Finding:
+def trend(tested: Sequence[Tested], done: int, rate: float) -> Symptom:
     """The last third of the held-out measurements against the third before it.
 
     `rate` is the learning rate of the time, as a share of its peak.
@@ -222,21 +258,21 @@ def trend(tested: Sequence[Tested], done: int, rate: float) -> Finding:
     numbers = {"change": percent(now), "done": done}
     if change.high < 0 and -change.mean > max(FLAT / 2, 2 * deviation):
         bounds = {"low": percent(-change.high), "high": percent(-change.low)}
-        return Finding("improving", {**numbers, "fall": percent(-change.mean), **bounds})
+        return Symptom("improving", {**numbers, "fall": percent(-change.mean), **bounds})
     if change.low > -FLAT and change.high < FLAT:
         away = np.flatnonzero(np.abs(curve - thirds[2].mean()) > max(FLAT, 3 * jitter(curve)))
         since = min(away[-1] + 1, len(curve) - 1) if len(away) else 0
         step = tested[since].step
         numbers["step"] = step
         if step > done / 3 and rate < SPENT:
-            return Finding("levelled_as_rate_fell", {**numbers, "rate": percent(rate)})
+            return Symptom("levelled_as_rate_fell", {**numbers, "rate": percent(rate)})
         early = step <= done / 3 or now > -LITTLE
-        return Finding("stalled" if early else "levelled", numbers)
+        return Symptom("stalled" if early else "levelled", numbers)
     bounds = {"low": percent(change.low), "high": percent(change.high)}
-    return Finding("undecided", {"change": percent(change.mean), **bounds})
+    return Symptom("undecided", {"change": percent(change.mean), **bounds})
 
 
-def training_trend(losses: Array, done: int) -> Finding:
+def training_trend(losses: Array, done: int) -> Symptom:
     """The same from the training loss alone, whose single steps are noisy."""
     first, middle, last = np.array_split(losses, 3)
     fall = float(middle.mean() - last.mean())
@@ -245,27 +281,21 @@ def training_trend(losses: Array, done: int) -> Finding:
     total = float(start.mean() - last.mean())
     total_reach = 2 * float(np.sqrt(start.var(ddof=1) / len(start) + last.var(ddof=1) / len(last)))
     if fall > max(reach, FLAT_TRAINING / 2):
-        return Finding("improving_training", {"fall": percent(fall), "low": percent(fall - reach)})
+        return Symptom("improving_training", {"fall": percent(fall), "low": percent(fall - reach)})
     if fall + reach < FLAT_TRAINING and total > max(total_reach, LITTLE):
         numbers = {"fall": percent(total), "high": percent(max(0.0, fall + reach))}
-        return Finding("levelled_training", numbers)
+        return Symptom("levelled_training", numbers)
     if total + total_reach < LITTLE:
         numbers = {"done": done, "fall": percent(total), "high": percent(total + total_reach)}
-        return Finding("stalled_training", numbers)
+        return Symptom("stalled_training", numbers)
     bounds = {"low": percent(-fall - reach), "high": percent(-fall + reach)}
-    return Finding("undecided_training", {"change": percent(-fall), **bounds})
+    return Symptom("undecided_training", {"change": percent(-fall), **bounds})
 
 
-def late_rate(log: Sequence[Entry]) -> float:
+def late_rate(course: Course) -> float:
     """Mean learning rate of the last third of the log, as a share of its peak."""
-    rates = [entry["learning_rate"] for entry in log]
-    return float(np.mean(rates[-len(rates) // 3 :])) / (max(rates) or 1.0)
-
-
-def base_loss(tested: Sequence[Tested]) -> float:
-    """The base's mean loss on the held-out pairs."""
-    last = tested[-1]
-    return float(np.mean(last.losses)) / (1 + last.change.mean)
+    rates = course.column("learning_rate")
+    return float(np.mean(rates[-len(rates) // 3 :])) / (float(rates.max()) or 1.0)
 
 
 def percent(share: float) -> float:

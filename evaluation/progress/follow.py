@@ -1,42 +1,39 @@
-"""What is shown of a run while it goes on: its page and table on disk, the chart in ComfyUI."""
+"""What is shown of a run in progress: its page and table on disk, the chart in ComfyUI."""
 
 from __future__ import annotations
 
 import logging
 import math
+import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from ...dataset.pair import PairedDataset
+from ...files import storing, write_atomically
 from ...trainer import host
 from ...trainer.runs.run import Run
 from ...trainer.watcher import Watcher
-from .curves import (
-    Entry,
-    Tested,
-    held_out,
-    interval_numbers,
-    moving_average,
-    smoothing_width,
-    thinned,
-)
-from .diagnosis import Finding, diagnose
-from .run_page import write_report
+from .curves import Course, Entry, Tested, as_csv, interval_numbers, thinned
+from .diagnosis import Symptom, diagnose
+from .run_page import write_page
 
 EVENT = "kontext.progress"
 SECONDS_BETWEEN = 0.5  # events
 MOST_POINTS = 200  # of a curve in an event
+LONGEST_ROW = 1000  # bytes
 DIAGNOSES = 50  # in a run, besides those after measuring the held-out pairs
 
 
 class Follower(Watcher):
-    """Writes `log.csv` and `run.html` at every checkpoint and tells ComfyUI's pages of the steps.
+    """Writes `log.csv` and `run.html` at every checkpoint and sends ComfyUI's pages the steps.
 
     Every event holds the whole chart, so that a page that was just opened has it too. Without a
-    node there are none.
+    node there are none. A step costs the same however many came before it.
     """
 
     def __init__(self, pairs: PairedDataset, node_id: str | None = None) -> None:
@@ -44,61 +41,103 @@ class Follower(Watcher):
 
     def begin(self, run: Run) -> None:
         self.run, self.steps = run, run.config.steps
-        self.log: list[Entry] = [*run.logged()]
-        self.first, self.last_event = len(self.log), -math.inf
-        self.findings = diagnose(self.log)
+        self.course = Course(run.lines)
+        self.table = Table(run, self.course)
+        self.first, self.last_event = len(self.course), -math.inf
+        self.symptoms = diagnose(self.course)
 
     def add(self, entry: Entry) -> None:
-        self.log.append(entry)
+        self.course.add(entry)
         if not self.node_id:
             return
         tested = "holdout" in entry
         if tested or entry["step"] % max(1, self.steps // DIAGNOSES) == 0:
-            self.findings = diagnose(self.log)
+            self.symptoms = diagnose(self.course)
         due = time.monotonic() - self.last_event > SECONDS_BETWEEN
         if due or tested or entry["step"] == self.steps:
             self.last_event = time.monotonic()
-            chart = progress(self.log, self.first, self.steps, self.findings)
+            chart = progress(self.course, self.first, self.steps, self.symptoms)
             host.tell_pages(EVENT, {"node": self.node_id, "run": self.run.name, **chart})
 
     def saved(self) -> None:
-        """Write the page and the table. Where the disk refuses them, training goes on."""
+        """Write the page and the table. Where the disk refuses them, training continues."""
         try:
-            write_report(self.run, self.log, self.pairs)
+            self.table.write()
+            write_page(self.run, self.course, self.pairs)
         except OSError:
             logging.exception("The page of run %s could not be written.", self.run.name)
 
 
-def progress(
-    log: Sequence[Entry], first: int, steps: int, findings: Sequence[Finding]
-) -> dict[str, Any]:
+class Table:
+    """`log.csv` of a run: written once as a whole, then continued by the steps that were added."""
+
+    def __init__(self, run: Run, course: Course) -> None:
+        self.path, self.course = run.folder / "log.csv", course
+        self.written = self.continued()
+
+    def continued(self) -> int:
+        """How many steps the file has of this log; 0 unless its last line is one of its rows."""
+        if not self.path.exists():
+            return 0
+        with self.path.open("rb") as file:
+            file.seek(-min(LONGEST_ROW, file.seek(0, os.SEEK_END)), os.SEEK_END)
+            last = file.read().splitlines(keepends=True)[-1:]
+        step = last[0].partition(b",")[0] if last else b""
+        place = int(np.searchsorted(self.course.column("step"), int(step if step.isdigit() else 0)))
+        if place < len(self.course) and as_csv(self.course, place, place + 1).encode() == last[0]:
+            return place + 1
+        return 0
+
+    def write(self) -> None:
+        """Raises StorageError; the next call then writes the whole."""
+        continued, self.written = self.written, 0
+        text = as_csv(self.course, continued).encode("utf-8")
+        if continued and self.path.exists():
+            with storing(self.path), self.path.open("ab") as file:
+                file.write(text)
+        else:
+            write_atomically(self.path, as_csv(self.course).encode("utf-8"))
+        self.written = len(self.course)
+
+
+def progress(course: Course, first: int, steps: int, symptoms: Sequence[Symptom]) -> dict[str, Any]:
     """The chart of a log as JSON. The `first` entries were there before this start.
 
     `loss` is rows of step, loss, mean loss; `held_out` of step and change in percent with its
     bounds, null where there are none. `memory` is bytes, 0 if not counted.
     """
-    now, losses, tested = log[-1], [entry["loss"] for entry in log], held_out(log)
-    smooth = moving_average(losses, smoothing_width(len(log)))
+    last, tested = len(course) - 1, course.tested
     return {
-        "step": now["step"],
+        "step": course.step,
         "steps": steps,
-        "learning_rate": now["learning_rate"],
-        "memory": now["memory"],
-        **pace(log[first:], steps),
+        "learning_rate": course.number("learning_rate", last),
+        "memory": course.number("memory", last),
+        **pace(course, first, steps),
         "loss": [
-            [log[i]["step"], significant(losses[i]), significant(smooth[i])]
-            for i in thinned(len(log), MOST_POINTS)
+            [
+                int(course.number("step", place)),
+                significant(course.number("loss", place)),
+                significant(course.smoothed(place)),
+            ]
+            for place in thinned(len(course), MOST_POINTS)
         ],
         "held_out": [percentages(tested[i]) for i in thinned(len(tested), MOST_POINTS)],
-        "findings": [{"kind": f.kind, "numbers": f.numbers, "text": f.text} for f in findings],
+        "findings": [{"kind": s.kind, "numbers": s.numbers, "text": s.text} for s in symptoms],
     }
 
 
-def pace(entries: Sequence[Mapping[str, Any]], steps: int) -> dict[str, float]:
-    """Seconds of a usual step, and seconds left: with the tests and pictures still to come."""
-    clock = [0.0, *(entry["seconds"] for entry in entries)]
-    usual = median(after - before for before, after in pairwise(clock[-21:]))
-    left = (steps - entries[-1]["step"]) * clock[-1] / len(entries)
+def pace(course: Course, first: int, steps: int) -> dict[str, float]:
+    """Seconds of a usual step, and seconds left: with the tests and pictures still to come.
+
+    `seconds` of the log are counted from this start, which was before the entry `first`.
+    """
+    count = len(course)
+    recent = range(max(first, count - 21), count)
+    clock = [course.number("seconds", place) for place in recent]
+    if count - first < 21:
+        clock = [0.0, *clock]
+    usual = median(after - before for before, after in pairwise(clock))
+    left = (steps - course.step) * clock[-1] / (count - first)
     return {"seconds_per_step": significant(usual), "seconds_left": round(left)}
 
 

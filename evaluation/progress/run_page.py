@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
-from ...dataset.pair import Pair, PairedDataset
+from ...dataset.image import open_rgb, picture_size
+from ...dataset.pair import DatasetError, Pair, PairedDataset
 from ...files import write_atomically
+from ...language import language, say
 from ...trainer.config import TrainConfig
 from ...trainer.runs.run import Run
-from .curves import Entry, as_csv, held_out, thinned
+from ..pictures.samples import noted_in
+from .curves import Course, thinned
 from .diagnosis import diagnose
 from .loss_plot import loss_svg
 
@@ -40,30 +41,67 @@ class Sample:
     prompt: str
 
 
-def write_report(run: Run, log: Sequence[Entry], pairs: PairedDataset | None = None) -> None:
-    """Write `log.csv` and `run.html` into the run's folder. Raises StorageError."""
-    write_atomically(run.folder / "log.csv", as_csv(log).encode("utf-8"))
-    write_atomically(run.folder / "run.html", run_page(run, log, pairs).encode("utf-8"))
+def write_page(run: Run, course: Course, pairs: PairedDataset | None = None) -> None:
+    """Write `run.html` into the run's folder. Raises StorageError."""
+    page = run_page(run, course, pairs)
+    write_atomically(run.folder / "run.html", page.encode("utf-8", "replace"))
 
 
-def run_page(run: Run, log: Sequence[Entry], pairs: PairedDataset | None) -> str:
-    """One HTML file that loads nothing. Names and captions are the user's: all text is escaped."""
-    config, done = run.config, log[-1]["step"] if log else 0
+def run_page(run: Run, course: Course, pairs: PairedDataset | None) -> str:
+    """One HTML file that loads nothing. Names and captions are the user's: all text is escaped.
+
+    A file name that is not Unicode is shown with question marks.
+    """
+    config = run.config
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     steps = [checkpoint.step for checkpoint in run.checkpoints()]
     return template.render(
+        language=language(),
+        text=headings(),
         name=run.name,
-        done=done,
-        steps=config.steps,
-        findings=diagnose(log),
-        notes=[(entry["step"], entry["note"]) for entry in log if "note" in entry],
-        curves=loss_svg(log, steps, f"{run.name}: {config.steps} steps") if log else "",
-        samples=samples(run.folder / "samples"),
-        checkpoints=checkpoints(run, log),
+        state=state(course.step, config.steps),
+        symptoms=diagnose(course),
+        notes=[(at_step(step), note) for step, note in course.notes],
+        curves=loss_svg(course, steps, run_title(run.name, config.steps)) if len(course) else "",
+        samples={at_step(step): some for step, some in samples(run.folder / "samples").items()},
+        checkpoints=checkpoints(run, course),
         settings=settings(config),
         dataset=describe(pairs) if pairs else None,
     )
+
+
+def headings() -> dict[str, str]:
+    """What the page says wherever it says the same, by the names that the template uses."""
+    return {
+        "samples": say("Samples"),
+        "same_noise": say("Control, result and target, always from the same noise."),
+        "checkpoints": say("Checkpoints"),
+        "step": say("step"),
+        "held_out": say("held-out loss against the base"),
+        "lowest": say("lowest"),
+        "file": say("file"),
+        "settings": say("Settings"),
+        "bold": say("Bold: not the default."),
+        "pairs": say("Pairs"),
+        "name": say("name"),
+        "caption": say("caption"),
+        "target": say("target"),
+    }
+
+
+def state(done: int, steps: int) -> str:
+    if done < steps:
+        return say("{done} of {steps} steps done", done=done, steps=steps)
+    return say("finished: {steps} steps", steps=steps)
+
+
+def run_title(name: str, steps: int) -> str:
+    return say("{run}: {steps} steps", run=name, steps=steps)
+
+
+def at_step(step: int) -> str:
+    return say("step {step}", step=step)
 
 
 def samples(folder: Path) -> dict[int, list[Sample]]:
@@ -90,26 +128,28 @@ def natural(path: Path) -> tuple[int, str]:
 @lru_cache(maxsize=256)
 def thumbnail(path: Path, _modified: int) -> Sample:
     """A small copy of the strip; made once, though the page is written often."""
-    with Image.open(path) as picture:
-        facts = json.loads(picture.info.get("kontext_sample", "{}"))
+    prompt = str(noted_in(path, "kontext_sample").get("prompt", ""))
+    try:
         # the strip is three pictures wide or more
-        small = ImageOps.contain(picture.convert("RGB"), (THUMBNAIL * 6, THUMBNAIL))
+        small = ImageOps.contain(open_rgb(path), (THUMBNAIL * 6, THUMBNAIL))
+    except DatasetError as error:  # what is only shown must not stop a training
+        return Sample(path.name, "", str(error))
     content = io.BytesIO()
     small.save(content, "JPEG", quality=85)
     url = "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode("ascii")
-    return Sample(path.name, url, facts.get("prompt", ""))
+    return Sample(path.name, url, prompt)
 
 
-def checkpoints(run: Run, log: Sequence[Entry]) -> list[dict[str, Any]]:
-    """The saved LoRAs; `best` marks the lowest held-out loss among them."""
-    tested = {each.step: each for each in held_out(log)}
+def checkpoints(run: Run, course: Course) -> list[dict[str, Any]]:
+    """The saved LoRAs; `best` marks the lowest held-out loss among them, if it is evidence."""
+    tested = {each.step: each for each in course.tested}
     saved = run.checkpoints()
-    measured = [each.step for each in saved if each.step in tested]
+    measured = [e.step for e in saved if e.step in tested and tested[e.step].is_evidence]
     best = min(measured, key=lambda step: tested[step].change.mean, default=None)
     return [
         {
             "step": each.step,
-            "held_out": tested[each.step].words if each.step in tested else "",
+            "held_out": tested[each.step].summary if each.step in tested else "",
             "best": each.step == best,
             "megabytes": each.path.stat().st_size / 1e6,
             "name": each.path.name,
@@ -131,33 +171,38 @@ def describe(pairs: PairedDataset) -> dict[str, Any]:
     sizes = Counter(size_of(pair.target) for pair in shown)
     return {
         "facts": [
-            ("pairs to train on", len(pairs.train)),
-            ("held out", len(pairs.holdout)),
-            ("controls per pair", numbers(len(pair.controls) for pair in pairs)),
-            ("repeats", numbers(pair.repeats for pair in pairs)),
-            ("different captions", len(captions)),
-            ("without a caption", captions[""]),
-            (f"sizes of {len(shown)} targets", ", ".join(listed(sizes))),
+            (say("pairs to train on"), len(pairs.train)),
+            (say("held out"), len(pairs.holdout)),
+            (say("controls per pair"), numbers(len(pair.controls) for pair in pairs)),
+            (say("repeats"), numbers(pair.repeats for pair in pairs)),
+            (say("different captions"), len(captions)),
+            (say("without a caption"), captions[""]),
+            (say("sizes of {count} targets", count=len(shown)), ", ".join(listed(sizes))),
         ],
         "pairs": [row(pair) for pair in shown],
-        "left_out": len(pairs) - len(shown),
+        "all": say("All pairs")
+        if len(shown) == len(pairs)
+        else say("All pairs but {count}", count=len(pairs) - len(shown)),
     }
 
 
 def row(pair: Pair) -> dict[str, str]:
-    split = "held out" if pair.split == "holdout" else ""
+    split = say("held out") if pair.split == "holdout" else ""
     return {"stem": pair.stem, "split": split, "caption": pair.caption, "target": str(pair.target)}
 
 
 def size_of(path: Path) -> str:
-    """Width × height, from the head of the file."""
-    with Image.open(path) as picture:
-        return f"{picture.width} × {picture.height}"
+    """Width × height as shown upright, from the head of the file; why not, if it is damaged."""
+    try:
+        width, height = picture_size(path)
+    except DatasetError:  # what is only shown must not stop a training
+        return say("unreadable")
+    return f"{width} × {height}"
 
 
 def listed(counted: Counter[str], most: int = 8) -> list[str]:
     common = [f"{name} ({count})" for name, count in counted.most_common(most)]
-    return common + [f"{len(counted) - most} others"] * (len(counted) > most)
+    return common + [say("{count} others", count=len(counted) - most)] * (len(counted) > most)
 
 
 def numbers(values: Any) -> str:

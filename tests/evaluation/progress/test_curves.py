@@ -3,7 +3,7 @@ import io
 
 import numpy as np
 import pytest
-from kontext.evaluation.progress.curves import COLUMNS, as_csv, held_out, thinned
+from kontext.evaluation.progress.curves import COLUMNS, Course, as_csv, thinned
 from scipy import stats
 
 from ..runs import known_run
@@ -11,7 +11,7 @@ from ..runs import known_run
 
 def test_the_held_out_interval_is_scipys_paired_t_test():
     log = known_run("improving", pairs=6)
-    last = held_out(log)[-1]
+    last = Course(log).tested[-1]
     now, base = log[-1]["holdout"], log[-1]["holdout_base"]
     theirs = stats.ttest_rel(now, base).confidence_interval(0.95)
     assert last.change.mean == pytest.approx(np.mean(now) / np.mean(base) - 1)
@@ -21,7 +21,7 @@ def test_the_held_out_interval_is_scipys_paired_t_test():
 
 def test_the_table_reads_back():
     log = known_run("improving", tests=3)
-    rows = list(csv.DictReader(io.StringIO(as_csv(log))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(Course(log)))))
     assert tuple(rows[0]) == COLUMNS and len(rows) == len(log)
     assert [float(row["loss"]) for row in rows] == [entry["loss"] for entry in log]
     measured = [row for row in rows if row["holdout_pairs"]]
@@ -33,9 +33,15 @@ def test_the_table_reads_back():
 
 
 def test_two_held_out_pairs_have_no_interval():
-    rows = list(csv.DictReader(io.StringIO(as_csv(known_run("improving", pairs=2)))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(Course(known_run("improving", pairs=2))))))
     assert rows[-1]["holdout_change_percent"] and not rows[-1]["holdout_low_percent"]
-    assert held_out(known_run("improving", pairs=2))[-1].words.endswith(" %")
+
+
+@pytest.mark.parametrize("pairs", [1, 2, 3])
+def test_too_few_held_out_pairs_are_no_evidence(pairs):
+    """One pair was quoted as if it were."""
+    last = Course(known_run("improving", pairs=pairs)).tested[-1]
+    assert last.is_evidence == (pairs == 3) == ("no evidence" not in last.summary)
 
 
 @pytest.mark.parametrize("length", [0, 1, 7, 10, 11, 1000])

@@ -1,8 +1,10 @@
 import json
+import time
 
 import pytest
 from kontext.dataset.pair import PairedDataset
 from kontext.evaluation.progress import follow, run_page
+from kontext.evaluation.progress.curves import Course, as_csv
 from kontext.evaluation.progress.diagnosis import diagnose
 from kontext.evaluation.progress.follow import Follower, progress
 from kontext.files import StorageError
@@ -31,7 +33,9 @@ def events(monkeypatch) -> list[dict]:
 
 def test_an_event_holds_the_whole_chart():
     log = known_run("memorising")
-    chart = json.loads(json.dumps(progress(log, 0, 2 * STEPS, diagnose(log)), allow_nan=False))
+    course = Course(log)
+    chart = progress(course, 0, 2 * STEPS, diagnose(course))
+    chart = json.loads(json.dumps(chart, allow_nan=False))
     assert chart["step"] == STEPS and chart["steps"] == 2 * STEPS
     assert chart["loss"][-1][:2] == [STEPS, pytest.approx(log[-1]["loss"], rel=1e-3)]
     assert len(chart["loss"]) <= 200 and len(chart["held_out"]) == 10
@@ -43,13 +47,14 @@ def test_an_event_holds_the_whole_chart():
 
 def test_the_pace_is_known_from_the_first_steps():
     log = [dict(entry, seconds=0.5 * entry["step"]) for entry in known_run("memorising")[:5]]
-    chart = progress(log, 0, 15, [])
+    chart = progress(Course(log), 0, 15, [])
     assert chart["seconds_per_step"] == 0.5 and chart["seconds_left"] == 5
 
 
 def test_two_pairs_have_null_for_bounds():
-    log = known_run("improving", pairs=2)
-    chart = json.loads(json.dumps(progress(log, 0, STEPS, diagnose(log)), allow_nan=False))
+    course = Course(known_run("improving", pairs=2))
+    chart = progress(course, 0, STEPS, diagnose(course))
+    chart = json.loads(json.dumps(chart, allow_nan=False))
     assert chart["held_out"][-1][2:] == [None, None]
 
 
@@ -64,6 +69,52 @@ def test_events_are_few_and_come_at_the_moments_that_matter(run, events):
         "环 & co"
     }
     assert len(events) < 60
+
+
+def test_an_event_takes_the_same_time_however_long_the_run_is():
+    """At a million steps it took 1.2 s, in the training thread."""
+
+    def seconds(steps):
+        entry = {"loss": 0.5, "learning_rate": 1e-4, "seconds": 1.0, "memory": 0}
+        course = Course({**entry, "step": step} for step in range(1, steps + 1))
+        started = time.perf_counter()
+        for step in range(steps + 1, steps + 21):
+            course.add({**entry, "step": step})
+            progress(course, 0, 2 * steps, [])
+        return time.perf_counter() - started
+
+    assert seconds(100_000) < 10 * seconds(1000)  # a hundredfold, if it grew with the steps
+
+
+def test_the_table_is_continued_as_it_would_be_written(run):
+    """Also where the log began earlier, went back, or the disk was full for a moment."""
+    log = known_run("improving", tests=5)
+    for entry in log[:400]:
+        run.log(**entry)
+    follower = Follower(PairedDataset(()))
+    follower.begin(run)
+    path = run.folder / "log.csv"
+    for place, entry in enumerate(log[400:900], start=400):
+        follower.add(entry)
+        if place in (450, 451, 700):
+            follower.saved()
+            assert path.read_text("utf-8") == as_csv(Course(log[: place + 1]))
+    follower.table.path = run.folder  # a folder, which no file replaces
+    with pytest.raises(StorageError):
+        follower.table.write()
+    follower.table.path = path
+    follower.table.write()
+    assert path.read_text("utf-8") == as_csv(Course(log[:900]))
+    for entry in log[400:1000]:
+        run.log(**entry)
+    follower.begin(run)  # as another process does
+    assert follower.table.written == 900
+    follower.saved()
+    assert path.read_text("utf-8") == as_csv(Course(log[:1000]))
+    run.rewind_log(300)
+    follower.begin(run)
+    follower.saved()
+    assert path.read_text("utf-8") == as_csv(Course(log[:300]))
 
 
 def after_a_step(run):

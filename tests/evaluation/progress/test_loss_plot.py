@@ -1,12 +1,14 @@
 import numpy as np
-from kontext.evaluation.progress.loss_plot import draw_loss, moving_average
+from kontext.evaluation.progress.curves import Course
+from kontext.evaluation.progress.loss_plot import draw_loss
 
 
-def test_moving_average_is_numpys():
-    values = np.random.default_rng(0).normal(size=50)
-    ours = moving_average(values, 7)
-    np.testing.assert_allclose(ours[6:], np.convolve(values, np.ones(7) / 7, "valid"))
-    np.testing.assert_allclose(ours[2], values[:3].mean())
+def test_the_smoothed_loss_is_a_mean_of_the_last_steps():
+    """Of ten at least, of a twentieth of those done later."""
+    values = np.random.default_rng(0).normal(size=1000)
+    course = Course({"step": n, "loss": value} for n, value in enumerate(values, start=1))
+    for place, start in ((0, 0), (2, 0), (9, 0), (50, 41), (199, 190), (399, 380), (999, 950)):
+        np.testing.assert_allclose(course.smoothed(place), values[start : place + 1].mean())
 
 
 def test_the_plot_shows_what_happened():

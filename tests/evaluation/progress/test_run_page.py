@@ -4,7 +4,9 @@ from html.parser import HTMLParser
 
 import pytest
 from kontext.dataset.pair import Pair, PairedDataset
-from kontext.evaluation.progress.run_page import write_report
+from kontext.evaluation.progress.curves import Course
+from kontext.evaluation.progress.follow import Table
+from kontext.evaluation.progress.run_page import write_page
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.runs.run import Identity, Run
 from PIL import Image
@@ -57,7 +59,7 @@ def page(tmp_path) -> tuple[Run, Reader]:
         Image.new("RGB", (64, 64)).save(run.folder / "samples" / f"step-{step}-a-cell.png")
     log = known_run("memorising")
     log[20]["note"] = f"half the learning rate {EVIL}"
-    write_report(run, log, pairs)
+    write_page(run, Course(log), pairs)
     return run, Reader((run.folder / "run.html").read_text(encoding="utf-8"))
 
 
@@ -84,6 +86,7 @@ def test_the_page_loads_nothing_and_runs_nothing(page):
 def test_a_run_without_steps_or_samples_has_a_page(tmp_path):
     config = TrainConfig(steps=10, alpha=16.0)
     run = Run.create("new", tmp_path, Identity(config, "base", "pairs"))
-    write_report(run, [], None)
+    write_page(run, Course())
+    Table(run, Course()).write()
     assert "0 of 10 steps done" in (run.folder / "run.html").read_text(encoding="utf-8")
     assert (run.folder / "log.csv").read_text(encoding="utf-8").startswith("step,loss,")

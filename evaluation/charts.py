@@ -1,0 +1,60 @@
+"""Charts by matplotlib, in letters that the user reads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from ..dataset.sheet import label_font
+from ..language import say
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+CHINESE = "检查点"
+
+
+@contextmanager
+def lettering() -> Iterator[None]:
+    """Draw with DejaVu, and with a font of the system's where it lacks the letters.
+
+    Says in the log where no font of the system has Chinese letters.
+    """
+    from matplotlib import rc_context
+
+    family = ["DejaVu Sans", *filter(None, [chinese_family()])]
+    with rc_context({"font.family": family, "svg.fonttype": "none"}):
+        yield
+
+
+def drawn(figure: Figure) -> Image.Image:
+    """The figure as an RGB picture."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+
+
+@cache
+def chinese_family() -> str:
+    """The name by which matplotlib knows the system's font with Chinese letters; empty without."""
+    from matplotlib import font_manager
+
+    path = getattr(label_font(CHINESE, 12), "path", None)
+    if not isinstance(path, str) or "DejaVu" in path:
+        logging.warning(
+            say(
+                "No font with Chinese letters was found: charts show boxes in their place. "
+                "Install Noto Sans CJK."
+            )
+        )
+        return ""
+    font_manager.fontManager.addfont(path)
+    return font_manager.FontProperties(fname=path).get_name()
