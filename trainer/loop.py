@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import nullcontext
 
 import torch
 
@@ -21,6 +22,7 @@ from .preview import Preview
 from .request import TrainingRequest
 from .runs.identity import identity_of
 from .runs.job import SamplePlan, write_job
+from .runs.lock import Lock, holding
 from .runs.rescue import bring_back
 from .runs.run import Identity, Run, RunError
 from .session import Session
@@ -32,15 +34,23 @@ def train(request: TrainingRequest) -> Run:
     A run of this name that was cancelled or killed is continued from its last checkpoint, one
     that has finished is returned as it is; both must have been made from the same pairs, model and
     settings. Raises BaseModelError, ConfigError, DatasetError, RunError, StorageError,
-    TrainingError, and Interrupted (after saving) when the user cancels.
+    LockedError, TrainingError, and Interrupted (after saving) when the user cancels.
     """
     check(request)
+    run = Run(request.name, request.output)
+    with holding(run.folder, run.name) if parallel.is_first() else nullcontext() as lock:
+        return train_alone(request, lock)
+
+
+def train_alone(request: TrainingRequest, lock: Lock | None) -> Run:
+    """`train`, while no other process may: the first one holds the run's `lock`."""
     base, pairs, samples = request.base, request.pairs, request.samples
     family = family_of(base.model)
     config = request.config.settled(len(pairs.train), family.full_size)
     cache = Cache(request.cache_folder, base, config)
     identity = identify(request, cache)
     run = shared_run(request, identity)
+    run.lock = lock
     if parallel.is_first():
         write_job(run, base, pairs, request.start, samples)
     if run.finished:

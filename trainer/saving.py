@@ -51,7 +51,10 @@ class Saving:
     def restore(self) -> int:
         """Load the run's saved state into the learner; returns the steps it has done."""
         step, tensors, rest = self.run.read_state()
-        self.learner.load_state_dict(tensors, rest)
+        try:
+            self.learner.load_state_dict(tensors, rest)
+        except (KeyError, ValueError, TypeError, IndexError) as error:  # of another version
+            raise self.run.damaged_state(error) from error
         if parallel.is_first():
             self.run.rewind_log(step)
         self.journal.watcher.begin(self.run)

@@ -18,6 +18,10 @@ PARTS = {"target": "other target pictures", "controls": "other control pictures"
 PARTS |= {"caption": "other captions", "split": "another split", "mask": "other masks"}
 
 
+class RunError(ValueError):
+    """A run's name is unfit, taken or unknown, or its files do not allow what was asked."""
+
+
 @dataclass(frozen=True)
 class Identity:
     """What a run was made from; a run can only be continued with the same.

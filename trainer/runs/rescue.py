@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...files import StorageError, storing, write_atomically
-from .identity import Identity
+from ...files import DamagedFileError, StorageError, storing, write_atomically
+from .identity import Identity, RunError
 from .run import Run
 
+
+def personal_folder() -> Path:
+    """Where this user's programs keep what they need again; nobody else writes there."""
+    named = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_STATE_HOME")
+    return Path(named) if named else Path(os.path.expanduser("~"), ".local", "state")
+
+
 # Often on another disk than ComfyUI's folders
-LAST_RESORT = Path(tempfile.gettempdir()) / "kontext_rescued"
+LAST_RESORT = personal_folder() / "kontext_rescued"
 
 
 def rescue(
@@ -26,6 +34,8 @@ def rescue(
     for place in (*places, LAST_RESORT):
         folder = place / time.strftime("%Y-%m-%d_%H-%M-%S")
         try:
+            with storing(folder):
+                folder.mkdir(parents=True, mode=0o700, exist_ok=True)
             other = Run.create(run.name, folder, identity)
             write_atomically(other.folder / "log.jsonl", log_of(run))
             save(other)
@@ -50,30 +60,75 @@ def bring_back(name: str, output: Path, identity: Identity, places: Sequence[Pat
     still no room for them.
     """
     run = Run(name, output)
-    rescued = [
-        Run(name, folder)
-        for place in (*places, LAST_RESORT)
-        for folder in sorted(place.glob("*"))
-        if Run(name, folder).exists()
-    ]
-    fitting = [found for found in rescued if not found.changes(identity)]
+    fitting = [found for found in rescued(name, places) if fits(found, identity)]
     newest = max(fitting, key=Run.state_step, default=None)
-    if newest is None or newest.state_step() <= run.state_step():
+    if newest is None or newest.state_step() <= saved_step(run):
         return None
-    if run.exists() and run.changes(identity):
-        return None  # the name is somebody else's now
+    if run.exists() and is_another(run, identity):
+        return None
     # the state last: what a crash in between leaves is the run before, and this can be repeated
     inside = [
-        *newest.lora_folder.glob("*.safetensors"),
+        *(checkpoint.path for checkpoint in newest.checkpoints()),
         newest.folder / "pairs.json",
-        newest.folder / "log.jsonl",
         newest.folder / "run.yaml",
         newest.state_file,
     ]
+    join_logs(newest, run)
     for source in inside:
         target = output / source.relative_to(newest.output)
         with storing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(target, source.read_bytes())
-    shutil.rmtree(newest.output)
+    shutil.rmtree(newest.output, ignore_errors=True)
     return newest
+
+
+def rescued(name: str, places: Sequence[Path]) -> list[Run]:
+    """The runs of this name in rescue places, as far as they are this user's own."""
+    found = []
+    for place in (*places, LAST_RESORT):
+        try:
+            folders = sorted(folder for folder in place.glob("*") if is_own(folder))
+            found += [Run(name, folder) for folder in folders if Run(name, folder).exists()]
+        except OSError as error:
+            logging.warning("Rescued work in %s cannot be read: %s", place, error)
+    return found
+
+
+def is_own(folder: Path) -> bool:
+    """Whether this user made a folder: what others have put there is not trusted."""
+    mine = not hasattr(os, "getuid") or folder.lstat().st_uid == os.getuid()
+    return mine and folder.is_dir() and not folder.is_symlink()
+
+
+def fits(found: Run, identity: Identity) -> bool:
+    """Whether rescued work is whole, and of the run that is to be trained. Else it stays there."""
+    try:
+        return found.state_step() > 0 and not found.changes(identity)
+    except (RunError, DamagedFileError, OSError, KeyError, TypeError, ValueError) as error:
+        logging.warning("Rescued work in %s is left alone: %s", found.output, error)
+        return False
+
+
+def is_another(run: Run, identity: Identity) -> bool:
+    """Whether the name is somebody else's now. What cannot be read is not."""
+    try:
+        return bool(run.differences(identity))
+    except RunError:
+        return False
+
+
+def saved_step(run: Run) -> int:
+    """The step of a run's state; -1 if there is none, or only a damaged one."""
+    try:
+        return run.state_step()
+    except RunError:
+        return -1
+
+
+def join_logs(newer: Run, run: Run) -> None:
+    """Add the steps of rescued work to the run's log, which may be the longer one."""
+    entries = {entry["step"]: entry for source in (run, newer) for entry in source.lines}
+    with storing(run.folder):
+        run.folder.mkdir(parents=True, exist_ok=True)
+    run.lines.rewrite(entries[step] for step in sorted(entries))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import re
+import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,38 +19,24 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from ...files import storing, write_atomically
+from ...dataset.files import folded
+from ...files import DamagedFileError, read_json, storing, write_atomically
+from ...language import say
 from ...lines import Lines
 from ..config import DOES_NOT_MATTER, MAY_CHANGE, TrainConfig
 from ..files import save_tensors
+from .checkpoint import Checkpoint
 from .export import comfyui_tensors, model_metadata
-from .identity import Identity
+from .identity import Identity, RunError
+from .lock import NAME as LOCK
+from .lock import Lock, LockedError
 
 LONGEST_NAME = 80  # it occurs twice in a path, and Windows stops at 260 characters
 MOST_BYTES = 200  # of the 255 that Linux allows, less the step and the suffix
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
-OWN_FILES = (
-    "run.yaml", "log.jsonl", "pairs.json", "pinned.json", "loss.png", "log.csv", "run.html",
-    "scores/scores.json",
-)  # fmt: skip
+TRASH = "kontext_trash"  # in the output folder
 SAVE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-
-
-class RunError(ValueError):
-    """A run's name is unfit, taken or unknown."""
-
-
-@dataclass(frozen=True, order=True)
-class Checkpoint:
-    """A saved LoRA and the number of steps it was trained for."""
-
-    step: int
-    path: Path
-
-    def metadata(self) -> dict[str, str]:
-        with safe_open(self.path, "pt") as file:
-            return file.metadata() or {}
 
 
 class Run:
@@ -62,84 +50,153 @@ class Run:
         self.output = output
         self.folder = output / "kontext_runs" / self.name
         self.lora_folder = output / "loras" / self.name
+        self.yaml_file = self.folder / "run.yaml"
         self.state_file = self.folder / "state" / "state.safetensors"
         self.lines = Lines(self.folder / "log.jsonl", logged_step)
+        self.lock: Lock | None = None  # of a run that this process trains
 
     @staticmethod
     def names(output: Path) -> list[str]:
         """Names of all runs, the latest first."""
-        found = output.glob("kontext_runs/*/run.yaml")
-        newest = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-        return [path.parent.name for path in newest]
+        files = output.glob("kontext_runs/*/run.yaml")
+        return [path.parent.name for path in sorted(files, key=modified, reverse=True)]
 
     @classmethod
     def open(cls, name: str, output: Path) -> Run:
         """An existing run; RunError lists those that exist."""
-        run = cls(name, output)
-        if not run.exists():
-            known = ", ".join(cls.names(output)) or "none yet"
-            raise RunError(f"There is no training run {run.name!r} in {output}. Runs: {known}.")
+        run, known = cls(name, output), cls.names(output)
+        if run.name not in known:
+            raise RunError(
+                say(
+                    "There is no training run '{name}' in {output}. Runs: {known}.",
+                    name=run.name,
+                    output=output,
+                    known=", ".join(known) or "-",
+                )
+            )
         return run
 
     @classmethod
     def create(cls, name: str, output: Path, identity: Identity, replace: bool = False) -> Run:
         """A new run, or the one of this name, to be continued or, if it has finished, used.
 
-        Raises RunError if that one was made from something else, unless `replace` deletes it. What
-        is in MAY_CHANGE may differ as long as there are steps to be done.
+        Raises RunError if that one was made from something else, unless `replace` puts it aside.
+        What is in MAY_CHANGE may differ as long as there are steps to be done.
         """
         run = cls(name, output)
-        if run.exists():
-            changed = run.changes(identity)
-            if changed and run.steps_done() and not replace:
-                raise RunError(
-                    f"A run named {run.name!r} exists and differs: {'; '.join(changed)}. "
-                    "Undo this to continue it, choose another name, or turn on `replace` to "
-                    "delete that run."
+        run.require_name_of_its_own()
+        changed = run.changes(identity) if run.exists() else run.left_over()
+        if changed and run.has_work() and not replace:
+            raise RunError(
+                say(
+                    "A run named '{name}' exists and differs: {changes}. Undo this to continue it, "
+                    "choose another name, or turn on `replace` to move that run into {trash}.",
+                    name=run.name,
+                    changes="; ".join(changed),
+                    trash=output / TRASH,
                 )
-            run.clear(everything=bool(changed))
+            )
+        if changed:
+            run.put_aside()
+        run.remove_unfinished()
         with storing(run.folder):
             run.lora_folder.mkdir(parents=True, exist_ok=True)
             run.state_file.parent.mkdir(parents=True, exist_ok=True)
         run.write_identity(identity)
         return run
 
+    def require_name_of_its_own(self) -> None:
+        """Raise RunError for a name that Windows and macOS take for that of another run."""
+        known = self.names(self.output)
+        twins = [name for name in known if folded(name) == folded(self.name)]
+        if twins and self.name not in twins:
+            raise RunError(
+                say(
+                    "There is a run named '{other}', and '{name}' would be the same folder on "
+                    "Windows and macOS. Use its exact name, or choose another one.",
+                    other=twins[0],
+                    name=self.name,
+                )
+            )
+
     def changes(self, identity: Identity) -> list[str]:
         """In words, what keeps this run from being continued, or used, as one of `identity`."""
+        changed = self.differences(identity)
+        unfinished = self.steps_done() < identity.config.steps
+        if self.has_work() and unfinished and not self.has_state():
+            changed.append(say("{file}, which continuing needs, is gone", file=self.state_file))
+        return changed
+
+    def differences(self, identity: Identity) -> list[str]:
+        """In words, from what else this run was made, if that matters."""
         free = DOES_NOT_MATTER
         if self.steps_done() < identity.config.steps:
             free = free | MAY_CHANGE
         differences = self.identity().differences(identity)
-        changed = [words for name, words in differences.items() if name not in free]
-        if 0 < self.steps_done() < identity.config.steps and not self.has_state():
-            changed.append(f"{self.state_file}, which continuing needs, is gone")
-        return changed
+        return [words for name, words in differences.items() if name not in free]
+
+    def left_over(self) -> list[str]:
+        """In words, what there is of a run whose run.yaml is gone."""
+        if not self.has_work():
+            return []
+        return [say("{file}, which says what it was made from, is gone", file=self.yaml_file)]
 
     def steps_done(self) -> int:
         return max((checkpoint.step for checkpoint in self.checkpoints()), default=0)
 
-    def clear(self, everything: bool) -> None:
-        """Remove what a killed process left unfinished; or all of this run's files, no others."""
-        folders = (self.lora_folder, self.folder, self.state_file.parent)
-        files = [path for folder in folders for path in folder.glob("*.tmp")]
-        if everything:
-            files += [checkpoint.path for checkpoint in self.checkpoints()]
-            files += [self.state_file, *(self.folder / name for name in OWN_FILES)]
-            files += self.folder.glob("samples/step_*.png")
-            files += self.folder.glob("sample_controls/*.png")
-        for path in files:
-            with storing(path):
-                path.unlink(missing_ok=True)
+    def has_work(self) -> bool:
+        """Whether there is anything to lose: a LoRA, steps in the log, or a state after them."""
+        try:
+            stepped = self.state_step() > 0
+        except RunError:  # damaged, but somebody's
+            stepped = True
+        return stepped or bool(self.saved_files()) or next(iter(self.lines), None) is not None
+
+    def put_aside(self) -> Path:
+        """Move all of this run's files into a new folder of TRASH, laid out like the output folder.
+
+        Other files in the folder of its LoRAs stay. Nothing in TRASH is ever deleted.
+        """
+        moment = time.strftime("%Y-%m-%d_%H-%M-%S")
+        trash = self.output / TRASH / f"{self.name}_{moment}_{time.time_ns() % 1000:03}"
+        own = [path for path in self.folder.glob("*") if path.name != LOCK]
+        own.sort(key=lambda path: path.name == "run.yaml")  # the last: without it, no run is seen
+        with storing(trash):
+            for path in [*(checkpoint.path for checkpoint in self.saved_files()), *own]:
+                target = trash / path.relative_to(self.output)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(path, target)
+        return trash
+
+    def remove_unfinished(self) -> None:
+        """Delete what a killed process left of files it was writing."""
+        for folder in (self.lora_folder, self.folder, self.state_file.parent):
+            for path in folder.glob("*.tmp"):
+                with storing(path):
+                    path.unlink(missing_ok=True)
+
+    def require_held(self) -> None:
+        """Raise LockedError if another process has taken this run over."""
+        if self.lock and not self.lock.mine:
+            raise LockedError(
+                say(
+                    "Another process has taken over run “{name}”, because this one gave no sign of "
+                    "life. It stops here and writes nothing more.",
+                    name=self.name,
+                )
+            )
 
     def exists(self) -> bool:
-        return (self.folder / "run.yaml").is_file()
+        return self.yaml_file.is_file()
 
     # ---- what it was made from -------------------------------------------------------------
 
     def write_identity(self, identity: Identity) -> None:
         """Note what the run is made from; the rest of run.yaml stays, should it end right here."""
-        path = self.folder / "run.yaml"
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) if self.exists() else {}
+        try:
+            content = self.settings() if self.exists() else {}
+        except DamagedFileError:  # written anew
+            content = {}
         content |= {
             "name": self.name,
             "changed": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -152,18 +209,46 @@ class Run:
         }
         pairs = json.dumps(dict(identity.pairs), ensure_ascii=False, indent=0)
         write_atomically(self.folder / "pairs.json", pairs.encode("utf-8", "surrogatepass"))
-        text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
-        write_atomically(path, text.encode("utf-8"))
+        self.write_settings(content)
 
     def write_plan(self, words: str) -> None:
         """Note the memory plan in run.yaml, beside what the run was made from."""
-        path = self.folder / "run.yaml"
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) | {"memory_plan": words}
-        text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False)
-        write_atomically(path, text.encode("utf-8"))
+        self.write_settings(self.settings() | {"memory_plan": words})
+
+    def write_settings(self, content: Mapping[str, Any]) -> None:
+        text = yaml.safe_dump(dict(content), allow_unicode=True, sort_keys=False)
+        write_atomically(self.yaml_file, text.encode("utf-8"))
+
+    def settings(self) -> dict[str, Any]:
+        """What run.yaml says. Raises DamagedFileError if it is no run's."""
+        try:
+            content = yaml.safe_load(self.yaml_file.read_bytes().strip(b"\0"))
+            if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+                raise ValueError("no settings in it")
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+            reason = str(error).splitlines()[0]
+            raise DamagedFileError(
+                say(
+                    "{path} is damaged ({reason}). {remedy}",
+                    path=self.yaml_file,
+                    reason=reason,
+                    remedy=say(
+                        "Train under this name again: what it said is then taken from the last "
+                        "LoRA. Or move the folder away."
+                    ),
+                )
+            ) from error
+        return content
 
     def identity(self) -> Identity:
-        content = yaml.safe_load((self.folder / "run.yaml").read_text(encoding="utf-8"))
+        """What the run was made from. Where run.yaml is damaged, as its last LoRA says."""
+        try:
+            content = self.settings()
+        except DamagedFileError as error:
+            content = self.noted_in_lora()
+            if not content:
+                raise RunError(str(error)) from error
+            logging.warning("%s", error)
         known = {setting.name for setting in fields(TrainConfig)}
         unknown = content["config"].keys() - known
         if unknown:
@@ -173,9 +258,28 @@ class Run:
             )
         names = [f"{of}_hash" for of in ("base", "dataset", "start", "text", "vae")]
         hashes: dict[str, str] = {name: content.get(name, "") for name in names}
-        path = self.folder / "pairs.json"
-        text = path.read_bytes().decode("utf-8", "surrogatepass") if path.exists() else "{}"
-        return Identity(TrainConfig(**content["config"]), **hashes, pairs=json.loads(text))
+        return Identity(TrainConfig(**content["config"]), **hashes, pairs=self.pair_marks())
+
+    def pair_marks(self) -> Mapping[str, Mapping[str, str]]:
+        """What pairs.json says of each pair. It only names differences: damaged, it is left out."""
+        try:
+            marks = read_json(self.folder / "pairs.json", {}, "")
+        except DamagedFileError as error:
+            logging.warning("%s", error)
+            return {}
+        return {stem: parts for stem, parts in marks.items() if isinstance(parts, dict)}
+
+    def noted_in_lora(self) -> dict[str, Any]:
+        """The settings and hashes in the last LoRA's metadata; empty without one."""
+        for checkpoint in reversed(self.checkpoints()):
+            notes = checkpoint.metadata()
+            if "ss_training_config" in notes:
+                return {
+                    "config": json.loads(notes["ss_training_config"]),
+                    "base_hash": notes["ss_sd_model_hash"],
+                    "dataset_hash": notes["ss_dataset_hash"],
+                }
+        return {}
 
     @property
     def config(self) -> TrainConfig:
@@ -184,21 +288,37 @@ class Run:
     # ---- checkpoints -----------------------------------------------------------------------
 
     def checkpoints(self) -> tuple[Checkpoint, ...]:
-        """All saved LoRAs, earliest first."""
-        pattern = re.compile(re.escape(self.name) + r"_(\d{6})\.safetensors")
-        found = (
-            (pattern.fullmatch(path.name), path)
-            for path in (self.lora_folder.iterdir() if self.lora_folder.is_dir() else ())
-        )
-        return tuple(sorted(Checkpoint(int(match[1]), path) for match, path in found if match))
+        """All saved LoRAs whose files are whole, earliest first."""
+        return tuple(each for each in self.saved_files() if not each.damage)
+
+    def saved_files(self) -> list[Checkpoint]:
+        """All saved LoRAs, whole or not, earliest first."""
+        pattern = re.compile(re.escape(self.name) + r"_(\d{6,})\.safetensors")
+        files = self.lora_folder.iterdir() if self.lora_folder.is_dir() else ()
+        found = ((pattern.fullmatch(path.name), path) for path in files)
+        return sorted(Checkpoint(int(match[1]), path) for match, path in found if match)
 
     def checkpoint_at(self, step: int) -> Checkpoint:
         """The checkpoint of this step, or the last one for 0."""
         existing = {checkpoint.step: checkpoint for checkpoint in self.checkpoints()}
         wanted = step or max(existing, default=0)
         if wanted not in existing:
-            steps = ", ".join(map(str, existing)) or "none"
-            raise RunError(f"Run {self.name!r} has no checkpoint at step {step}. It has: {steps}.")
+            damaged = [each.path for each in self.saved_files() if each.step == step]
+            if damaged:
+                raise RunError(
+                    say(
+                        "{path} is damaged. Choose another step, or copy the file from a backup.",
+                        path=damaged[0],
+                    )
+                )
+            raise RunError(
+                say(
+                    "Run '{name}' has no checkpoint at step {step}. It has: {steps}.",
+                    name=self.name,
+                    step=step,
+                    steps=", ".join(map(str, existing)) or "-",
+                )
+            )
         return existing[wanted]
 
     def has_checkpoint(self, step: int) -> bool:
@@ -216,6 +336,7 @@ class Run:
         about: Mapping[str, str] | None = None,
     ) -> Checkpoint:
         """Save the LoRA as it is after `step` steps; `about` is what the file says of the model."""
+        self.require_held()
         path = self.lora_folder / f"{self.name}_{step:06d}.safetensors"
         config = asdict(identity.config)
         metadata = model_metadata(
@@ -232,7 +353,10 @@ class Run:
         Returns in words which could not be deleted: another program may have them open.
         """
         old = self.checkpoints()[:-keep] if keep else ()
-        stay = self.pinned() | {best.step for best in [self.best()] if best}
+        try:
+            stay = self.pinned() | {best.step for best in [self.best()] if best}
+        except DamagedFileError as error:  # which ones are pinned is not known: all stay
+            return [str(error)] if old else []
         stuck = []
         for checkpoint in old:
             if checkpoint.step not in stay:
@@ -254,8 +378,21 @@ class Run:
 
     def pinned(self) -> frozenset[int]:
         """Steps whose checkpoints are never deleted: the numbers in `pinned.json`."""
-        path = self.folder / "pinned.json"
-        return frozenset(json.loads(path.read_text(encoding="utf-8")) if path.exists() else ())
+        steps = read_json(
+            self.folder / "pinned.json",
+            [],
+            say("Write a list of steps such as [500, 1250] into it, or delete it."),
+        )
+        if not all(str(step).isdecimal() for step in steps):
+            raise DamagedFileError(
+                say(
+                    "{path} is damaged ({reason}). {remedy}",
+                    path=self.folder / "pinned.json",
+                    reason=steps,
+                    remedy=say("Write a list of steps such as [500, 1250] into it, or delete it."),
+                )
+            )
+        return frozenset(map(int, steps))
 
     def pin(self, step: int, pinned: bool = True) -> None:
         """Never delete the checkpoint of this step, or let it go again. RunError if it is none."""
@@ -267,6 +404,7 @@ class Run:
 
     def write_state(self, step: int, tensors: Mapping[str, Tensor], rest: str = "") -> None:
         """Save what continuing from `step` needs, replacing the previous state."""
+        self.require_held()
         threads = str(torch.get_num_threads())
         save_tensors(
             tensors, self.state_file, {"step": str(step), "rest": rest, "threads": threads}
@@ -281,9 +419,11 @@ class Run:
             return {}
         try:
             with safe_open(self.state_file, "pt") as file:
-                return file.metadata()
-        except SafetensorError as error:
+                metadata = file.metadata() or {}
+            int(metadata["step"])
+        except (SafetensorError, KeyError, ValueError) as error:
             raise self.damaged_state(error) from error
+        return {"rest": "", **metadata}
 
     def state_step(self) -> int:
         """The step that the saved state follows; -1 without one."""
@@ -291,7 +431,8 @@ class Run:
 
     def threads(self) -> int:
         """CPU threads that the saved state was computed with; without one, those of now."""
-        return int(self.state_metadata().get("threads", torch.get_num_threads()))
+        threads = self.state_metadata().get("threads", "")
+        return int(threads) if threads.isdecimal() and int(threads) else torch.get_num_threads()
 
     def read_state(self) -> tuple[int, dict[str, Tensor], str]:
         """The step that the saved state follows, its tensors, and the rest."""
@@ -303,10 +444,14 @@ class Run:
             raise self.damaged_state(error) from error
         return int(metadata["step"]), tensors, metadata["rest"]
 
-    def damaged_state(self, error: SafetensorError) -> RunError:
+    def damaged_state(self, error: Exception) -> RunError:
         return RunError(
-            f"{self.state_file}, which continuing needs, is damaged ({error}). Choose another "
-            "name and go on from the last checkpoint with `start_from`."
+            say(
+                "{path}, which continuing needs, is damaged ({reason}). Choose another name and go "
+                "on from the last checkpoint with `start_from`.",
+                path=self.state_file,
+                reason=error,
+            )
         )
 
     def log(self, **entry: Any) -> None:
@@ -319,6 +464,13 @@ class Run:
     def rewind_log(self, step: int) -> None:
         """Forget the steps after `step`: they are about to be done again."""
         self.lines.rewrite(entry for entry in self.lines if entry["step"] <= step)
+
+
+def modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:  # moved away just now
+        return 0.0
 
 
 def logged_step(entry: dict[str, Any]) -> dict[str, Any]:
