@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..dataset.access import readable
-from ..dataset.image import SUFFIXES, picture_size
+from ..dataset.image import picture_size, readable_suffixes
 from ..dataset.pair import DatasetError, Pair, PairedDataset
 from ..files import write_atomically
 from ..language import say
@@ -28,13 +28,13 @@ def timestamp() -> str:
 def caption_file(target: Path) -> Path:
     """Where the caption of a picture is written. DatasetError unless it really is a picture:
     a table may name any file as target, and beside that nothing is to be replaced."""
-    if target.suffix.lower() not in SUFFIXES:
+    if target.suffix.lower() not in readable_suffixes():
         raise DatasetError(
             say(
                 "{path} is not a picture ({endings}), so no caption is written beside it. Remove "
                 "it from the pairs.",
                 path=target,
-                endings=", ".join(sorted(suffix[1:] for suffix in SUFFIXES)),
+                endings=", ".join(sorted(suffix[1:] for suffix in readable_suffixes())),
             )
         )
     picture_size(target)

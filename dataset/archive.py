@@ -11,9 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from ..files import file_mark
 from .files import CAPTION_SUFFIXES, folded
-from .image import SUFFIXES
+from .image import PICTURE_SUFFIXES
 from .pair import DatasetError
-from .table import TABLE_SUFFIXES
+from .rows import TABLE_SUFFIXES
 
 MOST_FILES = 100_000
 MOST_BYTES = 50 * 2**30
@@ -23,7 +23,7 @@ MOST_RATIO = 200
 FREE_OF_RATIO = 100 * 2**20
 """Archives that unpack to less than this cannot fill a disk, whatever their ratio."""
 
-WANTED = SUFFIXES | set(CAPTION_SUFFIXES) | set(TABLE_SUFFIXES)
+WANTED = PICTURE_SUFFIXES.union(CAPTION_SUFFIXES, TABLE_SUFFIXES)
 
 
 def unpack(archive: Path, scratch: Path) -> Path:

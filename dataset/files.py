@@ -1,18 +1,25 @@
-"""Listing a folder: which pictures and texts it holds. Opens no picture."""
+"""Where pictures lie: the path that a user means, and what a folder holds. Opens no picture."""
 
 import os
 import re
 import unicodedata
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from ..language import say
 from .access import may_read, readable
-from .image import SUFFIXES
+from .image import PICTURE_SUFFIXES, missing_picture, readable_suffixes
 from .pair import DatasetError
+from .rows import TABLE_NAMES
+from .text import listed
 
-CAPTION_SUFFIXES = (".txt", ".caption")
-REPEAT_FOLDER = re.compile(r"([1-9]\d{0,2})_(.+)")
+CAPTION_SUFFIXES = (".txt", ".caption", ".json")
+"""Of several captions the first kind is taken."""
+
+REPEAT_FOLDER = re.compile(r"([1-9]\d{0,3})_(.+)")
 """`10_ring`: the pictures in it count ten times (kohya's rule)."""
 
 Key = tuple[str, str]
@@ -26,24 +33,31 @@ class Picture:
     group: str
     repeats: int
 
-    @property
+    @cached_property
     def name(self) -> str:
         return self.path.stem
 
-    @property
+    @cached_property
     def key(self) -> Key:
         return self.group, folded(self.name)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a folder and its repeat folders; `texts` are the caption files by key."""
+    """What lies in a folder and its repeat folders.
+
+    `texts` are the caption files by key, `tables` those that name the folder's pictures,
+    `unreadable` pictures that Pillow cannot open and that lie there in no other kind.
+    """
 
     folder: Path
     pictures: tuple[Picture, ...]
     texts: dict[Key, Path]
+    tables: tuple[Path, ...]
+    unreadable: tuple[str, ...]
     others: tuple[str, ...]
     subfolders: tuple[Path, ...]
+    repeat_folders: tuple[Path, ...]
 
 
 def composed(name: str) -> str:
@@ -57,58 +71,77 @@ def folded(name: str) -> str:
 
 
 def resolve(text: str, base: Path) -> Path:
-    """The path a user typed: absolute, from the home folder (~), or relative to `base`.
+    """The path that a user typed or a table names: absolute, from home (~), or relative to `base`.
 
+    Quotation marks and Windows' backslashes are understood, unless a file really has that name.
     Raises AccessError if it leads to where this server does not read.
     """
-    path = Path(text.strip().strip('"'))
-    try:
+    literal = base / text
+    if text.strip() and may_read(literal) and os.path.lexists(literal):
+        return literal
+    cleaned = text.strip().strip('"')
+    path = Path(cleaned if os.sep == "\\" else cleaned.replace("\\", "/"))
+    with suppress(RuntimeError):  # ~name of nobody
         path = path.expanduser()
-    except RuntimeError:  # ~name of nobody
-        pass
     return readable(path if path.is_absolute() else base / path)
 
 
 def list_folder(folder: Path) -> Listing:
     """List `folder` and its repeat folders, sorted by name; hidden and system files left out."""
-    if not folder.is_dir():
-        raise DatasetError(_missing(folder))
+    if not os.path.isdir(folder):
+        raise DatasetError(missing_folder(folder))
+    readable = readable_suffixes()
     pictures: list[Picture] = []
     texts: dict[Key, Path] = {}
+    foreign: list[Picture] = []
+    tables: list[Path] = []
     others: list[str] = []
     subfolders: list[Path] = []
-    empty: list[str] = []
     for group, repeats, entry in _entries(folder):
         path, suffix = Path(entry.path), Path(entry.name).suffix.lower()
         if entry.is_dir():
             subfolders.append(path)
-        elif suffix in SUFFIXES:
+        elif suffix in readable:
             pictures.append(Picture(path, group, repeats))
-            if entry.stat().st_size == 0:
-                empty.append(entry.name)
+        elif suffix in PICTURE_SUFFIXES:
+            foreign.append(Picture(path, group, repeats))
+        elif entry.name.lower() in TABLE_NAMES:
+            tables.append(path)
         elif suffix in CAPTION_SUFFIXES:
             key = group, folded(path.stem)
-            if key not in texts or suffix == CAPTION_SUFFIXES[0]:
+            known = texts.setdefault(key, path).suffix.lower()
+            if CAPTION_SUFFIXES.index(suffix) < CAPTION_SUFFIXES.index(known):
                 texts[key] = path
         else:
             others.append(entry.name)
-    if empty:
-        raise DatasetError(
-            f"{len(empty)} pictures in {folder} are empty (0 bytes): {', '.join(empty)}. "
-            "Export them again, or remove the pairs."
-        )
-    return Listing(folder, tuple(pictures), texts, tuple(others), tuple(subfolders))
+    _require_content(folder, pictures)
+    twins = {picture.key for picture in pictures}
+    return Listing(
+        folder,
+        tuple(pictures),
+        texts,
+        tuple(sorted(tables, key=lambda path: TABLE_NAMES.index(path.name.lower()))),
+        tuple(picture.path.name for picture in foreign if picture.key not in twins),
+        tuple(others),
+        tuple(subfolders),
+        tuple(path for path in map(Path, visible_folders(folder)) if _repeats(path.name)),
+    )
 
 
 def require_pictures(listing: Listing) -> None:
     """Raise DatasetError, saying what lies there instead, if a folder holds no picture."""
     if listing.pictures:
         return
-    found = [*listing.others, *(f"folder {path.name}" for path in listing.subfolders)]
-    rest = f"It holds {len(found)} other things: {', '.join(found[:5])}" if found else "It is empty"
+    names = [*listing.unreadable, *listing.others]
+    names += [path.name for path in (*listing.subfolders, *listing.repeat_folders)]
     raise DatasetError(
-        f"{listing.folder} holds no pictures ({', '.join(sorted(s[1:] for s in SUFFIXES))}). "
-        f"{rest}. Choose the folder in which the pictures lie."
+        say(
+            "{folder} holds no pictures ({kinds}). It holds {names}. Choose the folder in which "
+            "the pictures lie.",
+            folder=listing.folder,
+            kinds=", ".join(sorted(suffix[1:] for suffix in readable_suffixes())),
+            names=listed(names, most=5) if names else say("nothing: it is empty"),
+        )
     )
 
 
@@ -117,40 +150,105 @@ def require_unique(listing: Listing) -> None:
     by_key: dict[Key, list[str]] = {}
     for picture in listing.pictures:
         by_key.setdefault(picture.key, []).append(picture.path.name)
-    shared = [" and ".join(names) for names in by_key.values() if len(names) > 1]
+    shared = [
+        say("{names} and {last}", names=", ".join(names[:-1]), last=names[-1])
+        for names in by_key.values()
+        if len(names) > 1
+    ]
     if shared:
         raise DatasetError(
-            f"{len(shared)} names in {listing.folder} belong to several files: "
-            f"{'; '.join(shared)}. Keep one of each, or rename them."
+            say(
+                "{count} names in {folder} belong to several files: {names}. Keep one of each, or "
+                "rename them.",
+                count=len(shared),
+                folder=listing.folder,
+                names="; ".join(shared),
+            )
         )
 
 
-def _entries(folder: Path) -> Iterator[tuple[str, int, os.DirEntry[str]]]:
-    own = REPEAT_FOLDER.fullmatch(folder.name)
-    for entry in visible(folder):
-        repeat = REPEAT_FOLDER.fullmatch(entry.name) if entry.is_dir() else None
-        if repeat:
-            for inner in visible(Path(entry.path)):
-                yield folded(repeat[2]), int(repeat[1]), inner
-        else:
-            yield "", int(own[1]) if own else 1, entry
-
-
 def visible(folder: Path) -> list[os.DirEntry[str]]:
+    """The entries of a folder by name, without hidden and system files."""
     system = {"__macosx", "thumbs.db", "desktop.ini"}
-    with os.scandir(readable(folder)) as entries:
-        shown = [e for e in entries if not e.name.startswith(".") and e.name.lower() not in system]
+    try:
+        with os.scandir(readable(folder)) as entries:
+            shown = [
+                entry
+                for entry in entries
+                if not entry.name.startswith(".") and entry.name.lower() not in system
+            ]
+    except OSError as error:
+        raise DatasetError(
+            say("{path} cannot be opened: {error}.", path=folder, error=error.strerror)
+        ) from error
     return sorted(shown, key=lambda entry: entry.name)
 
 
-def _missing(folder: Path) -> str:
-    if folder.is_file():
-        return f"{folder} is a file; a folder is needed here."
+def visible_folders(folder: Path) -> list[str]:
+    return [entry.path for entry in visible(folder) if entry.is_dir()]
+
+
+def missing_folder(folder: Path) -> str:
+    """The sentence for a folder that is not there, with those that are."""
+    if os.path.isfile(folder):
+        return say("{path} is a file; a folder is needed here.", path=folder)
     parent = folder.parent
-    beside = (
-        [e.name for e in visible(parent) if e.is_dir()]
-        if may_read(parent) and parent.is_dir()
-        else []
+    known = may_read(parent) and os.path.isdir(parent)
+    beside = [Path(path).name for path in visible_folders(parent)] if known else []
+    if not beside:
+        return say("There is no folder {path}. Check the spelling.", path=folder)
+    return say(
+        "There is no folder {path}. {parent} holds: {names}.",
+        path=folder,
+        parent=parent,
+        names=listed(beside, most=20),
     )
-    hint = f"{parent} holds: {', '.join(beside[:20])}." if beside else "Check the spelling."
-    return f"There is no folder {folder}. {hint}"
+
+
+def taken_as_size(folder: Path) -> bool:
+    """Whether the number before a folder's name is rather a size: `512_before`, `1024_rings`."""
+    match = REPEAT_FOLDER.fullmatch(folder.name)
+    number = int(match[1]) if match else 0
+    return number >= 256 and number % 64 == 0
+
+
+def _repeats(folder_name: str) -> int:
+    """How often the pictures of a folder count; 0 if its name does not say."""
+    match = REPEAT_FOLDER.fullmatch(folder_name)
+    if not match:
+        return 0
+    return 1 if taken_as_size(Path(folder_name)) else int(match[1])
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, int, os.DirEntry[str]]]:
+    """(group, repeats, entry) of everything in the folder and its repeat folders."""
+    own = _repeats(folder.name) or 1
+    for entry in visible(folder):
+        repeats = _repeats(entry.name) if entry.is_dir() else 0
+        if repeats:
+            group = folded(entry.name.partition("_")[2])
+            for inner in visible(Path(entry.path)):
+                yield group, repeats, inner
+        else:
+            yield "", own, entry
+
+
+def _require_content(folder: Path, pictures: list[Picture]) -> None:
+    """Raise DatasetError naming files of no bytes and links that lead nowhere."""
+    empty = []
+    for picture in pictures:
+        try:
+            if picture.path.stat().st_size == 0:
+                empty.append(picture.path.name)
+        except OSError:
+            raise DatasetError(missing_picture(picture.path)) from None
+    if empty:
+        raise DatasetError(
+            say(
+                "{count} pictures in {folder} are empty (0 bytes): {names}. Export them again, or "
+                "remove the pairs.",
+                count=len(empty),
+                folder=folder,
+                names=listed(empty),
+            )
+        )

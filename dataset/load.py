@@ -1,26 +1,31 @@
 """From what a user typed to a paired dataset: which way in, captions, hold-out."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..language import say
 from .alike import HashStore, source_groups
 from .archive import unpack
-from .files import Listing, list_folder, resolve
+from .files import Listing, list_folder, missing_folder, resolve
 from .masks import FOLDER
-from .match import Matching, match_endings, match_folders
-from .names import side_of
-from .pair import DatasetError, Pair, PairedDataset
-from .split import hold_out
-from .table import TABLE_NAMES, TABLE_SUFFIXES, read_table
+from .match import match_endings, match_folders
+from .names import CONTROL, TARGET, side_of
+from .pair import DatasetError, Matching, Pair, PairedDataset
+from .rows import TABLE_SUFFIXES
+from .split import hold_out_shares
+from .table import read_table
+from .text import listed
 
 
 @dataclass(frozen=True)
-class Source:
+class PairSource:
     """Where pairs come from. Relative paths lie in `base`; `scratch` is for what is unpacked.
 
     `control` may name several folders, divided by `|`. Without `target`, `control` is one folder,
-    table or archive that holds both sides.
+    table or archive that holds both sides. With `single` it is a folder, table or archive of single
+    pictures, for a plain LoRA: only then are there pairs without control. `masks` is a folder.
     """
 
     control: str
@@ -30,95 +35,222 @@ class Source:
     pattern: str = ""
     together: bool = False
     skip_unmatched: bool = False
+    masks: str = ""
+    single: bool = False
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedPairs:
     """A dataset, and what the user should know about how it was read."""
 
     dataset: PairedDataset
     notes: tuple[str, ...]
 
 
-def find_pairs(source: Source, default_caption: str = "") -> Loaded:
+@dataclass(frozen=True)
+class SourcePairs:
+    """The pairs of one of several sources, and the fraction or number of them to hold out."""
+
+    pairs: tuple[Pair, ...]
+    holdout: float
+
+
+def find_pairs(source: PairSource, default_caption: str = "") -> LoadedPairs:
     """All pairs of a source, none held out yet. Lists files, reads captions, opens no picture."""
     matching = _match(source)
     if matching.leftovers and not source.skip_unmatched:
-        raise DatasetError(
-            "\n".join(matching.leftovers)
-            + "\nAdd the missing pictures or remove these, or set unmatched to skip."
-        )
+        remedy = say("Add the missing pictures or remove these, or set unmatched to skip.")
+        raise DatasetError("\n".join((*matching.leftovers, remedy)))
     if not matching.pairs:
-        raise DatasetError("\n".join(("No name occurs on both sides.", *matching.leftovers)))
+        nothing = say("No name occurs on both sides.")
+        raise DatasetError("\n".join((nothing, *matching.leftovers)))
+    if not source.single:
+        require_controls(matching.pairs, matching.notes)
     pairs = tuple(replace(p, caption=p.caption or default_caption.strip()) for p in matching.pairs)
-    skipped = tuple(f"Skipped: {leftover}" for leftover in matching.leftovers)
-    return Loaded(PairedDataset(pairs), matching.notes + skipped)
+    skipped = tuple(say("Skipped: {what}", what=leftover) for leftover in matching.leftovers)
+    return LoadedPairs(PairedDataset(pairs), matching.notes + skipped)
 
 
-def load_pairs(source: Source, default_caption: str, holdout: float, hashes: Path) -> Loaded:
+def load_pairs(
+    source: PairSource, default_caption: str, holdout: float, hashes: Path
+) -> LoadedPairs:
     """`find_pairs`, then hold out by source picture; perceptual hashes are kept in `hashes`."""
     found = find_pairs(source, default_caption)
-    pairs, warnings = split_pairs(found.dataset.pairs, holdout, hashes)
-    return Loaded(PairedDataset(pairs), found.notes + warnings)
+    pairs, warnings = split_pairs([SourcePairs(found.dataset.pairs, holdout)], hashes)
+    return LoadedPairs(PairedDataset(pairs), found.notes + warnings)
 
 
 def split_pairs(
-    pairs: Sequence[Pair], holdout: float, hashes: Path
+    sources: Sequence[SourcePairs], hashes: Path
 ) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
-    """Hold out by source picture, unless the pairs came with a hold-out of their own."""
-    if holdout <= 0:
-        return tuple(pairs), ()
-    if any(pair.split == "holdout" for pair in pairs):
-        return tuple(pairs), ("The hold-out is the one that the table names.",)
-    return hold_out(pairs, holdout, source_groups(pairs, HashStore(hashes)))
+    """All pairs, held out by source picture over all sources, and what there is to say.
+
+    A picture that several sources have is held out in all of them or in none, as the first one
+    decides. Pairs that came with a hold-out of their own keep it. From the second source on, a
+    stem that is taken gets the source's number before it.
+    """
+    taken: set[str] = set()
+    shares: list[tuple[list[Pair], float | None]] = []
+    for number, source in enumerate(sources, 1):
+        pairs = [
+            replace(pair, stem=f"{number}_{pair.stem}") if pair.stem in taken else pair
+            for pair in source.pairs
+        ]
+        taken |= {pair.stem for pair in pairs}
+        marked = any(pair.split == "holdout" for pair in pairs)
+        shares.append((pairs, None if marked else source.holdout))
+    every = [pair for pairs, _ in shares for pair in pairs]
+    asked = any(source.holdout > 0 for source in sources)
+    own = asked and any(share is None for _, share in shares)
+    notes = (say("The hold-out is the one that the table names."),) if own else ()
+    if not any(share for _, share in shares):
+        return tuple(every), notes
+    held, warnings = hold_out_shares(shares, source_groups(every, HashStore(hashes)))
+    return held, (*notes, *warnings)
 
 
-def _match(source: Source) -> Matching:
+def require_controls(pairs: Sequence[Pair], notes: Sequence[str] = ()) -> None:
+    """Raise DatasetError naming the pairs that have no control, and how pictures were assigned."""
+    bare = [pair.stem for pair in pairs if not pair.controls]
+    if not bare:
+        return
+    sentence = (
+        say(
+            "No pair has a control, the picture before the edit, so nothing would be learnt of an "
+            "edit. Name one (a column is called control, before, source, …). A LoRA of single "
+            "pictures is made with Load Pictures."
+        )
+        if len(bare) == len(pairs)
+        else say(
+            "{count} of {all} pairs have no control, the picture before the edit: {names}. Add it, "
+            "or remove these pairs.",
+            count=len(bare),
+            all=len(pairs),
+            names=listed(bare),
+        )
+    )
+    raise DatasetError("\n".join((sentence, *notes)))
+
+
+def missing_places(control: str, target: str, base: Path) -> list[str]:
+    """A sentence for every chosen place that is not there; reads no folder's content."""
+    sentences = []
+    for part in (*control.split("|"), target):
+        try:
+            place = resolve(part, base)
+            if part.strip() and not os.path.exists(place):
+                sentences.append(missing_folder(place))
+        except DatasetError as error:
+            sentences.append(str(error))
+    return sentences
+
+
+def _match(source: PairSource) -> Matching:
     controls = [resolve(part, source.base) for part in source.control.split("|") if part.strip()]
-    if source.target.strip():
-        target = list_folder(resolve(source.target, source.base))
-        return match_folders([list_folder(path) for path in controls], target, source.together)
+    target = resolve(source.target, source.base) if source.target.strip() else None
+    masks = list_folder(resolve(source.masks, source.base)) if source.masks.strip() else None
+    if source.single:
+        if not controls:
+            raise DatasetError(say("Choose a folder of pictures."))
+        return _match_single(controls[0], source, masks)
     if not controls:
-        raise DatasetError("Choose a control folder and a target folder.")
+        raise DatasetError(
+            say(
+                "Choose a control folder (the pictures before the edit) and a target folder (after "
+                "it). A LoRA of single pictures is made with Load Pictures."
+            )
+        )
+    if target:
+        listings = [list_folder(path) for path in controls]
+        return match_folders(listings, list_folder(target), source.together, masks)
     if len(controls) > 1:
-        raise DatasetError(f"{len(controls)} control folders, but no target folder: choose one.")
-    return _match_one(controls[0], source)
+        raise DatasetError(
+            say("{count} control folders, but no target folder: choose one.", count=len(controls))
+        )
+    return _match_one(controls[0], source, masks)
 
 
-def _match_one(path: Path, source: Source) -> Matching:
-    if path.suffix.lower() == ".zip" and path.is_file():
-        return _match_one(unpack(path, source.scratch), source)
-    if path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
+def _match_single(path: Path, source: PairSource, masks: Listing | None) -> Matching:
+    """Pairs without control: each picture of a folder, table or archive."""
+    if _is_archive(path):
+        return _match_single(unpack(path, source.scratch), source, masks)
+    listing = None if _is_table(path) else list_folder(path)
+    if listing and (listing.pictures or not listing.tables):
+        if not listing.pictures and len(listing.subfolders) == 1:
+            return _match_single(listing.subfolders[0], source, masks)
+        return match_folders([], listing, masks_in=masks)
+    matching = read_table(listing.tables[0] if listing else path)
+    paired = [pair.stem for pair in matching.pairs if pair.controls]
+    if paired:
+        raise DatasetError(
+            say(
+                "{path} names pictures before the edit for {count} of its pictures: use Load "
+                "Paired Dataset.",
+                path=path,
+                count=len(paired),
+            )
+        )
+    return matching
+
+
+def _match_one(path: Path, source: PairSource, masks: Listing | None) -> Matching:
+    if _is_archive(path):
+        return _match_one(unpack(path, source.scratch), source, masks)
+    if _is_table(path):
         return read_table(path, source.together)
     listing = list_folder(path)
-    tables = [path / name for name in TABLE_NAMES if name in listing.others]
-    if tables:
-        return read_table(tables[0], source.together)
+    if _has_both_sides(listing):
+        return _match_subfolders(listing, source, masks)
+    if listing.tables:
+        matching = read_table(listing.tables[0], source.together)
+        if any(pair.controls for pair in matching.pairs) or not listing.pictures:
+            return matching  # else it holds the captions of pictures that are told by endings
     if listing.pictures:
-        return match_endings(listing, source.pattern)
+        return match_endings(listing, source.pattern, masks)
     if len(listing.subfolders) == 1:
-        return _match_one(listing.subfolders[0], source)
-    return _match_subfolders(listing, source)
+        return _match_one(listing.subfolders[0], source, masks)
+    return _match_subfolders(listing, source, masks)
 
 
-def _match_subfolders(listing: Listing, source: Source) -> Matching:
-    folders = [path for path in listing.subfolders if not FOLDER.fullmatch(path.name)]
-    sides = {path: side_of(path.name) for path in folders}
-    controls = [path for path, side in sides.items() if side == "control"]
-    targets = [path for path, side in sides.items() if side == "target"]
+def _is_archive(path: Path) -> bool:
+    return path.suffix.lower() == ".zip" and os.path.isfile(path)
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() in TABLE_SUFFIXES and os.path.isfile(path)
+
+
+def _sides(listing: Listing) -> dict[Path, str]:
+    """The folders inside by the side that their name tells."""
+    folders = [*listing.subfolders, *listing.repeat_folders]
+    return {path: side_of(path.name) for path in folders if not FOLDER.fullmatch(path.name)}
+
+
+def _has_both_sides(listing: Listing) -> bool:
+    """Whether the pictures lie in folders inside that are called as the two sides are."""
+    direct = any(picture.path.parent == listing.folder for picture in listing.pictures)
+    return not direct and {CONTROL, TARGET} <= set(_sides(listing).values()) and not listing.tables
+
+
+def _match_subfolders(listing: Listing, source: PairSource, masks: Listing | None) -> Matching:
+    sides = _sides(listing)
+    controls = [path for path, side in sides.items() if side == CONTROL]
+    targets = [path for path, side in sides.items() if side == TARGET]
     if not controls or len(targets) != 1:
-        names = ", ".join(path.name for path in listing.subfolders)
+        names = [path.name for path in (*listing.subfolders, *listing.repeat_folders)]
         raise DatasetError(
-            f"{listing.folder} holds no pictures"
-            + (
-                f", and of its folders ({names}) it is not clear which is the target. "
-                if names
-                else ". "
+            say(
+                "{folder} holds no pictures, and of its folders ({names}) it is not clear which is "
+                "the target. Choose the control and the target folder themselves.",
+                folder=listing.folder,
+                names=listed(names, most=20) or "–",
             )
-            + "Choose the control and the target folder themselves."
         )
-    matching = match_folders(
-        [list_folder(path) for path in controls], list_folder(targets[0]), source.together
+    inside = [list_folder(path) for path in controls]
+    matching = match_folders(inside, list_folder(targets[0]), source.together, masks)
+    note = say(
+        "Control: {control}. Target: {target}.",
+        control=", ".join(path.name for path in controls),
+        target=targets[0].name,
     )
-    told = f"Control: {', '.join(path.name for path in controls)}. Target: {targets[0].name}."
-    return replace(matching, notes=(told, *matching.notes))
+    return replace(matching, notes=(note, *matching.notes))

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..language import say
 from .access import may_read
-from .files import Key, Listing, Picture, folded, list_folder, visible
+from .files import Key, Listing, Picture, folded, list_folder, visible_folders
 from .geometry import Size, same_aspect
 from .image import open_grey
 from .pair import DatasetError
@@ -24,8 +25,10 @@ ENDING = re.compile(r"(?P<name>.+)[\s_.\-]mask(?:label)?", re.I)
 FOLDER = re.compile(r"(?:(?P<name>.+)[\s_.\-])?masks?(?:label)?", re.I)
 
 
-def find_masks(target: Listing, controls: Sequence[Listing] = ()) -> Masks:
-    """Every mask there is for the pictures of `target`.
+def find_masks(
+    target: Listing, controls: Sequence[Listing] = (), given: Listing | None = None
+) -> Masks:
+    """Every mask there is for the pictures of `target`; those of the folder `given` go first.
 
     A picture that has a partner on the other side is no mask, whatever it is called. Of two masks
     the one beside the target is taken, then one beside the control.
@@ -37,6 +40,7 @@ def find_masks(target: Listing, controls: Sequence[Listing] = ()) -> Masks:
         **stored_masks(target, used),
         **named_masks(befores, names, names),
         **named_masks(target.pictures, names, {picture.key[1] for picture in befores}),
+        **(_keyed(given.pictures) if given else {}),
     }
 
 
@@ -52,18 +56,26 @@ def named_masks(
     }
 
 
-def stored_masks(target: Listing, used: Collection[Path] = ()) -> Masks:
-    """The pictures in mask folders, in and beside a target folder; `used` are no mask folders."""
+def stored_masks(
+    target: Listing, used: Collection[Path] = (), given: Listing | None = None
+) -> Masks:
+    """The pictures in mask folders, in and beside a target folder, and in the folder `given`.
+
+    `used` are no mask folders.
+    """
     parent = target.folder.parent
-    around = visible(parent) if may_read(parent) else ()
-    beside = [parent / entry.name for entry in around if entry.is_dir()]
+    beside = visible_folders(parent) if may_read(parent) else []
     folders = [
         path
-        for path in (*beside, *target.subfolders)
+        for path in (*map(Path, beside), *target.subfolders)
         if is_mask_folder(path, target.folder) and path not in used
     ]
     stored = [picture for folder in folders for picture in list_folder(folder).pictures]
-    return {masked_key(picture) or picture.key: picture for picture in stored}
+    return _keyed((*stored, *(given.pictures if given else ())))
+
+
+def _keyed(masks: Iterable[Picture]) -> Masks:
+    return {masked_key(picture) or picture.key: picture for picture in masks}
 
 
 def masked_key(picture: Picture) -> Key | None:
@@ -90,12 +102,22 @@ def open_mask(path: Path, target: Path, size: Size) -> Image.Image:
     mask = open_grey(path)
     if not same_aspect(mask.size, size):
         raise DatasetError(
-            f"The mask {path} ({mask.width}x{mask.height}) has another shape than its target "
-            f"{target} ({size[0]}x{size[1]}). Draw it on the target itself, or remove it."
+            say(
+                "The mask {path} ({size}) has another shape than its target {target} ({other}). "
+                "Draw it on the target itself, or remove it.",
+                path=path,
+                size=f"{mask.width}x{mask.height}",
+                target=target,
+                other=f"{size[0]}x{size[1]}",
+            )
         )
     if not mask.getextrema()[1]:
         raise DatasetError(
-            f"The mask {path} is black all over, so nothing of {target.name} would be learnt. "
-            "Paint white what is to be learnt, or remove the mask."
+            say(
+                "The mask {path} is black all over, so nothing of {name} would be learnt. Paint "
+                "white what is to be learnt, or remove the mask.",
+                path=path,
+                name=target.name,
+            )
         )
     return mask

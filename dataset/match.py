@@ -1,183 +1,318 @@
 """Which control belongs to which target, by name."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
-from .files import Key, Listing, Picture, composed, folded, require_pictures, require_unique
+from ..language import say
+from .captions import find_captions
+from .files import (
+    Key,
+    Listing,
+    Picture,
+    composed,
+    folded,
+    require_pictures,
+    require_unique,
+    taken_as_size,
+)
 from .masks import Masks, find_masks, is_mask_folder, mask_of, named_masks, stored_masks
-from .names import ENDINGS, ending_patterns, literal_length, own_patterns
-from .pair import DatasetError, Pair
-from .text import read_captions
+from .names import CONTROL, TARGET, USUAL_ENDINGS, ending_of, literal_length, own_patterns
+from .pair import DatasetError, Matching, Pair, named_apart
+from .text import listed
 
-Side = dict[Key, tuple[str, Picture]]
+Named = dict[Key, tuple[str, Picture]]
 """Pictures of one side by key, with the name they share with the other side."""
 
 
 @dataclass(frozen=True)
-class Matching:
-    """Which pictures form pairs, and what was left over."""
-
-    pairs: tuple[Pair, ...]
-    leftovers: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class _Match:
+    """`texts` are the keys under which the target's caption may lie."""
+
     name: str
     target: Picture
-    controls: tuple[Path, ...]
-    text: Path | None
+    controls: tuple[Picture, ...]
+    texts: tuple[Key, ...]
     mask: Path | None
 
 
-def match_folders(controls: Sequence[Listing], target: Listing, together: bool = False) -> Matching:
+def match_folders(
+    controls: Sequence[Listing],
+    target: Listing,
+    together: bool = False,
+    masks_in: Listing | None = None,
+) -> Matching:
     """Pair every target with the control of its name in each control folder.
 
-    Several control folders give one pair each, or with `together` one pair with all of them. A
-    control may lie in the same repeat folder as its target or directly in the control folder.
-    What has no partner and is called as the mask of a target is that.
+    Several control folders give one pair each, or with `together` one pair with all of them; none
+    gives pairs without control. A control may lie in the same repeat folder as its target or
+    directly in the control folder. `ring_0.png` and `ring_1.png` are two references of `ring.png`
+    if there is no control called `ring`. A picture without a partner that is called as the mask of
+    a target is that.
     """
+    _require_apart([listing.folder for listing in (*controls, target)])
     for listing in (*controls, target):
         require_pictures(listing)
         require_unique(listing)
-    masks = find_masks(target, controls)
-    named = {picture.path for picture in masks.values()}
-    targets = [picture for picture in target.pictures if picture.path not in named]
-    found = [_lookup(listing, targets) for listing in controls]
-    leftovers = [
-        f"{len(missing)} targets have no control of the same name: {_names(missing)} "
-        f"(looked in {listing.folder})"
-        for listing, side in zip(controls, found, strict=True)
-        if (missing := [p for p in targets if p.key not in side])
-    ]
-    for listing, side in zip(controls, found, strict=True):
-        used = {picture.path for picture in side.values()} | named
-        if spare := [p for p in listing.pictures if p.path not in used]:
-            leftovers.append(
-                f"{len(spare)} controls have no target of the same name: {_names(spare)} "
-                f"(looked in {target.folder})"
-            )
+    masks = find_masks(target, controls, masks_in)
+    used = {picture.path for picture in masks.values()}
+    targets = [picture for picture in target.pictures if picture.path not in used]
+    sides = [_partners(listing, targets) for listing in controls]
+    leftovers = [line for listing in (*controls, target) for line in _unreadable(listing)]
+    for listing, side in zip(controls, sides, strict=True):
+        leftovers += _without_partner(listing, side, target, targets, used)
 
     matches = []
     for picture in targets:
-        text, mask = target.texts.get(picture.key), mask_of(masks, picture.key)
+        mask = mask_of(masks, picture.key)
+        found = [side.get(picture.key, ()) for side in sides]
         if together or len(controls) <= 1:
-            if all(picture.key in side for side in found):
-                paths = tuple(side[picture.key].path for side in found)
-                matches.append(_Match(picture.name, picture, paths, text, mask))
+            both = tuple(control for side in found for control in side)
+            if all(found):
+                matches.append(_Match(picture.name, picture, both, (picture.key,), mask))
         else:
             matches += [
-                _Match(
-                    f"{picture.name}_{listing.folder.name}", picture, (control.path,), text, mask
-                )
-                for listing, side in zip(controls, found, strict=True)
-                if (control := side.get(picture.key))
+                _Match(f"{picture.name}_{each.folder.name}", picture, own, (picture.key,), mask)
+                for each, own in zip(controls, found, strict=True)
+                if own
             ]
     notes = [
-        f"Folder not read: {path}"
+        say("Folder not read: {path}", path=path)
         for path in target.subfolders
         if not is_mask_folder(path, target.folder)
     ]
     if twins := named_masks(targets, {picture.key[1] for picture in targets}).values():
-        notes.append(f"On both sides, so pairs and no masks: {_names(twins)}")
-    return Matching(_pairs(matches), tuple(leftovers), (*notes, *_masks_told(masks, matches)))
+        notes.append(
+            say("On both sides, so pairs and no masks: {names}", names=listed(_names(twins)))
+        )
+    pairs, more = _pairs(matches, target, controls)
+    notes += [*more, *_sizes_said(target), *_masks_said(masks, matches)]
+    return Matching(pairs, tuple(leftovers), tuple(notes))
 
 
-def match_endings(listing: Listing, pattern: str = "") -> Matching:
+def match_endings(listing: Listing, pattern: str = "", masks_in: Listing | None = None) -> Matching:
     """Pair the pictures of one folder by the endings of their names, or by the user's pattern."""
     require_pictures(listing)
     require_unique(listing)
+    sides, rule = _by_pattern(listing, pattern) if pattern else _by_endings(listing)
+    names = [key for key in sides[-1] if any(key in side for side in sides[:-1])]
     if pattern:
-        sides, told = _sorted_by(listing.pictures, own_patterns(pattern)), pattern
-    else:
-        choices = [(_sorted_by(listing.pictures, ending_patterns(e)), e) for e in ENDINGS]
-        sides, ending = max(choices, key=lambda choice: len(_complete(choice[0])))
-        told = f"_{ending[0]} / _{ending[1]}"
-    names = _complete(sides)
+        names = [key for key in names if all(key in side for side in sides)]
     if not names:
-        endings = ", ".join(f"_{first}/_{second}" for first, second in ENDINGS)
         raise DatasetError(
-            f"No two pictures in {listing.folder} belong together by "
-            f"{'the pattern ' + pattern if pattern else 'their endings (' + endings + ')'}. "
-            f"It holds {_names(listing.pictures[:5])} … Choose the control and the target folder, "
-            "or write your own pattern, such as {name}_old | {name}_new."
+            say(
+                "No two pictures in {folder} belong together by {rule}. It holds {names}. Choose "
+                "the control and the target folder, or write your own pattern: {{name}}_old | "
+                "{{name}}_new.",
+                folder=listing.folder,
+                rule=rule,
+                names=listed(_names(listing.pictures), most=5),
+            )
         )
-    paired = {side[key][1].path for side in sides for key in names}
+    paired = {side[key][1].path for side in sides for key in names if key in side}
     spare = [picture for picture in listing.pictures if picture.path not in paired]
     targets = {sides[-1][key][1].key[1] for key in names}
-    masks = {**stored_masks(listing), **named_masks(spare, {key[1] for key in names} | targets)}
-    named = {picture.path for picture in masks.values()}
-    spare = [picture for picture in spare if picture.path not in named]
+    masks = {
+        **stored_masks(listing, given=masks_in),
+        **named_masks(spare, {key[1] for key in names} | targets),
+    }
+    used = {picture.path for picture in masks.values()}
+    spare = [picture for picture in spare if picture.path not in used]
     matches = []
     for key in names:
-        *controls, (name, target) = (side[key] for side in sides)
-        text = listing.texts.get(target.key) or listing.texts.get(key)
+        *controls, (name, target) = (side[key] for side in sides if key in side)
         mask = mask_of(masks, target.key, key)
-        matches.append(_Match(name, target, tuple(c.path for _, c in controls), text, mask))
-    leftovers = (
-        [f"{len(spare)} pictures in {listing.folder} have no partner by {told}: {_names(spare)}"]
-        if spare
-        else []
-    )
-    notes = (f"Names end in {told}", *_masks_told(masks, matches))
-    return Matching(_pairs(matches), tuple(leftovers), notes)
+        before = tuple(control for _, control in controls)
+        matches.append(_Match(name, target, before, (target.key, key), mask))
+    leftovers = _unreadable(listing)
+    if spare:
+        leftovers.append(
+            say(
+                "{count} pictures in {folder} have no partner by {rule}: {names}",
+                count=len(spare),
+                folder=listing.folder,
+                rule=rule,
+                names=listed(_names(spare)),
+            )
+        )
+    pairs, more = _pairs(matches, listing, [listing])
+    notes = [say("Names end in {rule}", rule=rule), *more, *_masks_said(masks, matches)]
+    return Matching(pairs, tuple(leftovers), tuple(notes))
 
 
-def _lookup(listing: Listing, targets: Iterable[Picture]) -> dict[Key, Picture]:
-    """The control for each target's key; one in the same repeat folder goes first."""
-    by_key = {picture.key: picture for picture in listing.pictures}
-    found = {}
+def _require_apart(folders: Sequence[Path]) -> None:
+    for one, other in combinations(folders, 2):
+        if os.path.samefile(one, other):
+            raise DatasetError(
+                say(
+                    "{folder} is chosen twice, so pictures would be pairs with themselves. Choose "
+                    "the folder before the edit and the one after it; if one folder holds both, "
+                    "leave the target folder empty.",
+                    folder=one,
+                )
+            )
+
+
+def _partners(listing: Listing, targets: Sequence[Picture]) -> dict[Key, tuple[Picture, ...]]:
+    """The controls for each target's key; those in the same repeat folder go first.
+
+    Only where no control has a target's name, `name_0`, `name_1`, … are its references in order
+    (musubi-tuner's rule), unless they are called as another target.
+    """
+    by_key = {picture.key: (picture,) for picture in listing.pictures}
+    names = {target.key[1] for target in targets}
+    numbered: dict[Key, list[tuple[int, Picture]]] = {}
+    for picture in listing.pictures:
+        match = re.fullmatch(r"(.+)_(\d{1,3})", picture.key[1])
+        if match and picture.key[1] not in names:
+            numbered.setdefault((picture.group, match[1]), []).append((int(match[2]), picture))
+    references = {
+        key: tuple(picture for _, picture in sorted(places, key=lambda place: place[0]))
+        for key, places in numbered.items()
+    }
+    partners = {}
     for target in targets:
-        control = by_key.get(target.key) or by_key.get(("", target.key[1]))
-        if control:
-            found[target.key] = control
-    return found
+        keys = target.key, ("", target.key[1])
+        choices = [side[key] for side in (by_key, references) for key in keys if key in side]
+        if choices:
+            partners[target.key] = choices[0]
+    return partners
 
 
-def _sorted_by(pictures: Iterable[Picture], patterns: Sequence[re.Pattern[str]]) -> list[Side]:
-    """One dictionary per side, by common name; the most specific pattern claims a picture."""
-    sides: list[Side] = [{} for _ in patterns]
+def _without_partner(
+    listing: Listing,
+    partners: dict[Key, tuple[Picture, ...]],
+    target: Listing,
+    targets: Sequence[Picture],
+    masks: set[Path],
+) -> list[str]:
+    """Targets and controls of one control folder that have nothing on the other side."""
+    lines = []
+    if missing := [picture for picture in targets if picture.key not in partners]:
+        lines.append(
+            say(
+                "{count} targets have no control of the same name: {names} (looked in {folder})",
+                count=len(missing),
+                names=listed(_names(missing)),
+                folder=listing.folder,
+            )
+        )
+    used = {picture.path for side in partners.values() for picture in side} | masks
+    if spare := [picture for picture in listing.pictures if picture.path not in used]:
+        lines.append(
+            say(
+                "{count} controls have no target of the same name: {names} (looked in {folder})",
+                count=len(spare),
+                names=listed(_names(spare)),
+                folder=target.folder,
+            )
+        )
+    return lines
+
+
+def _unreadable(listing: Listing) -> list[str]:
+    if not listing.unreadable:
+        return []
+    return [
+        say(
+            "{count} pictures in {folder} are of a kind that cannot be opened here: {names}. "
+            "Export them as PNG or JPEG",
+            count=len(listing.unreadable),
+            folder=listing.folder,
+            names=listed(list(listing.unreadable)),
+        )
+    ]
+
+
+def _by_pattern(listing: Listing, pattern: str) -> tuple[list[Named], str]:
+    """A dictionary per side, by common name; the most specific pattern claims a picture."""
+    patterns = own_patterns(pattern)
+    sides: list[Named] = [{} for _ in patterns]
     order = sorted(range(len(patterns)), key=lambda i: -literal_length(patterns[i]))
-    for picture in pictures:
+    for picture in listing.pictures:
         for i in order:
             if match := patterns[i].fullmatch(composed(picture.name)):
                 sides[i][picture.group, folded(match["name"])] = match["name"], picture
                 break
-    return sides
+    return sides, pattern
 
 
-def _complete(sides: Sequence[Side]) -> list[Key]:
-    return [key for key in sides[-1] if all(key in side for side in sides)]
+def _by_endings(listing: Listing) -> tuple[list[Named], str]:
+    """As `_by_pattern`: first the controls by number (fal's `_start`, `_start2`), then the target.
+
+    Where targets are numbered too (`ring_after_2`), the number belongs to the name. Of two
+    pictures for one place the first is taken; the other is left over.
+    """
+    endings = [(picture, ending_of(picture.name)) for picture in listing.pictures]
+    known = [(picture, *ending) for picture, ending in endings if ending]
+    per_pair = any(number and side == TARGET for _, _, side, _, number in known)
+    sides: dict[tuple[str, int], Named] = {(TARGET, 0): {}}
+    words: dict[str, set[str]] = {CONTROL: set(), TARGET: set()}
+    for picture, name, side, word, number in known:
+        if per_pair and number:
+            name, number = f"{name}_{number}", 0
+        place = sides.setdefault((side, number), {})
+        place.setdefault((picture.group, folded(name)), (name, picture))
+        words[side].add(f"_{word}")
+    rule = " / ".join(", ".join(sorted(words[side])) for side in (CONTROL, TARGET))
+    if not all(words.values()):
+        rule = say("their endings ({endings})", endings=USUAL_ENDINGS)
+    return [sides[place] for place in sorted(sides)], rule  # “control” sorts before “target”
 
 
-def _pairs(matches: Sequence[_Match]) -> tuple[Pair, ...]:
-    """Pairs with their captions; a name used in several repeat folders gets the folder's name."""
-    texts = read_captions(match.text for match in matches if match.text)
-    uses = Counter(match.name for match in matches)
-    return tuple(
+def _pairs(
+    matches: Sequence[_Match], target: Listing, controls: Sequence[Listing]
+) -> tuple[tuple[Pair, ...], list[str]]:
+    """Pairs with their captions, and what there is to say about captions and references."""
+    wanted = {match.target.path: match.texts for match in matches}
+    beside = {match.target.path: [c.key for c in match.controls] for match in matches}
+    captions, notes = find_captions(wanted, target, beside, controls)
+    pairs = [
         Pair(
-            stem=m.name if uses[m.name] == 1 else f"{m.target.path.parent.name}_{m.name}",
-            controls=m.controls,
-            target=m.target.path,
-            caption=texts[m.text] if m.text else "",
-            repeats=m.target.repeats,
-            mask=m.mask,
+            stem=match.name,
+            controls=tuple(control.path for control in match.controls),
+            target=match.target.path,
+            caption=captions.get(match.target.path, ""),
+            repeats=match.target.repeats,
+            mask=match.mask,
         )
-        for m in matches
-    )
+        for match in matches
+    ]
+    references = Counter(len(pair.controls) for pair in pairs)
+    if max(references, default=0) > 1:
+        counted = ", ".join(f"{count} × {references[count]}" for count in sorted(references))
+        notes.append(say("References × pairs: {counted}", counted=counted))
+    return named_apart(pairs), notes
 
 
-def _masks_told(masks: Masks, matches: Sequence[_Match]) -> list[str]:
+def _sizes_said(target: Listing) -> list[str]:
+    return [
+        say(
+            "{folder}: the number is taken for a size, not for repeats. To repeat its pictures "
+            "so often, use `repeats` in a table or in run.yaml.",
+            folder=folder.name,
+        )
+        for folder in (target.folder, *target.repeat_folders)
+        if taken_as_size(folder)
+    ]
+
+
+def _masks_said(masks: Masks, matches: Sequence[_Match]) -> list[str]:
     """How many pairs have a mask, and which masks are nobody's."""
+    if not masks:
+        return []
     used = {match.mask for match in matches}
     odd = [picture for picture in masks.values() if picture.path not in used]
-    told = [f"{sum(bool(m.mask) for m in matches)} of {len(matches)} pairs have a mask"]
-    return [*told, *([f"Masks without a target: {_names(odd)}"] if odd else [])] if masks else []
+    masked = sum(match.mask is not None for match in matches)
+    lines = [say("{count} of {all} pairs have a mask", count=masked, all=len(matches))]
+    if odd:
+        lines.append(say("Masks without a target: {names}", names=listed(_names(odd))))
+    return lines
 
 
-def _names(pictures: Iterable[Picture]) -> str:
-    return ", ".join(picture.path.name for picture in pictures)
+def _names(pictures: Iterable[Picture]) -> list[str]:
+    return [picture.path.name for picture in pictures]

@@ -2,11 +2,13 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 from ..files import file_mark
+from ..language import say
 
 
 class DatasetError(ValueError):
@@ -30,6 +32,29 @@ class Pair:
     repeats: int = 1
     mask: Path | None = None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every picture of the pair: controls, target, mask."""
+        return (*self.controls, self.target, *((self.mask,) if self.mask else ()))
+
+    def one_per_control(self) -> list["Pair"]:
+        """A pair `ring_1`, `ring_2`, … for each of several controls, else the pair itself."""
+        if len(self.controls) <= 1:
+            return [self]
+        return [
+            replace(self, stem=f"{self.stem}_{number}", controls=(control,))
+            for number, control in enumerate(self.controls, 1)
+        ]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which pictures form pairs, what was left over, and what there is to say."""
+
+    pairs: tuple[Pair, ...]
+    leftovers: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
 
 @dataclass(frozen=True)
 class PairedDataset:
@@ -41,8 +66,11 @@ class PairedDataset:
         twice = _repeated(pair.stem for pair in self.pairs)
         if twice:
             raise DatasetError(
-                f"{len(twice)} names occur more than once: {', '.join(twice)}. "
-                "Give every pair its own name."
+                say(
+                    "{count} names occur more than once: {names}. Give every pair its own name.",
+                    count=len(twice),
+                    names=", ".join(twice),
+                )
             )
 
     def __iter__(self) -> Iterator[Pair]:
@@ -63,7 +91,9 @@ class PairedDataset:
         """The same pairs; those whose stem is in `captions` get the new text."""
         unknown = captions.keys() - {pair.stem for pair in self.pairs}
         if unknown:
-            raise DatasetError(f"Captions for unknown pairs: {', '.join(sorted(unknown))}.")
+            raise DatasetError(
+                say("Captions for unknown pairs: {names}.", names=", ".join(sorted(unknown)))
+            )
         return PairedDataset(
             tuple(
                 replace(pair, caption=captions.get(pair.stem, pair.caption)) for pair in self.pairs
@@ -81,5 +111,41 @@ class PairedDataset:
         return total.hexdigest()
 
 
+def named_apart(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
+    """The same pairs; those that share a stem get the word that tells them apart, or a number."""
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(pair.stem, []).append(pair)
+    stems = {
+        id(pair): stem
+        for group in groups.values()
+        for pair, stem in zip(group, _apart(group), strict=True)
+    }
+    taken: set[str] = set()
+    apart = []
+    for pair in pairs:
+        stem = first = stems[id(pair)]
+        numbers = count(2)
+        while stem in taken:
+            stem = f"{first}_{next(numbers)}"
+        taken.add(stem)
+        apart.append(replace(pair, stem=stem))
+    return tuple(apart)
+
+
+def _apart(group: Sequence[Pair]) -> list[str]:
+    """Names for pairs of one stem: by the target's folder, the control's folder or its name."""
+    if len(group) == 1:
+        return [group[0].stem]
+    controls = [(*pair.controls, pair.target)[0] for pair in group]
+    choices = (
+        [f"{pair.target.parent.name}_{pair.stem}" for pair in group],
+        [f"{pair.stem}_{c.parent.name}" for pair, c in zip(group, controls, strict=True)],
+        [f"{pair.stem}_{c.stem}" for pair, c in zip(group, controls, strict=True)],
+    )
+    different = (names for names in choices if len(set(names)) == len(group))
+    return next(different, [f"{pair.stem}_{number}" for number, pair in enumerate(group, 1)])
+
+
 def _repeated(names: Iterator[str]) -> list[str]:
-    return sorted(name for name, count in Counter(names).items() if count > 1)
+    return sorted(name for name, uses in Counter(names).items() if uses > 1)

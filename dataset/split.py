@@ -4,10 +4,14 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ..language import say
 from .pair import DatasetError, Pair
 
 FEWEST = 4
 """Held-out pairs below which a comparison of checkpoints says nothing (docs/guide/checks.md)."""
+
+Shares = Sequence[tuple[Sequence[Pair], float | None]]
+"""Pairs, and the fraction (below 1) or number of them to hold out; None leaves them as they are."""
 
 
 def hold_out(
@@ -19,36 +23,77 @@ def hold_out(
     taken in the order of a hash of their names, so that adding k pairs changes at most k places.
     A fraction of at least 12 pairs holds out 4 or more.
     """
-    total = len(pairs)
-    if holdout < 1:
-        wanted = max(round(holdout * total), FEWEST if total >= 3 * FEWEST else 1)
-    else:
+    return hold_out_shares([(pairs, holdout)], groups)
+
+
+def hold_out_shares(
+    shares: Shares, groups: Mapping[str, str]
+) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
+    """As `hold_out`, for several sources; the first that has a part of a group decides on it."""
+    chosen: set[str] = set()
+    decided: set[str] = set()
+    warnings: list[str] = []
+    for pairs, holdout in shares:
+        members: dict[str, list[str]] = {}
+        for pair in pairs:
+            members.setdefault(groups[pair.stem], []).append(pair.stem)
+        if holdout is None:
+            chosen |= {groups[pair.stem] for pair in pairs if pair.split == "holdout"}
+        else:
+            wanted = _wanted(holdout, len(pairs))
+            held = sum(len(stems) for group, stems in members.items() if group in chosen)
+            free = [group for group in members if group not in decided]
+            for group in sorted(free, key=lambda group: min(map(_rank, members[group]))):
+                if held + len(members[group]) <= wanted:
+                    chosen.add(group)
+                    held += len(members[group])
+            if held < wanted:
+                warnings.append(
+                    say(
+                        "{count} pairs held out, not {wanted}: near-duplicates stay together. Add "
+                        "pairs of other pictures.",
+                        count=held,
+                        wanted=wanted,
+                    )
+                )
+        decided |= members.keys()
+    marked = tuple(
+        pair
+        if holdout is None
+        else replace(pair, split="holdout" if groups[pair.stem] in chosen else "train")
+        for pairs, holdout in shares
+        for pair in pairs
+    )
+    count = sum(pair.split == "holdout" for pair in marked)
+    if count < FEWEST:
+        warnings.append(
+            say(
+                "Only {count} pairs are held out. Below {fewest} no checkpoint can be called "
+                "better than another; set holdout to {fewest} or more.",
+                count=count,
+                fewest=FEWEST,
+            )
+        )
+    return marked, tuple(warnings)
+
+
+def _wanted(holdout: float, total: int) -> int:
+    if holdout <= 0:
+        return 0
+    if holdout >= 1:
         wanted = round(holdout)
+    else:
+        wanted = max(round(holdout * total), FEWEST if total >= 3 * FEWEST else 1)
     if wanted >= total:
         raise DatasetError(
-            f"Holding out {wanted} of {total} pairs leaves none to train on. "
-            "Lower holdout, or add pairs."
+            say(
+                "Holding out {wanted} of {total} pairs leaves none to train on. Lower holdout, or "
+                "add pairs.",
+                wanted=wanted,
+                total=total,
+            )
         )
-    members: dict[str, list[str]] = {}
-    for pair in pairs:
-        members.setdefault(groups[pair.stem], []).append(pair.stem)
-    chosen: set[str] = set()
-    for group in sorted(members.values(), key=lambda stems: min(map(_rank, stems))):
-        if len(chosen) + len(group) <= wanted:
-            chosen.update(group)
-    warnings = []
-    if len(chosen) < wanted:
-        warnings.append(
-            f"{len(chosen)} pairs held out, not {wanted}: near-duplicates stay together. "
-            "Add pairs of other pictures."
-        )
-    if len(chosen) < FEWEST:
-        warnings.append(
-            f"Only {len(chosen)} pairs are held out. Below {FEWEST} no checkpoint can be called "
-            f"better than another; set holdout to {FEWEST} or more."
-        )
-    marked = (replace(pair, split="holdout" if pair.stem in chosen else "train") for pair in pairs)
-    return tuple(marked), tuple(warnings)
+    return wanted
 
 
 def _rank(stem: str) -> str:

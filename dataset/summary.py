@@ -7,7 +7,7 @@ from PIL import Image
 
 from .geometry import bucket_size
 from .image import picture_size, thumbnail
-from .load import Loaded
+from .load import LoadedPairs
 from .pair import Pair, PairedDataset
 from .sheet import Card, contact_sheet
 
@@ -16,7 +16,7 @@ SAMPLED = 500
 """Larger sets are measured on this many pairs, evenly spaced: a header read costs 0.1 ms."""
 
 
-def describe(loaded: Loaded) -> str:
+def describe(loaded: LoadedPairs) -> str:
     """Pairs, hold-out, suggested steps, sizes, buckets and captions, then every note."""
     dataset = loaded.dataset
     train, held = dataset.train, dataset.holdout

@@ -1,9 +1,10 @@
 """Reading captions and tables, whatever editor wrote them."""
 
 import codecs
-from collections.abc import Iterable
+import re
 from pathlib import Path
 
+from ..language import say
 from .access import readable
 from .pair import DatasetError
 
@@ -13,6 +14,8 @@ _BOMS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 
+SURROGATE = re.compile("[\ud800-\udfff]")
+
 
 def read_text(path: Path) -> str:
     """Text in UTF-8, or in UTF-16 with a byte order mark. Raises UnicodeDecodeError otherwise."""
@@ -21,18 +24,28 @@ def read_text(path: Path) -> str:
     return content.decode(encoding)
 
 
-def read_captions(paths: Iterable[Path]) -> dict[Path, str]:
-    """Captions by file, stripped. Raises DatasetError listing every file in another encoding."""
-    captions: dict[Path, str] = {}
-    foreign: list[Path] = []
-    for path in paths:
-        try:
-            captions[path] = read_text(path).strip()
-        except UnicodeDecodeError:
-            foreign.append(path)
-    if foreign:
+def read_utf8(path: Path) -> str:
+    """As `read_text`; another encoding is a DatasetError that says how to save the file."""
+    try:
+        return read_text(path)
+    except UnicodeDecodeError:
         raise DatasetError(
-            f"{len(foreign)} captions are not in UTF-8: {', '.join(path.name for path in foreign)} "
-            f"(in {foreign[0].parent}). Open them in an editor and save them with encoding UTF-8."
-        )
-    return captions
+            say(
+                "{path} is not in UTF-8. Save it as UTF-8; in a spreadsheet, as “CSV UTF-8”.",
+                path=path,
+            )
+        ) from None
+
+
+def caption_of(text: str) -> str:
+    """A caption as every file can hold it: without outer blanks, NULs and halves of letters."""
+    whole = SURROGATE.sub("\ufffd", text) if SURROGATE.search(text) else text
+    return whole.replace("\0", "").strip("\ufeff \t\r\n").strip()
+
+
+def listed(names: list[str], most: int = 100) -> str:
+    """Names one after the other; beyond `most` only their number."""
+    shown = ", ".join(names[:most])
+    if len(names) <= most:
+        return shown
+    return say("{names} and {count} more", names=shown, count=len(names) - most)

@@ -17,6 +17,7 @@ from . import (
     edit_captions,
     keep_checkpoint,
     load_pairs,
+    load_pictures,
     prepare_pairs,
     presets,
     samples,
@@ -29,6 +30,7 @@ from . import (
 STAGES = (
     demo_model,
     load_pairs,
+    load_pictures,
     check_pairs,
     prepare_pairs,
     unpaired,

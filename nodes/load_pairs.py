@@ -5,20 +5,28 @@ from pathlib import Path
 import folder_paths
 import torch
 from comfy_api.latest import io
-from PIL import Image
 
-from ..dataset.load import Loaded, Source, find_pairs, load_pairs, split_pairs
+from ..dataset.load import (
+    LoadedPairs,
+    PairSource,
+    SourcePairs,
+    find_pairs,
+    load_pairs,
+    missing_places,
+    split_pairs,
+)
 from ..dataset.pair import DatasetError, PairedDataset
 from ..dataset.store import write_set
-from ..dataset.summary import describe, pages
-from .shared import image_batch, images_of, or_shipped
+from .shared import (
+    HOLDOUT_TIP,
+    hash_store,
+    images_of,
+    loaded_output,
+    or_shipped,
+    unpacked_folder,
+)
 from .sockets import Pairs
 
-HOLDOUT_TIP = (
-    "Pairs kept out of training to compare checkpoints: a fraction below 1, or a number. At least "
-    "4 are needed for a verdict. Versions of one picture stay together, and the same pairs are "
-    "chosen again when you add some."
-)
 ONE_PER_FOLDER, TOGETHER = "one pair per folder", "one pair with several references"
 
 
@@ -89,6 +97,13 @@ class LoadPairs(io.ComfyNode):
                     advanced=True,
                     tooltip="Pairs shown on the contact sheet, 8 to a page. 0: none.",
                 ),
+                io.String.Input(
+                    "mask_folder",
+                    default="",
+                    advanced=True,
+                    tooltip="Folder of masks with the targets' file names: white is learnt. Empty: "
+                    "masks are found beside the targets (ring_mask.png) and in a folder masks.",
+                ),
             ],
             outputs=[
                 Pairs.Output(display_name="pairs"),
@@ -96,6 +111,15 @@ class LoadPairs(io.ComfyNode):
                 io.String.Output(display_name="report"),
             ],
         )
+
+    @classmethod
+    def validate_inputs(
+        cls, control_folder: str | None = None, target_folder: str | None = None
+    ) -> bool | str:
+        base = Path(folder_paths.get_input_directory())
+        # one that is linked to another node is not known yet
+        control, target = (or_shipped(part or "", base) for part in (control_folder, target_folder))
+        return "\n".join(missing_places(control, target, base)) or True
 
     @classmethod
     def fingerprint_inputs(cls, default_caption: str | None, **where) -> str | float:
@@ -156,18 +180,8 @@ class PairsFromImages(io.ComfyNode):
     ) -> io.NodeOutput:
         folder = Path(folder_paths.get_temp_directory()) / "kontext_pairs"
         pairs = write_set(images_of(control), images_of(target), captions, folder)
-        marked, warnings = split_pairs(pairs, holdout[0], hash_store())
-        return loaded_output(Loaded(PairedDataset(marked), warnings), preview=24)
-
-
-def loaded_output(loaded: Loaded, preview: int) -> io.NodeOutput:
-    """PAIRS, contact sheet and report, the way every node that makes pairs returns them."""
-    sheet = pages(loaded.dataset, preview) if preview else [Image.new("RGB", (64, 64), "white")]
-    return io.NodeOutput(loaded.dataset, image_batch(sheet), describe(loaded))
-
-
-def hash_store() -> Path:
-    return Path(folder_paths.get_temp_directory()) / "kontext_pairs" / "hashes.json"
+        marked, warnings = split_pairs([SourcePairs(pairs, holdout[0])], hash_store())
+        return loaded_output(LoadedPairs(PairedDataset(marked), warnings), preview=24)
 
 
 def _source(
@@ -176,17 +190,19 @@ def _source(
     pattern: str,
     several_controls: str,
     unmatched: str,
+    mask_folder: str,
     **_unused,
-) -> Source:
+) -> PairSource:
     base = Path(folder_paths.get_input_directory())
-    return Source(
+    return PairSource(
         control=or_shipped(control_folder, base),
         target=or_shipped(target_folder, base),
         base=base,
-        scratch=Path(folder_paths.get_temp_directory()) / "kontext_unpacked",
+        scratch=unpacked_folder(),
         pattern=pattern,
         together=several_controls == TOGETHER,
         skip_unmatched=unmatched == "skip",
+        masks=mask_folder,
     )
 
 

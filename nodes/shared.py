@@ -7,19 +7,28 @@ from pathlib import Path
 import folder_paths
 import numpy as np
 import torch
-from comfy_api.latest import io
+from comfy_api.latest import io, ui
+from comfy_execution.utils import get_executing_context
 from PIL import Image
 
 from ..dataset.access import writable
 from ..dataset.files import resolve
+from ..dataset.load import LoadedPairs
 from ..dataset.pair import DatasetError
 from ..dataset.store import to_image
+from ..dataset.summary import describe, pages
 from ..evaluation.compare.comparison import LOOSE_FOLDER
 from ..evaluation.pictures.subjects import LoraFile, loras_of_files, loras_of_run, match_names
 from ..language import say
+from ..trainer.host import Progress
 from ..trainer.runs.run import Run
 
 PACK = Path(__file__).resolve().parents[1]
+HOLDOUT_TIP = (
+    "Pairs kept out of training to compare checkpoints: a fraction below 1, or a number. At least "
+    "4 are needed for a verdict. Versions of one picture stay together, and the same pairs are "
+    "chosen again when you add some."
+)
 
 
 def output_folder() -> Path:
@@ -81,3 +90,22 @@ def target_folder(text: str) -> Path:
     ):
         raise DatasetError(f"“{text}” leads out of ComfyUI's input folder {base}. Write a name.")
     return writable(folder)
+
+
+def loaded_output(loaded: LoadedPairs, preview: int) -> io.NodeOutput:
+    """PAIRS, contact sheet and report, the way every node that makes pairs returns them."""
+    sheet = pages(loaded.dataset, preview) if preview else [Image.new("RGB", (64, 64), "white")]
+    report = describe(loaded)
+    running = get_executing_context()
+    Progress(1, running.node_id if running else None).say(report)
+    return io.NodeOutput(loaded.dataset, image_batch(sheet), report, ui=ui.PreviewText(report))
+
+
+def hash_store() -> Path:
+    """The file that remembers what pictures look like."""
+    return Path(folder_paths.get_temp_directory()) / "kontext_pairs" / "hashes.json"
+
+
+def unpacked_folder() -> Path:
+    """Where archives are unpacked."""
+    return Path(folder_paths.get_temp_directory()) / "kontext_unpacked"

@@ -30,7 +30,8 @@ SECRET = "SECRET"  # stands in the name and in the text of every file outside
 
 # Every text that a node takes. A new one has to be put in its place here.
 FOLDERS = {
-    "KontextLoadPairs": {"control_folder", "target_folder"},
+    "KontextLoadPairs": {"control_folder", "target_folder", "mask_folder"},
+    "KontextLoadPictures": {"folder"},
     "KontextPreparePairs": {"output_folder"},
     "KontextSavePair": {"folder"},
     "KontextUnpairedTargets": {"folder", "pairs_folder"},
@@ -385,6 +386,14 @@ def test_no_folder_of_others_is_read_or_written(shared_server, ask, outside):
             },
             ("KontextLoadPairs", "target_folder"): {
                 "pairs": loading("mine/before", text), "out": captioning()
+            },
+            ("KontextLoadPairs", "mask_folder"): {
+                "pairs": ("KontextLoadPairs", {**loading("mine/before", "mine/after")[1],
+                                               "mask_folder": text}),
+                "out": captioning(),
+            },
+            ("KontextLoadPictures", "folder"): {
+                "pairs": ("KontextLoadPictures", {"folder": text}), "out": captioning()
             },
             ("KontextPreparePairs", "output_folder"): {
                 **mine,

@@ -28,7 +28,7 @@ sys.argv, arguments = sys.argv[:1], sys.argv[1:]
 
 import tests.conftest  # imports ComfyUI and the pack as `kontext`
 import torch
-from kontext.dataset.load import Source, load_pairs
+from kontext.dataset.load import PairSource, load_pairs
 from kontext.dataset.pair import PairedDataset
 from kontext.evaluation.progress.follow import Follower
 from kontext.trainer.host.demo import load_demo_model
@@ -81,7 +81,7 @@ def main() -> None:
     bare: dict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as scratch, torch.inference_mode():
         folder = Path(scratch)
-        source = Source("before", "after", base=ROOT / "sample_pairs", scratch=folder)
+        source = PairSource("before", "after", base=ROOT / "sample_pairs", scratch=folder)
         pairs = load_pairs(source, INSTRUCTION, 0.2, folder / "hashes.json").dataset
         config = TrainConfig(steps=options.steps, resolution=128)
         places = folder / "output", folder / "cache"

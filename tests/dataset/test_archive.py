@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kontext.dataset import archive as archive_module
 from kontext.dataset.archive import unpack
-from kontext.dataset.load import Source, find_pairs
+from kontext.dataset.load import PairSource, find_pairs
 from kontext.dataset.pair import DatasetError
 
 
@@ -37,13 +37,13 @@ def zip_of(path: Path, **entries: bytes) -> Path:
 
 
 def test_a_zip_of_two_folders(packed: Path, tmp_path: Path):
-    dataset = find_pairs(Source("pairs.zip", "", tmp_path, tmp_path / "scratch")).dataset
+    dataset = find_pairs(PairSource("pairs.zip", "", tmp_path, tmp_path / "scratch")).dataset
     assert {pair.stem: pair.caption for pair in dataset} == {"a": "polish", "项链": ""}
     assert all(path.suffix != ".exe" for path in (tmp_path / "scratch").rglob("*"))
 
 
 def test_unpacking_again_gives_the_same_dataset(packed: Path, tmp_path: Path):
-    source = Source("pairs.zip", "", tmp_path, tmp_path / "scratch")
+    source = PairSource("pairs.zip", "", tmp_path, tmp_path / "scratch")
     first = find_pairs(source).dataset.digest()
     for path in sorted((tmp_path / "scratch").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from folders import picture, save, save_both
 from kontext.dataset.check import check, leftovers
-from kontext.dataset.load import Loaded, Source, find_pairs
+from kontext.dataset.load import LoadedPairs, PairSource, find_pairs
 from kontext.dataset.masks import open_mask
 from kontext.dataset.pair import DatasetError, Pair, PairedDataset
 from kontext.dataset.prepare import SIZES, Policy, prepare
@@ -15,11 +15,11 @@ from kontext.dataset.unpaired import unpaired
 from PIL import Image
 
 
-def find(base: Path, control: str = "before", target: str = "after", **options) -> Loaded:
-    return find_pairs(Source(control, target, base, base / "scratch", **options))
+def find(base: Path, control: str = "before", target: str = "after", **options) -> LoadedPairs:
+    return find_pairs(PairSource(control, target, base, base / "scratch", **options))
 
 
-def masks(loaded: Loaded) -> dict[str, str | None]:
+def masks(loaded: LoadedPairs) -> dict[str, str | None]:
     """Path of each pair's mask, by stem."""
     return {pair.stem: pair.mask and pair.mask.as_posix() for pair in loaded.dataset}
 
@@ -155,7 +155,7 @@ def test_a_mask_is_cut_as_its_target_is(tmp_path: Path, size: str, change: dict)
     if change.get("pad") and page.any():
         assert cut[page].max() == 0
     assert np.abs(cut - whole)[~page].mean() < 2.5
-    again = find_pairs(Source("control", "target", tmp_path / "out", tmp_path))
+    again = find_pairs(PairSource("control", "target", tmp_path / "out", tmp_path))
     assert masks(again) == {"a": made.mask.as_posix()}
 
 

@@ -7,7 +7,7 @@ from folders import picture, save_both
 from hypothesis import given
 from hypothesis import strategies as st
 from kontext.dataset.alike import HashStore, source_groups
-from kontext.dataset.load import Source, load_pairs
+from kontext.dataset.load import PairSource, load_pairs
 from kontext.dataset.pair import DatasetError, Pair
 from kontext.dataset.split import hold_out
 
@@ -67,7 +67,7 @@ def test_versions_of_one_picture_stay_together(tmp_path: Path):
     for side, seed in (("before", 0), ("after", 1)):
         picture(seed).save(tmp_path / side / "copy.jpg", quality=70)
         picture(seed, (48, 48)).save(tmp_path / side / "larger.png")
-    source = Source("before", "after", tmp_path, tmp_path)
+    source = PairSource("before", "after", tmp_path, tmp_path)
     pairs = load_pairs(source, "", 0, tmp_path / "h.json").dataset.pairs
     groups = source_groups(pairs, HashStore(tmp_path / "h.json"))
     assert groups["copy"] == groups["larger"] == groups["p0"]
@@ -78,7 +78,7 @@ def test_pairs_with_one_target_stay_together(tmp_path: Path):
     save_both(tmp_path, ["a", "b", "c", "d"])
     (tmp_path / "before").rename(tmp_path / "clay")
     save_both(tmp_path, ["a", "b", "c", "d"])
-    source = Source("before | clay", "after", tmp_path, tmp_path)
+    source = PairSource("before | clay", "after", tmp_path, tmp_path)
     dataset = load_pairs(source, "", 4, tmp_path / "h.json").dataset
     targets = {pair.target for pair in dataset.holdout}
     assert len(dataset.holdout) == 4 and len(targets) == 2
@@ -86,7 +86,7 @@ def test_pairs_with_one_target_stay_together(tmp_path: Path):
 
 def test_a_picture_is_decoded_once(tmp_path: Path, monkeypatch):
     save_both(tmp_path, [f"p{i}" for i in range(6)])
-    source = Source("before", "after", tmp_path, tmp_path)
+    source = PairSource("before", "after", tmp_path, tmp_path)
     first = load_pairs(source, "", 2, tmp_path / "h.json").dataset
     monkeypatch.setattr("kontext.dataset.alike.thumbnail", None)
     assert load_pairs(source, "", 2, tmp_path / "h.json").dataset == first

@@ -8,7 +8,7 @@ import pytest
 from folders import save, save_both
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from kontext.dataset.load import Source, find_pairs
+from kontext.dataset.load import PairSource, find_pairs
 from kontext.dataset.pair import DatasetError
 from kontext.dataset.table import read_table
 
@@ -31,6 +31,24 @@ ROWS = {
                      "text": "抛光, polish"},
     "instruct-pix2pix": {"input_image": "before/a.png", "edited_image": "after/a.png",
                          "edit_prompt": "抛光, polish"},
+    "DiffSynth, Kontext": {"image": "after/a.png", "prompt": "抛光, polish",
+                           "kontext_images": "before/a.png"},
+    "DiffSynth, Qwen": {"image": "after/a.png", "prompt": "抛光, polish",
+                        "edit_image": "before/a.png"},
+    "before without a name": {"image": "before/a.png", "edited_image": "after/a.png",
+                              "prompt": "抛光, polish"},
+    "MagicBrush": {"img_id": "7", "source_img": "before/a.png", "target_img": "after/a.png",
+                   "instruction": "抛光, polish"},
+    "HQ-Edit": {"input": "a dull ring", "input_image": "before/a.png", "edit": "抛光, polish",
+                "output": "a bright ring", "output_image": "after/a.png"},
+    "file names": {"input_file_name": "before/a.png", "output_file_name": "after/a.png",
+                   "caption": "抛光, polish"},
+    "camels": {"sourceImage": "before/a.png", "targetImage": "after/a.png",
+               "text": "抛光, polish"},
+    "Chinese": {"修改前": "before/a.png", "修改后": "after/a.png", "提示词": "抛光, polish"},
+    "Windows": {"control": "before\\a.png", "target": "after\\a.png", "text": "抛光, polish"},
+    "the same twice": {"file_name": "after/a.png", "target": "after/a.png",
+                       "source": "before/a.png", "text": "抛光, polish"},
 }  # fmt: skip
 
 
@@ -53,9 +71,86 @@ def test_known_columns(base: Path, dialect: str, kind: str):
     assert pair.caption == "抛光, polish"
 
 
+def test_tables_in_other_forms(base: Path):
+    """Excel's first line, an indented list, a mapping by file name, a byte order mark."""
+    row = {"control": "before/a.png", "caption": "x"}
+    forms = {
+        "a.csv": "sep=;\r\ncontrol;target;caption\r\nbefore/a.png;after/a.png;x\r\n",
+        "b.json": json.dumps([{**row, "target": "after/a.png"}], indent="\t"),
+        "c.jsonl": json.dumps([{**row, "target": "after/a.png"}], indent=2),
+        "d.json": json.dumps({"after/a.png": row}),
+        "e.jsonl": "\ufeff" + json.dumps({**row, "target": "after/a.png"}) + "\r\n",
+    }
+    for name, text in forms.items():
+        (base / name).write_text(text, "utf-8", newline="")
+        (pair,) = read_table(base / name).pairs
+        assert (pair.caption, pair.controls[0].name, pair.stem) == ("x", "a.png", "a"), name
+    (base / "f.csv").write_text("sep=;\ncontrol;target\nbefore/x.png;after/a.png\n")
+    with pytest.raises(DatasetError, match=r"x\.png \(line 3\)"):
+        read_table(base / "f.csv")
+
+
+@pytest.mark.parametrize(
+    ("row", "columns"),
+    [
+        ({"image_0": "before/a.png", "image_1": "after/a.png"}, "image_1"),
+        ({"target": "after/a.png", "control": "before/a.png", "depth": "before/b.png"}, "depth"),
+        ({"image": "after/a.png", "picture_of_before": "before/a.png"}, "picture_of_before"),
+        ({"target": "after/a.png", "control": "before/a.png", "image": "before/b.png"}, "image"),
+        ({"target_1": "after/a.png", "target_2": "after/b.png", "in": "before/a.png"}, "target_2"),
+    ],
+)
+def test_pictures_that_no_side_claims_are_refused(base: Path, row: dict, columns: str):
+    path = jsonl(base / "set.jsonl", row)
+    with pytest.raises(DatasetError, match=rf"the columns {columns} name pictures.*control_1"):
+        read_table(path)
+
+
+def test_columns_without_a_meaning_are_said(base: Path):
+    path = jsonl(base / "set.jsonl", {**ROWS["own"], "width": 1024, "edit_prompt": "shine"})
+    assert "set.jsonl: columns not read: width, edit_prompt" in read_table(path).notes
+
+
+def test_a_table_without_controls_is_no_data_set_of_pairs(base: Path):
+    row = {"image": "after/a.png", "prompt": "polish"}
+    path = jsonl(base / "set.jsonl", {**row, "seed": 5})
+    with pytest.raises(DatasetError, match=r"No pair has a control.*(\n.*)*not read: seed"):
+        find_pairs(PairSource(str(path), "", base, base))
+    (pair,) = find_pairs(PairSource(str(path), "", base, base, single=True)).dataset
+    assert (pair.controls, pair.caption) == ((), "polish")
+    path = jsonl(base / "set.jsonl", ROWS["own"], {"target": "after/b.png"})
+    with pytest.raises(DatasetError, match="1 of 2 pairs have no control.*: b. Add it"):
+        find_pairs(PairSource(str(path), "", base, base))
+    with pytest.raises(DatasetError, match="before the edit for 1 of its pictures"):
+        find_pairs(PairSource(str(path), "", base, base, single=True))
+
+
+def test_a_target_may_have_a_caption_for_each_control(base: Path):
+    row = {"target": "after/a.png", "control": ["before/a.png", "before/b.png"]}
+    path = jsonl(base / "set.jsonl", {**row, "caption": ["from line art", "from clay"]})
+    assert [pair.caption for pair in read_table(path).pairs] == ["from line art", "from clay"]
+    rows = ({"target": "after/a.png", "control": f"before/{n}.png", "text": n} for n in "ab")
+    pairs = find_pairs(PairSource(str(jsonl(path, *rows)), "", base, base)).dataset
+    assert [(pair.stem, pair.caption) for pair in pairs] == [("a_a", "a"), ("a_b", "b")]
+
+
+def test_lists_in_cells(base: Path):
+    cells = ["before/a.png", "before/b.png"]
+    path = base / "set.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(
+            [["kontext_images", "image", "tags"], [json.dumps(cells), "after/a.png", "x"]]
+        )
+    (pair,) = read_table(path, together=True).pairs
+    assert [control.name for control in pair.controls] == ["a.png", "b.png"]
+    hugging_face = {"source": {"bytes": None, "path": "before/a.png"}, "target": "after/a.png"}
+    (pair,) = read_table(jsonl(base / "t.jsonl", hugging_face)).pairs
+    assert pair.controls == (base / "before/a.png",)
+
+
 def test_a_folder_with_a_table_is_read_by_it(base: Path):
     jsonl(base / "metadata.jsonl", ROWS["own"])
-    assert len(find_pairs(Source(str(base), "", base, base)).dataset) == 1
+    assert len(find_pairs(PairSource(str(base), "", base, base)).dataset) == 1
 
 
 @pytest.mark.parametrize(

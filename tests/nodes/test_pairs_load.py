@@ -10,6 +10,7 @@ import torch
 from kontext.dataset.image import open_rgb
 from kontext.dataset.pair import DatasetError
 from kontext.nodes.load_pairs import LoadPairs, PairsFromImages
+from kontext.nodes.load_pictures import LoadPictures
 from PIL import Image
 
 DEFAULTS = {
@@ -21,6 +22,7 @@ DEFAULTS = {
     "several_controls": "one pair per folder",
     "unmatched": "stop",
     "preview": 24,
+    "mask_folder": "",
 }
 
 
@@ -71,6 +73,36 @@ def test_a_linked_input_always_runs_again(input_folder: Path):
 def test_the_order_of_inputs_is_permanent():
     ids = [entry.id for entry in LoadPairs.define_schema().inputs]
     assert ids == list(DEFAULTS)
+
+
+def test_a_missing_folder_is_known_before_the_run(input_folder: Path):
+    assert LoadPairs.validate_inputs("before", "after") is True
+    assert LoadPairs.validate_inputs("before", None) is True, "linked"
+    told = LoadPairs.validate_inputs("befor | before", str(input_folder / "aftr"))
+    assert "no folder" in told and f"{input_folder / 'befor'}." in told and "aftr" in told
+    assert LoadPictures.validate_inputs("after") is True
+    assert "no folder" in LoadPictures.validate_inputs("nobody")
+
+
+def test_masks_of_a_folder_of_any_name(input_folder: Path):
+    (input_folder / "painted").mkdir()
+    Image.new("L", (64, 48), 255).save(input_folder / "painted" / "03.png")
+    pairs, _, report = LoadPairs.execute(**DEFAULTS | {"mask_folder": "painted"}).args
+    assert [pair.stem for pair in pairs if pair.mask] == ["03"]
+    assert "1 of 16 pairs have a mask" in report
+
+
+def test_single_pictures_have_no_controls(input_folder: Path):
+    (input_folder / "after" / "03.txt").write_text("a photo of anna", encoding="utf-8")
+    arguments = {"folder": "after", "default_caption": "anna", "holdout": 4, "preview": 8}
+    pairs, sheet, report = LoadPictures.execute(**arguments).args
+    assert len(pairs.train) == 12 and len(pairs.holdout) == 4 and len(sheet) == 1
+    assert all(pair.controls == () for pair in pairs)
+    captions = {pair.stem: pair.caption for pair in pairs}
+    assert captions["03"] == "a photo of anna" and captions["04"] == "anna"
+    assert LoadPictures.fingerprint_inputs(**arguments) == LoadPictures.fingerprint_inputs(
+        **arguments
+    )
 
 
 def pictures(count: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ from pathlib import Path
 import folder_paths
 import pytest
 import torch
-from kontext.dataset.load import Source, find_pairs
+from kontext.dataset.load import PairSource, find_pairs
 from kontext.dataset.pair import DatasetError
 from kontext.nodes.degrade import Degrade
 from kontext.nodes.prepare_pairs import PreparePairs, SavePair
@@ -31,7 +31,7 @@ def save(count: int = 1, folder: str = "made", stem: str = "ring", overwrite: bo
 
 
 def read_back(base: Path, folder: str = "made"):
-    return find_pairs(Source(folder, "", base, base / "scratch")).dataset
+    return find_pairs(PairSource(folder, "", base, base / "scratch")).dataset
 
 
 def test_a_saved_pair_reads_back_equal(base: Path):

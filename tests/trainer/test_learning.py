@@ -6,7 +6,7 @@ import kontext
 import numpy as np
 import pytest
 import torch
-from kontext.dataset.load import Source, load_pairs
+from kontext.dataset.load import PairSource, load_pairs
 from kontext.evaluation.statistics import paired_interval
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.host import Base
@@ -20,7 +20,7 @@ SAMPLE_PAIRS = Path(kontext.__file__).parent / "sample_pairs"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("learning")
-    source = Source("before", "after", base=SAMPLE_PAIRS, scratch=folder)
+    source = PairSource("before", "after", base=SAMPLE_PAIRS, scratch=folder)
     instruction = "Restore this old print: fresh, natural colours."
     pairs = load_pairs(source, instruction, holdout=6, hashes=folder / "hashes.json").dataset
     config = TrainConfig(

@@ -30,7 +30,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...dataset.image import open_rgb
-from ...dataset.load import Source, load_pairs
+from ...dataset.load import LoadedPairs, PairSource, SourcePairs, find_pairs, split_pairs
 from ...dataset.pair import DatasetError, Pair, PairedDataset
 from ...files import storing, write_atomically
 from ...language import say
@@ -50,7 +50,8 @@ KEYS = {"name", "model", "pairs", "config", "start", "samples", "epochs", "save_
 APART, TOGETHER = "one pair per folder", "one pair with several references"
 CHOICES = {"several_controls": (APART, TOGETHER), "unmatched": ("stop", "skip")}
 SOURCE_TEXTS = {
-    "control_folder", "target_folder", "default_caption", "pattern", "file", "folder", "trigger",
+    "control_folder", "target_folder", "pictures_folder", "mask_folder", "default_caption",
+    "pattern", "file", "folder", "trigger",
 }  # fmt: skip
 HOLDOUT = 0.15
 SOURCE_KEYS = {*SOURCE_TEXTS, *CHOICES, "holdout", "repeats"}
@@ -158,18 +159,19 @@ class Job:
         return {key: value for key, value in parts.items() if value}
 
     def load_pairs(self, places: Places) -> tuple[PairedDataset, tuple[str, ...]]:
-        """All pairs, held out as asked, and what the user should know about them."""
-        pairs: list[Pair] = []
-        notes: list[str] = []
-        for number, source in enumerate(self.pairs, 1):
-            found, more = _load(source, places)
-            taken = {pair.stem for pair in pairs}
-            pairs += [
-                replace(pair, stem=f"{number}_{pair.stem}") if pair.stem in taken else pair
-                for pair in found
-            ]
-            notes += more
-        return PairedDataset(tuple(pairs)), tuple(notes)
+        """All pairs, held out as asked, and what the user should know about them.
+
+        A picture that several sources have is held out in all of them or in none.
+        """
+        loaded = [_find(source, places) for source in self.pairs]
+        sources = [
+            # what a run wrote down has its hold-out already
+            SourcePairs(found.dataset.pairs, 0 if "file" in each else each.get("holdout", HOLDOUT))
+            for each, found in zip(self.pairs, loaded, strict=True)
+        ]
+        pairs, warnings = split_pairs(sources, places.scratch / "hashes.json")
+        notes = [note for found in loaded for note in found.notes]
+        return PairedDataset(pairs), (*notes, *warnings)
 
     def sample_plan(self, places: Places) -> SamplePlan | None:
         """What to show while training; None if the file doesn't say. Reads the controls."""
@@ -286,15 +288,16 @@ def read_rows(path: Path, folder: Path) -> tuple[Pair, ...]:
     return tuple(pairs)
 
 
-def _load(source: Mapping[str, Any], places: Places) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
-    """The pairs of one entry of `pairs`, and notes on them."""
+def _find(source: Mapping[str, Any], places: Places) -> LoadedPairs:
+    """The pairs of one entry of `pairs`, none held out yet unless it says so itself, and notes."""
     if "file" in source:
         folder = places.find(source.get("folder", "."))
-        return read_rows(places.find(source["file"]), folder), ()
-    controls = source.get("control_folder", "").split("|")
-    target = source.get("target_folder", "")
-    loaded = load_pairs(
-        Source(
+        return LoadedPairs(PairedDataset(read_rows(places.find(source["file"]), folder)), ())
+    single = source.get("pictures_folder", "")
+    controls = (single or source.get("control_folder", "")).split("|")
+    target, masks = source.get("target_folder", ""), source.get("mask_folder", "")
+    found = find_pairs(
+        PairSource(
             control="|".join(str(places.find(part)) for part in controls if part.strip()),
             target=str(places.find(target)) if target else "",
             base=places.folders[0],
@@ -302,17 +305,17 @@ def _load(source: Mapping[str, Any], places: Places) -> tuple[tuple[Pair, ...], 
             pattern=source.get("pattern", ""),
             together=source.get("several_controls") == TOGETHER,
             skip_unmatched=source.get("unmatched") == "skip",
+            masks=str(places.find(masks)) if masks else "",
+            single=bool(single),
         ),
         source.get("default_caption", ""),
-        source.get("holdout", HOLDOUT),
-        places.scratch / "hashes.json",
     )
     repeats, trigger = source.get("repeats", 1), source.get("trigger", "")
-    pairs = [
+    pairs = tuple(
         replace(pair, repeats=pair.repeats * repeats, caption=with_trigger(pair.caption, trigger))
-        for pair in loaded.dataset
-    ]
-    return tuple(pairs), loaded.notes
+        for pair in found.dataset
+    )
+    return LoadedPairs(PairedDataset(pairs), found.notes)
 
 
 def with_trigger(caption: str, trigger: str) -> str:
