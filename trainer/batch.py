@@ -115,6 +115,6 @@ def seeded(seed: int, index: int, purpose: str) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
-def draw_seeds(count: int, generator: torch.Generator) -> Tensor:
+def sample_seeds(count: int, generator: torch.Generator) -> Tensor:
     """Seeds of the dropout masks of `count` samples."""
     return torch.randint(2**62, (count,), generator=generator)

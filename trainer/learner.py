@@ -1,4 +1,4 @@
-"""What turns gradients into a better LoRA: optimiser, learning rate, scaling, averaging."""
+"""How gradients update the LoRA: optimiser, learning rate, loss scaling, averaging."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from .config import TrainConfig
 from .network.lora import Lora
 from .optimizers import create_optimizer
 
-# The loss of a prediction of nothing is about 2, the variance of noise minus latent
+# Predicting zero has a loss of about 2, the variance of noise minus latent
 EXPLODED = 20.0
 
 
 class Learner:
-    """The optimiser of a LoRA's float32 weights, with all of its state for an exact continuation.
+    """The optimiser of a LoRA's float32 weights, with the whole state for an exact continuation.
 
-    The weights to be used can be others than those being trained: their moving average, or what a
+    The weights to use may differ from those being trained: a moving average, or the ones that a
     schedule-free optimiser keeps. `evaluating` puts them in place.
     """
 
@@ -33,7 +33,7 @@ class Learner:
     ) -> None:
         self.lora, self.config = lora, config
         self.optimizer: Any = create_optimizer(self.groups(), config)
-        self.rate = 1.0  # halved once if the loss explodes
+        self.rate = 1.0  # factor of the learning rate, halved once if the loss explodes
         # float16 gradients underflow unless the loss is scaled up
         self.new_scaler = partial(torch.amp.GradScaler, device.type, enabled=dtype == torch.float16)
         self.scaler = self.new_scaler()
@@ -43,7 +43,7 @@ class Learner:
         self.average = [weight.detach().clone() for weight in averaged]
 
     def groups(self) -> list[dict[str, Any]]:
-        """LoRA+ (Hayou et al. 2024) trains `up`, or what else starts at zero, faster."""
+        """Parameter groups: LoRA+ (Hayou et al. 2024) trains the zero-initialised ones faster."""
         first: list[nn.Parameter] = []
         last: list[nn.Parameter] = []
         for layer in self.lora.layers.values():
@@ -54,7 +54,7 @@ class Learner:
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a part of the step's loss.
 
-        On this thread: ComfyUI streams weights, and interrupts, on the thread it runs nodes on.
+        Runs on this thread, as ComfyUI streams weights and interrupts only on its node thread.
         """
         with torch.autograd.set_multithreading_enabled(False):
             self.scaler.scale(loss).backward()
@@ -63,18 +63,18 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
 
     def gradient_norm(self) -> float:
-        """Norm of the gradients gathered, which are clipped to the limit."""
+        """Norm of the gradients before clipping; clips them to the limit."""
         self.scaler.unscale_(self.optimizer)
         limit = self.config.max_grad_norm or float("inf")
         return clip_grad_norm_(self.lora.parameters(), limit).item()
 
     def exploded(self, loss: float, norm: float) -> bool:
-        """Whether this step must not be taken. An overflow of float16 is skipped by the scaler."""
+        """Whether to refuse this step. A float16 overflow is not refused: the scaler skips it."""
         overflow = self.scaler.is_enabled() and not math.isfinite(norm)
         return not loss < EXPLODED or not (math.isfinite(norm) or overflow)
 
     def update(self, step: int) -> None:
-        """Take step 0, 1, … with the gradients gathered."""
+        """Take step 0, 1, … with the gradients of now."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step) * group["faster"]
         self.scaler.step(self.optimizer)
@@ -84,7 +84,7 @@ class Learner:
             self.follow(step)
 
     def follow(self, step: int) -> None:
-        """Move the average towards the weights; faster at first, when they have hardly moved."""
+        """Move the average towards the weights, faster during the first steps."""
         decay = min(self.config.ema, (1 + step) / (10 + step))
         with torch.no_grad():
             torch._foreach_lerp_(self.average, [*self.lora.parameters()], 1 - decay)
@@ -94,7 +94,7 @@ class Learner:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """The LoRA with the weights to be used; afterwards, bit for bit, those being trained."""
+        """Inside, the LoRA has the weights to use; afterwards exactly those being trained."""
         weights = self.lora.parameters()
         schedule_free = hasattr(self.optimizer, "eval")
         if not schedule_free and not self.config.ema:
@@ -128,9 +128,9 @@ class Learner:
         return copies, json.dumps(rest)
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], rest: str) -> None:
-        """Take up a state; gradients gathered so far are dropped."""
+        """Load a state; gradients are dropped."""
         state = json.loads(rest)
-        # a learning rate that the user has changed since is meant as it is
+        # a learning rate that the user has changed since is not halved
         same_rate = state.get("learning_rate") == self.config.learning_rate
         self.rate = state["rate"] if same_rate else 1.0
         self.scaler = self.new_scaler()
@@ -151,12 +151,12 @@ def copy_into(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 
 def set_apart(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """A tree of dicts and lists as JSON can hold it; its tensors go into `tensors`."""
+    """A tree of dicts and lists in a form for JSON; its tensors are moved into `tensors`."""
     if isinstance(tree, Tensor):
         tensors[name] = tree
         return {"tensor": name}
     if isinstance(tree, dict):
-        # JSON has text keys only, and optimisers number their parameters
+        # JSON keys are texts, but optimisers number their parameters
         return {
             "keys": list(tree),
             "values": [set_apart(value, f"{name}.{key}", tensors) for key, value in tree.items()],
@@ -167,7 +167,7 @@ def set_apart(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
 
 
 def put_back(tree: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """The tree that `set_apart` took its tensors from."""
+    """The inverse of `set_apart`."""
     if isinstance(tree, dict):
         if "tensor" in tree:
             return tensors[tree["tensor"]]

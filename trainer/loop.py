@@ -9,10 +9,11 @@ from contextlib import nullcontext
 import torch
 
 from ..dataset.pair import DatasetError
+from ..language import say
 from . import host, parallel
 from .data.cache import Cache
 from .data.encode import encode_dataset
-from .data.prefetch import Ahead
+from .data.prefetch import Prefetch
 from .families import family_of, recognise
 from .loss.objective import sample_losses
 from .loss.preserve import Preservation, require_off_task
@@ -61,8 +62,8 @@ def train_alone(request: TrainingRequest, lock: Lock | None) -> Run:
         with torch.inference_mode():
             batches, held_out = encode_dataset(cache, pairs, progress)
             plan = samples or SamplePlan(seed=config.seed, steps=config.preview_steps, most=1)
-            shows = plan.steps and parallel.is_first()
-            preview = Preview(base, cache, pairs, plan, run) if shows else None
+            sampling = plan.steps and parallel.is_first()
+            preview = Preview(base, cache, pairs, plan, run) if sampling else None
         preservation = Preservation(config)
         lengths = (family.sequence_length(pair.shape) for pair in batches.pairs())
         longest = -(-config.batch_size // parallel.processes()) * max(lengths)
@@ -72,17 +73,17 @@ def train_alone(request: TrainingRequest, lock: Lock | None) -> Run:
         try:
             while session.saving.saved < config.steps:
                 try:
-                    coming = Ahead(batches, family, config, session.device)
-                    with session.running(), coming as ahead:
-                        fit(session, ahead, preservation, progress, preview)
+                    steps = Prefetch(batches, family, config, session.device)
+                    with session.running(), steps:
+                        fit(session, steps, preservation, progress, preview)
                     parallel.wait()  # until the first process has saved the last step
                 except host.OutOfMemory:
                     if not session.memory.tighten():
                         raise
-                    plan_now = session.memory.plan.words()
-                    thrift = f"out of memory at step {session.done + 1}: {plan_now}"
-                    session.journal.note(thrift)
-                    progress.say(thrift)
+                    tighter, step = session.memory.plan.summary(), session.done + 1
+                    words = say("out of memory at step {step}: {plan}", step=step, plan=tighter)
+                    session.journal.note(words)
+                    progress.say(words)
         finally:
             if session.saving.saved < config.steps:
                 progress.say(session.saving.summary(session.done))
@@ -90,7 +91,7 @@ def train_alone(request: TrainingRequest, lock: Lock | None) -> Run:
 
 
 def check(request: TrainingRequest) -> None:
-    """Raise what can be known to be wrong before anything is encoded or written."""
+    """Raise every error that can be found before anything is encoded or written."""
     config, pairs, model = request.config, request.pairs, request.base.model
     host.without_object_patches(model)
     recognise(request.base)
@@ -98,19 +99,22 @@ def check(request: TrainingRequest) -> None:
     check_device(config.matmul, model.load_device)
     parallel.check_batch(config)
     if not pairs.train:
-        raise DatasetError("There is no pair to train on: all are held out. Lower `holdout`.")
+        raise DatasetError(say("There is no pair to train on: all are held out. Lower `holdout`."))
     require_off_task(config, pairs.train)
 
 
 def identify(request: TrainingRequest, cache: Cache) -> Identity:
-    """What the run is made from, by the hashes of everything that decides its result."""
+    """The hashes of everything that determines the run's result."""
     start_hash = host.fingerprint(request.start) if request.start else ""
     hashes = host.base_hash(request.base.model), cache.clip_hash, cache.vae_hash, start_hash
     return identity_of(cache.config, request.pairs, *hashes)
 
 
 def shared_run(request: TrainingRequest, identity: Identity) -> Run:
-    """`Run.create` by the first process; the others open its run, made from the very same."""
+    """The run, created by the first process and opened by the others.
+
+    Raises RunError as `Run.create` does, and in a process whose pairs, model or settings differ.
+    """
     name, output = request.name, request.output
     if parallel.is_first():
         bring_back(name, output, identity, request.rescue_places)
@@ -120,41 +124,44 @@ def shared_run(request: TrainingRequest, identity: Identity) -> Run:
         run = Run.open(name, output)
         changed = run.identity().differences(identity)
         if changed:
-            raise RunError(f"Process {parallel.rank()} has {'; '.join(changed.values())}.")
+            changes = say("; ").join(changed.values())
+            raise RunError(
+                say("Process {rank} has {changes}.", rank=parallel.rank(), changes=changes)
+            )
     return run
 
 
 def fit(
     session: Session,
-    ahead: Ahead,
+    steps: Prefetch,
     preservation: Preservation,
     progress: host.Progress,
     preview: Preview | None,
 ) -> None:
-    """The training loop, from where the session stands to its last step."""
+    """The training loop, from the session's step to the last."""
     config, device = session.config, session.device
-    session.trials.try_products(ahead.batches.at(0)[0])
-    session.trials.try_compiling(ahead.batches, progress)
+    session.trials.try_eight_bit(steps.batches.at(0)[0])
+    session.trials.try_compiling(steps.batches, progress)
     pace = Pace(session.done, config.steps)
     while session.done < config.steps:
         # learn: the velocity loss of this process's share of the step, and its gradients
         step = session.done
-        drawn = ahead.at(step)
+        ready = steps.at(step)
         loss = 0.0
-        for ready in drawn.shares:
-            given = ready.batch, ready.sigma, ready.noise
-            with session.lora.dropping(config.dropout, ready.share.seeds):
-                losses = sample_losses(session.family, *given, config, session.dtype)
-                part = losses.sum() / drawn.samples
+        for share in ready.shares:
+            inputs = share.batch, share.sigma, share.noise
+            with session.lora.dropping(config.dropout, share.share.seeds):
+                losses = sample_losses(session.family, *inputs, config, session.dtype)
+                part = losses.sum() / ready.samples
                 session.learner.backward(part)
             loss += part.item()
 
-        # keep: what the base makes of other instructions
+        # preserve: what the base does with other instructions
         drift: dict[str, float] = {}
         if preservation.due(step) and parallel.is_first():
-            pair = drawn.shares[0].share.pairs[0]
-            given = session.family, session.lora, pair, step, device
-            pull = preservation.drift(*given, session.dtype)
+            pair = ready.shares[0].share.pairs[0]
+            network = session.family, session.lora
+            pull = preservation.drift(*network, pair, step, device, session.dtype)
             session.learner.backward(config.preserve * pull)
             drift["drift"] = pull.item()
 
@@ -163,12 +170,18 @@ def fit(
         norm = session.learner.gradient_norm()
         if session.learner.exploded(loss, norm):
             session.roll_back(loss)
-            progress.say(f"loss {loss:.3g}: back to step {session.done}, half the learning rate")
+            progress.say(
+                say(
+                    "loss {loss}: back to step {step}, half the learning rate",
+                    loss=f"{loss:.3g}",
+                    step=session.done,
+                )
+            )
             continue
         session.step()
         done = session.done
 
-        # report, and every so often test, save and show
+        # report; every so often validate, save and sample
         saving = done % config.save_every == 0 or done == config.steps
         testing = saving or bool(config.validate_every and done % config.validate_every == 0)
         pace.tick(done)
@@ -183,8 +196,14 @@ def fit(
             **(session.validate() if testing else {}),
         }
         session.journal.add(entry)
-        text = f"step {done}/{config.steps} · loss {loss:.3f} · {pace.left()}"
-        progress.update(done, f"{text}\n{session.memory.plan.words()}")
+        text = say(
+            "step {step}/{steps} · loss {loss} · {pace}",
+            step=done,
+            steps=config.steps,
+            loss=f"{loss:.3f}",
+            pace=pace.summary(),
+        )
+        progress.update(done, f"{text}\n{session.memory.plan.summary()}")
         if saving:
             session.saving.save(done)
         if preview and preview.due(done, saving):
@@ -194,7 +213,7 @@ def fit(
 
 
 class Pace:
-    """How long steps take."""
+    """The duration of steps, and the time left."""
 
     def __init__(self, done: int, steps: int) -> None:
         self.first = self.done = done
@@ -203,7 +222,11 @@ class Pace:
     def tick(self, done: int) -> None:
         self.done, self.seconds = done, time.monotonic() - self.started
 
-    def left(self) -> str:
+    def summary(self) -> str:
         per_step = self.seconds / max(1, self.done - self.first)
         minutes, seconds = divmod(round(per_step * (self.steps - self.done)), 60)
-        return f"{per_step:.2f} s/step · {minutes}:{seconds:02} left"
+        return say(
+            "{per_step} s/step · {time} left",
+            per_step=f"{per_step:.2f}",
+            time=f"{minutes}:{seconds:02}",
+        )

@@ -1,9 +1,9 @@
 """The memory plan: what is kept, computed twice and streamed, decided before the first step.
 
-It never changes what is learnt, only where things lie and how often they are computed. One unit is
-an activation of the whole sequence, tokens × hidden values in the compute dtype; the counts below
-are what torch's allocator reports for FLUX.1's blocks with this trainer's layers (tests/trainer/
-test_memory.py measures them again).
+It never changes what is learnt, only where things are stored and how often they are computed. One
+unit is an activation of the whole sequence: tokens × hidden values in the compute dtype. The counts
+below are what torch's allocator reports for FLUX.1's blocks with this trainer's layers, measured
+again by tests/trainer/test_memory.py.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..language import say
 from . import host, parallel
 from .config import GB, TrainConfig
 from .families import Family
@@ -25,55 +26,60 @@ from .runs.run import Run
 # norm and rotation and joined (6), attention (2), MLP before and after GELU (8). Single: 2, the
 # whole of the first linear (7), q and k (2), attention (1), attention joined with the MLP (5)
 KEPT_DOUBLE, KEPT_SINGLE = 20, 17
-# Units that live for a moment: a block's gradients, and what comes before and after the blocks
+# Transient units: a block's gradients, and the layers before and after the blocks
 GRADIENTS, ENDS = 14, 2
-UNUSED = 0.03  # of the limit, for what the allocator cannot use
+UNUSED = 0.03  # share of the limit that the allocator loses to fragmentation
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a step takes, in bytes: `unit` see above; `trained` for the LoRA and its optimiser.
+    """Memory footprint of a step, in bytes; for the unit see above.
 
-    Weights are counted as stored, `movable` is what need not stay on the device; `largest` is the
-    largest layer as stored, `cast` what it takes to put it into the compute dtype.
+    `double` and `single` are the numbers of blocks. `weights`, and of these the `movable` ones,
+    which can be streamed, count as stored; `largest` is the largest layer as stored, `cast_bytes`
+    its copy in the compute dtype. `trained` is for the LoRA and its optimiser; `transient_units`
+    are those of the kind of adapter, see `adapter_units`.
     """
 
     double: int
     single: int
-    unit: int
+    bytes_per_unit: int
     weights: int
     movable: int
     largest: int
-    cast: int
+    cast_bytes: int
     trained: int
     parameters: int
-    moment: int = 0  # units that the kind of adapter takes for a moment, see `adapter_units`
+    transient_units: int = (
+        0  # units that the kind of adapter takes for a moment, see `adapter_units`
+    )
 
     @property
     def blocks(self) -> int:
         return self.double + self.single
 
     def kept(self, checkpointed: int) -> int:
-        """Units between forward and backward if the first blocks keep nothing but their input."""
+        """Units kept from forward to backward if the first blocks keep only their input."""
         doubles = min(checkpointed, self.double)
         singles = checkpointed - doubles
         return (self.double - doubles) * KEPT_DOUBLE + (self.single - singles) * KEPT_SINGLE
 
     def activations(self, checkpointed: int, offloaded: bool = False) -> int:
-        """Bytes at the worst moment, the backward of the last block.
+        """Bytes at the peak, in the backward of the last block.
 
-        The first blocks are the checkpointed ones: when they are computed again, the others have
-        been given back. Offloaded, their inputs wait in host memory, all but two.
+        The first blocks are the checkpointed ones: when they are computed again, the others are
+        freed already. If `offloaded`, all but two of their inputs are in host memory.
         """
         inputs = min(checkpointed, 2) if offloaded else checkpointed
-        # double blocks keep more, but their turn comes when a third of the inputs is left
+        # double blocks keep more, but when they are computed again, two thirds of the inputs are
+        # freed
         again = KEPT_SINGLE if checkpointed > self.double and not offloaded else KEPT_DOUBLE
         inside = max(self.kept(checkpointed), again if checkpointed else 0)
-        return self.unit * (inputs + inside + GRADIENTS + self.moment + ENDS)
+        return self.bytes_per_unit * (inputs + inside + GRADIENTS + self.transient_units + ENDS)
 
     @property
     def buffers(self) -> int:
-        """Room for layers on their way: ComfyUI copies two ahead of the one in use."""
+        """Bytes for streamed layers: ComfyUI copies two ahead of the one in use."""
         return 3 * self.largest
 
 
@@ -81,9 +87,9 @@ class Footprint:
 class MemoryPlan:
     """How a training step fits into `limit` bytes.
 
-    The first `checkpointed` blocks compute their activations again in backward, `resident` bytes
-    of the weights stay on the device, the others are streamed; `offloaded` inputs of checkpointed
-    blocks wait in host memory.
+    The first `checkpointed` blocks compute their activations again in backward. `resident` bytes
+    of the weights stay on the device, the others are streamed. If `offloaded`, the inputs of
+    checkpointed blocks are kept in host memory.
     """
 
     footprint: Footprint
@@ -94,62 +100,71 @@ class MemoryPlan:
 
     @property
     def streamed(self) -> int:
-        """Weights that come and go, counted in blocks."""
-        of = self.footprint
-        return -(-(of.weights - self.resident) * of.blocks // of.weights)
+        """Streamed weights, counted in blocks."""
+        footprint = self.footprint
+        return -(-(footprint.weights - self.resident) * footprint.blocks // footprint.weights)
 
     @property
-    def beside(self) -> int:
-        """Predicted bytes beside the resident weights."""
-        of = self.footprint
-        buffers = of.buffers if self.streamed else 0
-        return of.trained + of.activations(self.checkpointed, self.offloaded) + of.cast + buffers
+    def besides_weights(self) -> int:
+        """Predicted bytes besides the resident weights."""
+        footprint = self.footprint
+        buffers = footprint.buffers if self.streamed else 0
+        return (
+            footprint.trained
+            + footprint.activations(self.checkpointed, self.offloaded)
+            + footprint.cast_bytes
+            + buffers
+        )
 
     @property
     def peak(self) -> int:
-        return self.resident + self.beside
+        return self.resident + self.besides_weights
 
     @property
     def fits(self) -> bool:
         return self.peak <= usable(self.limit)
 
-    def words(self) -> str:
-        """As on the node: fits 16 GB: 8-bit weights, 38 of 57 blocks checkpointed, 12 streamed."""
-        of = self.footprint
-        parts = [f"{8 * of.weights / of.parameters:.0f}-bit weights"]
+    def summary(self) -> str:
+        """Such as: fits 16 GB: 8-bit weights, 38 of 57 blocks checkpointed, 12 streamed."""
+        footprint = self.footprint
+        bits, blocks = 8 * footprint.weights / footprint.parameters, footprint.blocks
+        parts = [say("{bits}-bit weights", bits=f"{bits:.0f}")]
         if not self.checkpointed:
-            parts.append("nothing computed twice")
-        elif self.checkpointed == of.blocks:
-            parts.append(f"all {of.blocks} blocks checkpointed")
+            parts.append(say("nothing computed twice"))
+        elif self.checkpointed == blocks:
+            parts.append(say("all {blocks} blocks checkpointed", blocks=blocks))
         else:
-            parts.append(f"{self.checkpointed} of {of.blocks} blocks checkpointed")
+            count = self.checkpointed
+            parts.append(say("{count} of {blocks} blocks checkpointed", count=count, blocks=blocks))
         if self.streamed:
-            parts.append(f"{self.streamed} streamed")
+            parts.append(say("{count} streamed", count=self.streamed))
         if self.offloaded:
-            parts.append("activations in host memory")
-        limit = f"{self.limit / GB:.3g} GB"
+            parts.append(say("activations in host memory"))
+        values = {"limit": f"{self.limit / GB:.3g}", "plan": say(", ").join(parts)}
         if self.fits:
-            return f"fits {limit}: {', '.join(parts)}"
-        return (
-            f"may not fit {limit}, about {self.peak / GB:.3g} GB are needed: {', '.join(parts)}. "
-            "A lower resolution or batch size needs less"
+            return say("fits {limit} GB: {plan}", **values)
+        return say(
+            "may not fit {limit} GB, about {peak} GB are needed: {plan}. A lower resolution or "
+            "batch size needs less",
+            **values,
+            peak=f"{self.peak / GB:.3g}",
         )
 
     def tightened(self) -> MemoryPlan | None:
-        """One notch less memory, after it did run out; None if there is nothing left to spare.
+        """A plan for less memory, after it did run out; None if there is none.
 
-        More blocks checkpointed, until all are; then an eighth more of the weights streamed, until
-        all that can move are; then the blocks' inputs to host memory.
+        First a quarter more of the blocks checkpointed, until all are; then an eighth more of the
+        movable weights streamed, until all are; then the blocks' inputs in host memory.
         """
-        of = self.footprint
-        if self.checkpointed < of.blocks:
-            more = self.checkpointed + -(-of.blocks // 4)
-            return dataclasses.replace(self, checkpointed=min(of.blocks, more))
-        least = of.weights - of.movable
+        footprint = self.footprint
+        if self.checkpointed < footprint.blocks:
+            more = self.checkpointed + -(-footprint.blocks // 4)
+            return dataclasses.replace(self, checkpointed=min(footprint.blocks, more))
+        least = footprint.weights - footprint.movable
         if self.resident > least:
-            fewer = max(least, self.resident - -(-of.movable // 8))
+            fewer = max(least, self.resident - -(-footprint.movable // 8))
             return dataclasses.replace(self, resident=fewer)
-        if of.movable and not self.offloaded:
+        if footprint.movable and not self.offloaded:
             return dataclasses.replace(self, offloaded=True)
         return None
 
@@ -158,23 +173,26 @@ def usable(limit: int) -> int:
     return int(limit * (1 - UNUSED))
 
 
-def plan_memory(of: Footprint, limit: int, checkpointing: str) -> MemoryPlan:
+def plan_memory(footprint: Footprint, limit: int, checkpointing: str) -> MemoryPlan:
     """The fastest plan that should stay below `limit` bytes, or the smallest one if none does.
 
-    In this order: everything kept; the fewest blocks checkpointed; all, and the fewest weights
-    streamed; and the blocks' inputs in host memory. `checkpointing` on or off settles that part.
+    The first that fits of: everything kept; as few blocks checkpointed as possible; all of them,
+    and as few weights streamed as possible; also the blocks' inputs in host memory.
+    `checkpointing` "on" checkpoints all blocks, "off" none.
     """
-    least = of.blocks if checkpointing == "on" else 0
-    most = 0 if checkpointing == "off" else of.blocks
+    least = footprint.blocks if checkpointing == "on" else 0
+    most = 0 if checkpointing == "off" else footprint.blocks
     for checkpointed in range(least, most + 1):
-        plan = MemoryPlan(of, limit, checkpointed, of.weights)
+        plan = MemoryPlan(footprint, limit, checkpointed, footprint.weights)
         if plan.fits:
             return plan
-    for offloaded in (False, True) if most and of.movable else (False,):
-        # one byte less than everything: the buffers for streaming are counted in
-        streaming = MemoryPlan(of, limit, most, of.weights - min(1, of.movable), offloaded)
-        room = usable(limit) - streaming.beside
-        resident = max(of.weights - of.movable, min(streaming.resident, room))
+    for offloaded in (False, True) if most and footprint.movable else (False,):
+        # at least one byte is streamed, so that the buffers for streaming are counted
+        streaming = MemoryPlan(
+            footprint, limit, most, footprint.weights - min(1, footprint.movable), offloaded
+        )
+        room = usable(limit) - streaming.besides_weights
+        resident = max(footprint.weights - footprint.movable, min(streaming.resident, room))
         plan = dataclasses.replace(streaming, resident=resident)
         if plan.fits:
             return plan
@@ -182,12 +200,12 @@ def plan_memory(of: Footprint, limit: int, checkpointing: str) -> MemoryPlan:
 
 
 def forward_bytes(tokens: int, hidden: int, itemsize: int) -> int:
-    """What a forward pass without gradients takes beside the weights."""
+    """Bytes of a forward pass without gradients, besides the weights."""
     return tokens * hidden * itemsize * (KEPT_DOUBLE + ENDS)
 
 
 def trained_bytes(lora: Lora) -> int:
-    """Memory for the LoRA's float32 weights, their gradients and AdamW's two moments."""
+    """Bytes of the LoRA's float32 weights, their gradients and AdamW's two moments."""
     return 4 * sum(weight.nbytes for weight in lora.parameters())
 
 
@@ -202,8 +220,8 @@ class Memory:
     def load(self) -> None:
         """Load the base model alone, as the plan says; another model may have displaced it."""
         plan, footprint = self.plan, self.plan.footprint
-        buffers = footprint.buffers + footprint.cast
-        host.load_alone(self.model, plan.beside, plan.resident, buffers)
+        buffers = footprint.buffers + footprint.cast_bytes
+        host.load_alone(self.model, plan.besides_weights, plan.resident, buffers)
 
     def tighten(self) -> bool:
         """Use less memory from now on; False if nothing is left to spare."""
@@ -211,7 +229,7 @@ class Memory:
         if tighter is None:
             return False
         self.plan = tighter
-        self.write_down(f"{tighter.words()}, after running out of memory")
+        self.write_down(say("{plan}, after running out of memory", plan=tighter.summary()))
         return True
 
     def write_down(self, summary: str) -> None:
@@ -241,12 +259,12 @@ def footprint_of(
     return Footprint(
         double=double,
         single=single,
-        unit=tokens * family.width * dtype.itemsize,
+        bytes_per_unit=tokens * family.width * dtype.itemsize,
         weights=weights,
         movable=movable,
         largest=largest,
-        cast=cast,
+        cast_bytes=cast,
         trained=trained_bytes(lora),
         parameters=parameters,
-        moment=adapter_units(config),
+        transient_units=adapter_units(config),
     )

@@ -1,4 +1,4 @@
-"""The optimisers to choose from, by the packages that keep them well."""
+"""The available optimisers, from the packages that maintain them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..language import say
 from .config import ConfigError, TrainConfig
 
 OPTIMIZERS = {
@@ -23,14 +24,18 @@ OPTIMIZERS = {
 }
 
 
-def package(name: str, wanted_for: str) -> ModuleType:
+def package(name: str, optimizer: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         distribution = {"prodigyplus": "prodigy-plus-schedule-free"}.get(name, name)
         raise ConfigError(
-            f"The optimiser {wanted_for} needs the package {distribution}. Install it into "
-            f"ComfyUI's Python (pip install {distribution}), or choose adamw."
+            say(
+                "The optimiser {optimizer} needs the package {package}. Install it into ComfyUI's "
+                "Python (pip install {package}), or choose adamw.",
+                optimizer=optimizer,
+                package=distribution,
+            )
         ) from error
 
 
@@ -43,7 +48,7 @@ def check_optimizer(config: TrainConfig) -> None:
 def create_optimizer(
     groups: Iterable[dict[str, Any]], config: TrainConfig
 ) -> torch.optim.Optimizer:
-    """The optimiser that the settings name, on these parameter groups.
+    """The optimiser of the settings for these parameter groups.
 
     Raises ConfigError if its package is missing.
     """

@@ -1,7 +1,7 @@
 """One run on several devices: torchrun starts a process for each, and they meet at every step.
 
-A step is the same whatever their number: each process learns from its share of the batch, the
-gradients are added up. Without torchrun there is one process, and nothing here does anything.
+The result of a step does not depend on their number: each process computes gradients for its share
+of the batch, and the gradients are added up. Without torchrun, nothing here does anything.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..language import say
 from .config import ConfigError, TrainConfig
 
-# For how long the others wait while one process encodes, saves or samples. A process that has
-# died is noticed at once.
+# How long the others wait while one process encodes, saves or samples. A process that dies is
+# noticed at once.
 PATIENCE = timedelta(hours=2)
 
 Item = TypeVar("Item")
@@ -27,15 +28,15 @@ Item = TypeVar("Item")
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Meet the other processes of this torchrun; alone if there is none."""
+    """Inside, connected to the other processes of this torchrun, if there are any."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     on_gpus = torch.cuda.is_available() and dist.is_nccl_available()
     store, here, count = next(dist.rendezvous("env://", timeout=PATIENCE))
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
-        # torchrun keeps its store when it starts again: addresses of the dead are still in it.
-        # Several machines may each count their restarts differently
+        # torchrun reuses its store after a restart, with the addresses of the processes that died.
+        # Not on several machines: each may count restarts differently
         store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=here, world_size=count)
@@ -54,12 +55,12 @@ def rank() -> int:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that saves and logs."""
+    """Whether this is the process that saves and logs."""
     return rank() == 0
 
 
 def wait() -> None:
-    """Return once all processes have come here."""
+    """Return when all processes have called this."""
     if processes() > 1:
         dist.all_reduce(torch.zeros(1))
 
@@ -69,18 +70,22 @@ def check_batch(config: TrainConfig) -> None:
     pairs = config.batch_size * config.accumulate
     if pairs < processes():
         raise ConfigError(
-            f"{processes()} processes share the batch of a step, which has {pairs} pairs "
-            f"(batch_size × accumulate). Set batch_size to {processes()}, or start fewer."
+            say(
+                "{processes} processes share the batch of a step, which has {pairs} pairs "
+                "(batch_size × accumulate). Set batch_size to {processes}, or start fewer.",
+                processes=processes(),
+                pairs=pairs,
+            )
         )
 
 
 def mine(items: Sequence[Item]) -> Sequence[Item]:
-    """This process's share of some work."""
+    """This process's share of the items."""
     return items[rank() :: processes()]
 
 
 def gathered(values: Tensor, count: int) -> Tensor:
-    """Values of all `count` items in their order, from what each process has of `mine` of them."""
+    """The values of all `count` items in order; each process passes those of its share (`mine`)."""
     whole = values.new_zeros(count, *values.shape[1:])
     whole[rank() :: processes()] = values
     if processes() > 1:
@@ -89,9 +94,9 @@ def gathered(values: Tensor, count: int) -> Tensor:
 
 
 def shares(sizes: Sequence[int]) -> list[list[int]]:
-    """For each group of a step's samples, which of them this process learns from.
+    """This process's samples in each group of a step, by index.
 
-    Dealt out like cards over all groups, so that batches and accumulation are both shared.
+    Dealt like cards over all groups, so that both batches and accumulation are shared.
     """
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     return [
@@ -101,7 +106,7 @@ def shares(sizes: Sequence[int]) -> list[list[int]]:
 
 
 def add_up(parameters: Sequence[nn.Parameter], loss: float) -> float:
-    """Give every process the sum of all gradients, in one message; returns the sum of losses."""
+    """Add up gradients over all processes, in one message; returns the sum of losses."""
     if processes() == 1:
         return loss
     gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]

@@ -134,7 +134,7 @@ def of_memory(config: TrainConfig, card: int) -> str:
         kind: plan_memory(flux_footprint(config, itemsize), card - TAKEN, config.checkpointing)
         for kind, itemsize in (("fp8", 1), ("bf16", 2))
     }
-    told = [f"{kind} {plan.words()}." for kind, plan in plans.items()]
+    told = [f"{kind} {plan.summary()}." for kind, plan in plans.items()]
     if plans["bf16"].streamed:
         told.append("Streamed blocks make a step slower.")
     if plans["fp8"].streamed and config.resolution > SMALL:
@@ -153,11 +153,11 @@ def flux_footprint(config: TrainConfig, itemsize: int) -> Footprint:
     return Footprint(
         double=DOUBLE,
         single=SINGLE,
-        unit=tokens(config) * HIDDEN * 2,
+        bytes_per_unit=tokens(config) * HIDDEN * 2,
         weights=PARAMETERS * itemsize,
         movable=PARAMETERS * itemsize,
         largest=LARGEST * itemsize,
-        cast=0 if itemsize == 2 else LARGEST * 2,
+        cast_bytes=0 if itemsize == 2 else LARGEST * 2,
         trained=PER_RANK * config.rank * 16,
         parameters=PARAMETERS,
     )

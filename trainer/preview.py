@@ -1,4 +1,4 @@
-"""What the LoRA makes of a few pictures so far: control, result and target side by side."""
+"""Samples during training: control, result and target of a few pictures side by side."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..dataset.geometry import bucket_size, crop_alike
 from ..dataset.image import open_rgb
 from ..dataset.pair import PairedDataset
 from ..files import storing, write_atomically
+from ..language import say
 from . import host
 from .batch import Text
 from .data.cache import Cache
@@ -25,7 +26,7 @@ from .runs.run import Run
 
 @dataclass(frozen=True)
 class Subject:
-    """Controls in their sampling size, the true result if it is known, and the result's size."""
+    """Controls at their sampling size, the target if there is one, and the result's size."""
 
     controls: tuple[Image.Image, ...]
     target: Image.Image | None
@@ -35,7 +36,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Shot:
-    """A subject with a prompt, both encoded."""
+    """A subject and a prompt, both encoded."""
 
     subject: Subject
     references: tuple[Tensor, ...]
@@ -44,7 +45,7 @@ class Shot:
 
 
 class Preview:
-    """Samples with ComfyUI's own sampler and the live LoRA, always from the same noise."""
+    """Samples with ComfyUI's own sampler and the LoRA in training, always from the same noise."""
 
     def __init__(
         self, base: host.Base, cache: Cache, pairs: PairedDataset, plan: SamplePlan, run: Run
@@ -63,16 +64,17 @@ class Preview:
                 self.shots.append(Shot(subject, references, prompt, texts[prompt]))
 
     def due(self, done: int, saving: bool) -> bool:
-        """Whether to sample after `done` steps; always at the end."""
+        """Whether to sample after `done` steps; always at the last one."""
         if self.plan.every and done < self.config.steps:
             return done % self.plan.every == 0
         return saving
 
     def sample(self, model: host.Model, step: int, progress: host.Progress) -> Image.Image:
-        """The strips after `step` steps, one below the other, each kept in `samples` as well."""
+        """The strips after `step` steps, one below the other; each is also saved in `samples`."""
         strips = []
         for number, shot in enumerate(self.shots, start=1):
-            progress.update(step, f"step {step}: sampling {number} of {len(self.shots)}")
+            values = {"step": step, "number": number, "count": len(self.shots)}
+            progress.update(step, say("step {step}: sampling {number} of {count}", **values))
             with host.sampling_allowed():
                 latent = host.sample(
                     model,
@@ -93,25 +95,25 @@ class Preview:
         """Write `step_000250.png`, the second shot's `step_000250_2.png`, and so on."""
         suffix = f"_{number}" if number > 1 else ""
         path = self.run.folder / "samples" / f"step_{step:06d}{suffix}.png"
-        words = PngInfo()
         facts = {"step": step, "prompt": shot.prompt, "seed": self.plan.seed}
-        words.add_text("kontext_sample", json.dumps(facts, ensure_ascii=False))
+        metadata = PngInfo()
+        metadata.add_text("kontext_sample", json.dumps(facts, ensure_ascii=False))
         content = io.BytesIO()
-        strip.save(content, "png", pnginfo=words)
+        strip.save(content, "png", pnginfo=metadata)
         with storing(path):
             path.parent.mkdir(exist_ok=True)
         write_atomically(path, content.getvalue())
 
 
 def subjects(plan: SamplePlan, pairs: PairedDataset, cache: Cache) -> Iterator[Subject]:
-    shown = (pairs.holdout or pairs.train)[: plan.most]
+    chosen = (pairs.holdout or pairs.train)[: plan.most]
     for control in plan.controls:
         side, area = cache.config.sides[0], control.width * control.height
         size = reference = bucket_size(*control.size, min(side**2, area))
         if cache.config.reference_resolution:
             reference = bucket_size(*size, min(cache.config.reference_resolution**2, area))
-        yield Subject(tuple(crop_alike([control], [reference])), None, size, shown[0].caption)
-    for pair in () if plan.controls else shown:
+        yield Subject(tuple(crop_alike([control], [reference])), None, size, chosen[0].caption)
+    for pair in () if plan.controls else chosen:
         sizes = cache.sizes(pair)
         pictures = [open_rgb(path) for path in (pair.target, *pair.controls)]
         target, *controls = crop_alike(pictures, sizes)
@@ -119,7 +121,7 @@ def subjects(plan: SamplePlan, pairs: PairedDataset, cache: Cache) -> Iterator[S
 
 
 def side_by_side(images: list[Image.Image], height: int) -> Image.Image:
-    """Images of any sizes in a row, all of this height."""
+    """The images in a row, scaled to this height."""
     scaled = [image.resize((image.width * height // image.height, height)) for image in images]
     strip = Image.new("RGB", (sum(image.width for image in scaled), height))
     left = 0
@@ -130,7 +132,7 @@ def side_by_side(images: list[Image.Image], height: int) -> Image.Image:
 
 
 def stacked(strips: list[Image.Image]) -> Image.Image:
-    """Strips one below the other, on black."""
+    """The strips one below the other, on black."""
     size = max(strip.width for strip in strips), sum(strip.height for strip in strips)
     sheet = Image.new("RGB", size)
     top = 0

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ..files import StorageError, storing
+from ..language import say
 from . import host, parallel
 from .families import Family
 from .learner import Learner
@@ -75,7 +76,10 @@ class Saving:
             raise self.rescued(error, done) from error
         stuck = self.run.drop_oldest(self.identity.config.keep)
         if stuck:
-            self.journal.note(f"could not be deleted, and is tried again: {', '.join(stuck)}")
+            files = say(", ").join(stuck)
+            self.journal.note(
+                say("could not be deleted, will be tried again: {files}", files=files)
+            )
 
     def save_into(self, run: Run, done: int) -> None:
         """Write a checkpoint, read it back as ComfyUI does, and write the state to continue from.
@@ -90,7 +94,11 @@ class Saving:
             ignored = host.unmapped_keys(self.family.model, host.load_lora_file(checkpoint.path))
         if ignored:
             checkpoint.path.unlink()
-            raise TrainingError(f"ComfyUI would ignore {ignored[:3]} in {checkpoint.path}.")
+            raise TrainingError(
+                say(
+                    "ComfyUI would ignore {keys} in {path}.", keys=ignored[:3], path=checkpoint.path
+                )
+            )
         run.write_state(done, *self.learner.state_dict())
         self.kept, self.kept_in = done, run
 
@@ -99,18 +107,34 @@ class Saving:
         save = partial(self.save_into, done=done)
         copy = rescue(self.run, self.identity, self.rescue_places, save)
         if copy is None:
-            places = ", ".join(map(str, (*self.rescue_places, LAST_RESORT)))
+            places = say(", ").join(map(str, (*self.rescue_places, LAST_RESORT)))
             return StorageError(
-                f"{error} There was no room in {places} either: the steps after the last "
-                f"checkpoint, up to {done}, will be done again. Earlier checkpoints are whole."
+                say(
+                    "{error} There was no room in {places} either: the steps after the last "
+                    "checkpoint, up to {step}, will be done again. Earlier checkpoints are whole.",
+                    error=error,
+                    places=places,
+                    step=done,
+                )
             )
         return StorageError(
-            f"{error} The work up to step {done} is safe in {copy.output}, earlier "
-            "checkpoints are whole. Run again with the same name: training goes on from there."
+            say(
+                "{error} The work up to step {step} is safe in {place}, earlier checkpoints are "
+                "whole. Run again with the same name: training continues from there.",
+                error=error,
+                step=done,
+                place=copy.output,
+            )
         )
 
     def summary(self, done: int) -> str:
         """The step that the run stopped at, and where its last checkpoint is."""
-        folder = self.kept_in.lora_folder
-        kept = f"step {self.kept} is kept in {folder}" if self.kept else "nothing to keep yet"
-        return f"stopped at step {done}/{self.identity.config.steps} · {kept}"
+        counts = {"step": done, "steps": self.identity.config.steps}
+        if not self.kept:
+            return say("stopped at step {step}/{steps} · nothing to keep yet", **counts)
+        return say(
+            "stopped at step {step}/{steps} · step {kept} is kept in {folder}",
+            **counts,
+            kept=self.kept,
+            folder=self.kept_in.lora_folder,
+        )

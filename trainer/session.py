@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from PIL import Image
 
+from ..language import say
 from . import host, parallel
 from .batch import EncodedPair
 from .config import TrainConfig
@@ -31,7 +32,7 @@ from .watcher import Board, Journal, Watcher
 
 @dataclass
 class Session:
-    """A run in progress. `done` counts the steps that the LoRA has been trained for."""
+    """A run in progress. `done` counts the steps that the LoRA was trained for."""
 
     config: TrainConfig
     family: Family
@@ -76,7 +77,7 @@ class Session:
             footprint = footprint_of(model, family, lora, config, dtype, tokens)
             limit = memory_limit(model, config.max_vram)
             memory = Memory(model, run, plan_memory(footprint, limit, config.checkpointing))
-            memory.write_down(memory.plan.words())
+            memory.write_down(memory.plan.summary())
             if config.adapter == "dora":
                 memory.load()
                 measure(lora, adapted, device)
@@ -140,12 +141,16 @@ class Session:
         """Return to the last saved state with half the learning rate; the second time, stop."""
         step, halved = self.done + 1, self.learner.rate < 1
         self.done = self.saving.restore()
-        self.journal.note(f"loss {loss:.3g} at step {step}: back to step {self.done}")
+        values = {"loss": f"{loss:.3g}", "step": step, "kept": self.done}
+        self.journal.note(say("loss {loss} at step {step}: back to step {kept}", **values))
         if halved:
             raise TrainingError(
-                f"Training diverged at step {step} (loss {loss:.3g}), and again with half the "
-                f"learning rate. The checkpoint of step {self.done} is kept. Train again with a "
-                "tenth of the learning rate, and look for broken pictures among the pairs."
+                say(
+                    "Training diverged at step {step} (loss {loss}), and again with half the "
+                    "learning rate. The checkpoint of step {kept} is kept. Train again with a "
+                    "tenth of the learning rate, and look for broken pictures among the pairs.",
+                    **values,
+                )
             )
         self.learner.rate = 0.5
 
@@ -162,7 +167,8 @@ class Session:
             losses = self.losses_at(strength=1.0) if self.base_losses else []
         if losses:
             return {"holdout": losses, "holdout_base": self.base_losses}
-        self.journal.note(f"held-out pairs not measured at step {self.done}: out of memory")
+        words = say("held-out pairs not measured at step {step}: out of memory", step=self.done)
+        self.journal.note(words)
         return {}
 
     def losses_at(self, strength: float) -> list[float]:
@@ -172,14 +178,14 @@ class Session:
             with self.lora.at_strength(strength):
                 each = held_out_losses(self.family, share, self.config, self.dtype, self.device)
             losses = each.mean(dim=(1, 2))
-        except host.OutOfMemory:  # the other processes wait for this share: they must hear of it
+        except host.OutOfMemory:  # the other processes wait for this share, so this must be sent
             losses, measured = torch.zeros(len(share)), False
         results = torch.stack([losses, torch.full_like(losses, measured)], dim=1)
         losses, success = parallel.gathered(results, len(self.held_out)).unbind(dim=1)
         return losses.tolist() if success.all() else []
 
     def preview(self, preview: Preview, progress: host.Progress) -> Image.Image | None:
-        """Samples with the LoRA of now; None if there is no memory for them.
+        """Samples with the current LoRA; None if there is no memory for them.
 
         Training continues as if nothing had happened: sampling draws from torch's own generators.
         """
@@ -188,7 +194,7 @@ class Session:
             with torch.random.fork_rng(devices), self.learner.evaluating():
                 sheet = preview.sample(self.model, self.done, progress)
         except host.OutOfMemory:
-            self.journal.note(f"no samples of step {self.done}: out of memory")
+            self.journal.note(say("no samples of step {step}: out of memory", step=self.done))
             sheet = None
         self.memory.load()
         return sheet

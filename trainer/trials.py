@@ -1,4 +1,4 @@
-"""Trials before training: which layers may multiply in 8 bits, and whether to compile blocks."""
+"""Trials before training: which layers multiply in 8 bits, and whether blocks are compiled."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ..language import say
 from . import host, parallel
-from .batch import Batch, EncodedPair, draw_seeds, load_batch, seeded
+from .batch import Batch, EncodedPair, load_batch, sample_seeds, seeded
 from .data.batches import Batches
 from .families import Family
 from .learner import Learner
 from .loss.objective import sample_losses
 from .network.compile import Compiler, first_of_each, lengths_of, random_weights, text_tokens
 from .network.frozen import FrozenBase
-from .network.matmul8 import Products
-from .network.opaque import Opaque
+from .network.matmul8 import EightBitLayers
+from .network.opaque import TracedLinear
 from .watcher import Journal
 
 
 class Trials:
-    """The faster ways to compute a step, each tried once and used where it proves right."""
+    """Faster ways to compute a step, each tried once and used only where it proves precise."""
 
     def __init__(
         self,
@@ -36,7 +37,7 @@ class Trials:
         self.config, self.journal = learner.config, journal
         self.device, self.dtype = device, dtype
         matmul, exact = self.config.matmul, self.config.matmul == "exact"
-        self.products = None if exact else Products(host.FrozenLinear, matmul)
+        self.eight_bit = None if exact else EightBitLayers(host.FrozenLinear, matmul)
         place = family.blocks(), device, dtype
         compiling = self.config.compile == "blocks"
         self.compiler = Compiler(*place, exact, journal.note) if compiling else None
@@ -44,32 +45,36 @@ class Trials:
     def frozen(self, module: nn.Module) -> FrozenBase:
         """A linear of the base, as this run computes with it."""
         plain = host.FrozenLinear(module)
-        base = self.products(module) if self.products else plain
-        return Opaque(base, plain) if self.compiler else base
+        base = self.eight_bit(module) if self.eight_bit else plain
+        return TracedLinear(base, plain) if self.compiler else base
 
-    def try_products(self, pair: EncodedPair) -> None:
-        """Find the layers that may multiply in 8 bits: one step of this pair through the base."""
-        if self.products is None or self.products.tried:
+    def try_eight_bit(self, pair: EncodedPair) -> None:
+        """Find the layers that may multiply in 8 bits, by one step with this pair."""
+        if self.eight_bit is None or self.eight_bit.tried:
             return
         batch, sigma, noise, _ = self.trial_inputs([pair], "8bit")
         try:
-            # adds nothing, so that a continued run finds the same layers
-            with self.lora.at_strength(1e-30), self.products.trying():
+            # the LoRA adds nothing, so that a continued run finds the same layers
+            with self.lora.at_strength(1e-30), self.eight_bit.trying():
                 losses = sample_losses(self.family, batch, sigma, noise, self.config, self.dtype)
                 losses.sum().backward()
         finally:
             self.learner.forget_gradients()
-        self.journal.note(self.products.words())
+        self.journal.note(self.eight_bit.summary())
 
     def try_compiling(self, batches: Batches, progress: host.Progress) -> None:
         """Compile the blocks, and compare a step of each shape with an eager one."""
         if self.compiler is None or self.compiler.tried:
             return
-        progress.say("compiling the blocks: this takes minutes, the first time")
+        progress.say(say("compiling the blocks: this takes minutes the first time"))
         pairs = [*batches.pairs()]
         texts = {path for pair in pairs for path in (pair.text, *pair.texts.values())}
-        given = {pair.shape for pair in pairs}, map(text_tokens, texts), self.config
-        self.compiler.lengths = lengths_of(*given, self.family.tokens)
+        self.compiler.lengths = lengths_of(
+            {pair.shape for pair in pairs},
+            map(text_tokens, texts),
+            self.config,
+            self.family.tokens,
+        )
         groups = [parallel.mine(group) for group in first_of_each(batches.epoch(0))]
         steps = [partial(self.trial_step, group) for group in groups if group]
         try:
@@ -80,7 +85,7 @@ class Trials:
         progress.say(self.journal.notes[-1])
 
     def trial_step(self, pairs: Sequence[EncodedPair]) -> float:
-        """Gradients and loss of one step with these pairs, the same at every call."""
+        """Gradients and loss of one step with these pairs, the same in every call."""
         host.throw_if_interrupted()
         batch, sigma, noise, seeds = self.trial_inputs(pairs, "trial")
         with self.lora.dropping(self.config.dropout, seeds):
@@ -97,4 +102,4 @@ class Trials:
         generator = seeded(self.config.seed, 0, purpose)
         noise = torch.randn(batch.target.shape, generator=generator).to(self.device)
         sigma = noise.new_full((len(pairs),), 0.5)
-        return batch, sigma, noise, draw_seeds(len(pairs), generator)
+        return batch, sigma, noise, sample_seeds(len(pairs), generator)

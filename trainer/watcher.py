@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..language import say
 from . import parallel
 from .config import ConfigError
 from .runs.run import Run
@@ -27,17 +28,19 @@ class Watcher:
 
 
 class Board:
-    """Writes log entries as scalars into `folder`; continued runs append."""
+    """Writes log entries as TensorBoard scalars into `folder`; continued runs append."""
 
     def __init__(self, folder: Path, done: int) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError as error:
             raise ConfigError(
-                "Logging for TensorBoard needs the package tensorboard. Install it into ComfyUI's "
-                "Python (pip install tensorboard), or turn the setting off."
+                say(
+                    "Logging for TensorBoard needs the package tensorboard. Install it into "
+                    "ComfyUI's Python (pip install tensorboard), or turn the setting off."
+                )
             ) from error
-        # purge_step hides what a killed run had logged beyond its last save
+        # purge_step hides the steps that a killed run logged after its last save
         self.writer = SummaryWriter(str(folder), purge_step=done + 1)
 
     def add(self, entry: Mapping[str, Any]) -> None:

@@ -29,7 +29,7 @@ from kontext.trainer import host
 from kontext.trainer.batch import EncodedPair, seeded
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.data.batches import Batches
-from kontext.trainer.data.prefetch import Ahead
+from kontext.trainer.data.prefetch import Prefetch
 from kontext.trainer.loop import fit
 from kontext.trainer.loss import flow
 from kontext.trainer.loss.preserve import Preservation
@@ -124,13 +124,13 @@ def train_ours(work: Work, weights: dict[str, Tensor], clock: StepClock | None =
         with torch.inference_mode():
             session = Session.begin(request, run, identity, work.batch * work.tokens, [])
             progress = host.Progress(work.steps)
-            ahead = Ahead(batches, session.family, work.config, session.device)
+            ahead = Prefetch(batches, session.family, work.config, session.device)
             with clock or StepClock() as clock, session.running(), ahead:
                 fit(session, ahead, Preservation(work.config), progress, None)
         full = session.memory.plan.checkpointed / work.size.blocks
         losses = [entry["loss"] for entry in run.logged()]
         notes = [entry["note"] for entry in run.logged() if "note" in entry]
-        note = "; ".join([session.memory.plan.words(), *notes])
+        note = "; ".join([session.memory.plan.summary(), *notes])
     return Result("ours", work, *clock.results(), clock.peak, losses, note, 2 + full, 3.5 + full)
 
 
@@ -221,7 +221,7 @@ def same_draw(config: TrainConfig, batches: Batches, step: int) -> tuple[Any, Te
     from kontext.trainer.families.flux1 import resolution_shift
 
     generator, pairs = seeded(config.seed, step, "step"), batches.at(step)
-    quantiles = flow.draw_quantiles(len(pairs), generator, *flow.part_of_step(config.seed, step))
+    quantiles = flow.sample_quantiles(len(pairs), generator, *flow.part_of_step(config.seed, step))
     torch.rand((), generator=generator), torch.rand((), generator=generator)  # the two dropouts
     batch = load_batch(pairs, None, DEVICE)
     noise = torch.randn(batch.target.shape, generator=generator).to(DEVICE)

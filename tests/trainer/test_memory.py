@@ -27,9 +27,9 @@ def full_size(pixels: int, bits: int, rank: int = 16) -> Footprint:
     # in + out of every linear in the blocks, modulation aside: 32 and 14 hidden units
     lora = rank * hidden * (19 * 32 + 38 * 14)
     return Footprint(
-        double=19, single=38, unit=tokens * hidden * 2,
+        double=19, single=38, bytes_per_unit=tokens * hidden * 2,
         weights=parameters * bits // 8, movable=parameters * bits // 8,
-        largest=layer * bits // 8, cast=0 if bits == 16 else layer * 2,
+        largest=layer * bits // 8, cast_bytes=0 if bits == 16 else layer * 2,
         trained=16 * lora, parameters=parameters,
     )  # fmt: skip
 
@@ -74,20 +74,20 @@ def test_full_checkpointing_fits_with_nothing_streamed(pixels, bits, limit):
 
 def test_a_plan_in_words():
     of = full_size(1024, 8)
-    assert plan_memory(of, 16 * GB, "auto").words() == (
+    assert plan_memory(of, 16 * GB, "auto").summary() == (
         "fits 16 GB: 8-bit weights, all 57 blocks checkpointed, 11 streamed"
     )
-    assert plan_memory(of, 48 * GB, "auto").words() == (
+    assert plan_memory(of, 48 * GB, "auto").summary() == (
         "fits 48 GB: 8-bit weights, 22 of 57 blocks checkpointed"
     )
-    assert plan_memory(of, 140 * GB, "auto").words() == (
+    assert plan_memory(of, 140 * GB, "auto").summary() == (
         "fits 140 GB: 8-bit weights, nothing computed twice"
     )
-    assert plan_memory(of, 4 * GB, "auto").words() == (
+    assert plan_memory(of, 4 * GB, "auto").summary() == (
         "fits 4 GB: 8-bit weights, all 57 blocks checkpointed, 54 streamed, "
         "activations in host memory"
     )
-    assert plan_memory(of, 2 * GB, "auto").words() == (
+    assert plan_memory(of, 2 * GB, "auto").summary() == (
         "may not fit 2 GB, about 3.2 GB are needed: 8-bit weights, all 57 blocks checkpointed, "
         "57 streamed, activations in host memory. A lower resolution or batch size needs less"
     )
@@ -182,8 +182,10 @@ def test_units_add_up():
     of = full_size(512, 8)
     assert of.kept(0) == 19 * KEPT_DOUBLE + 38 * KEPT_SINGLE
     assert of.kept(20) == 37 * KEPT_SINGLE and of.kept(57) == 0
-    assert of.activations(57) == of.unit * (57 + KEPT_SINGLE + GRADIENTS + ENDS)
-    assert of.activations(57, offloaded=True) == of.unit * (2 + KEPT_DOUBLE + GRADIENTS + ENDS)
+    assert of.activations(57) == of.bytes_per_unit * (57 + KEPT_SINGLE + GRADIENTS + ENDS)
+    assert of.activations(57, offloaded=True) == of.bytes_per_unit * (
+        2 + KEPT_DOUBLE + GRADIENTS + ENDS
+    )
 
 
 # ---- partly checkpointed, offloaded, streamed ----------------------------------------------

@@ -1,4 +1,4 @@
-"""What chance decides about a step: which pairs, how noisy, which noise."""
+"""The random choices of a step: which pairs, how noisy, which noise."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from .. import parallel
-from ..batch import EncodedPair, draw_seeds, seeded
+from ..batch import EncodedPair, sample_seeds, seeded
 from ..config import TrainConfig
-from ..loss.flow import draw_quantiles, part_of_step
+from ..loss.flow import part_of_step, sample_quantiles
 from .batches import Batches
 
 
@@ -26,7 +26,7 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Draw:
+class StepPlan:
     """A step: the shares of its batches, and how many samples all processes have together."""
 
     shares: list[Share]
@@ -35,17 +35,19 @@ class Draw:
     blind: bool
 
 
-def draw_step(batches: Batches, config: TrainConfig, step: int) -> Draw:
-    """All of it follows from (seed, step): a continued run draws what an unbroken one would have
-    drawn, and every process draws the same and takes its share."""
+def plan_step(batches: Batches, config: TrainConfig, step: int) -> StepPlan:
+    """The plan of a step, which follows from (seed, step) alone.
+
+    So a continued run does the same as an unbroken one, and all processes agree on the plan.
+    """
     groups = [batches.at(step * config.accumulate + i) for i in range(config.accumulate)]
     sizes = [len(group) for group in groups]
     generator = seeded(config.seed, step, "step")
     part = part_of_step(config.seed, step)
-    quantiles = draw_quantiles(sum(sizes), generator, *part).split(sizes)
+    quantiles = sample_quantiles(sum(sizes), generator, *part).split(sizes)
     captionless = torch.rand((), generator=generator) < config.caption_dropout
     blind = torch.rand((), generator=generator) < config.reference_dropout
-    seeds = draw_seeds(sum(sizes), seeded(config.seed, step, "dropout")).split(sizes)
+    seeds = sample_seeds(sum(sizes), seeded(config.seed, step, "dropout")).split(sizes)
     shares = []
     for place, mine in enumerate(parallel.shares(sizes)):
         group = groups[place]
@@ -53,4 +55,4 @@ def draw_step(batches: Batches, config: TrainConfig, step: int) -> Draw:
         if mine:
             pairs = [group[i] for i in mine]
             shares.append(Share(pairs, quantiles[place][mine], noise[mine], seeds[place][mine]))
-    return Draw(shares, sum(sizes), bool(captionless), bool(blind))
+    return StepPlan(shares, sum(sizes), bool(captionless), bool(blind))

@@ -128,7 +128,7 @@ class FrozenLinear:
             before = gradient @ weight
         return before if self.input_scale is None else before * self.input_scale.to(before)
 
-    def across(self, rows: Tensor) -> Tensor:
+    def rows_times_weight(self, rows: Tensor) -> Tensor:
         """rows [n, out] times the weight, [n, in]."""
         return self.backward(rows)
 

@@ -1,4 +1,4 @@
-"""Rectified flow: how noisy, which noise, and the loss.
+"""Rectified flow: noise levels, noise and the loss.
 
 sigma = 1 is pure noise, sigma = 0 the clean latent; the network predicts `noise - latent`
 (Liu et al. 2022, Esser et al. 2024).
@@ -12,7 +12,7 @@ from torch import Tensor
 from ..batch import seeded
 from ..config import TrainConfig
 
-ROUND = 8  # steps in which the noise levels are drawn evenly
+ROUND = 8  # steps over which the noise levels are spread evenly
 TIMESTEPS = {
     "balanced": "logit-normal, shifted as the model's own sampler is for pictures of this size.",
     "structure": "logit-normal, shifted by 3: composition, shape, light. More high noise.",
@@ -30,9 +30,9 @@ def shifted(sigma: Tensor, shift: float) -> Tensor:
 def sigma_quantiles(quantiles: Tensor, config: TrainConfig, shift: float) -> Tensor:
     """Noise levels at these quantiles (in 0..1, exclusive) of a run's training density.
 
-    `shift` is the one that the model's own sampler has for pictures of this size.
+    `shift` is that of the model's own sampler for pictures of this size; some presets have another.
     """
-    uniform, mean, spread, settled = {
+    uniform, mean, spread, fixed_shift = {
         "balanced": (False, 0.0, 1.0, 0.0),
         "structure": (False, 0.0, 1.0, 3.0),
         "detail": (True, 0.0, 1.0, 1.0),
@@ -42,23 +42,25 @@ def sigma_quantiles(quantiles: Tensor, config: TrainConfig, shift: float) -> Ten
     sigma = quantiles.double()
     if not uniform:
         sigma = torch.sigmoid(mean + spread * torch.special.ndtri(sigma))
-    return shifted(sigma, settled or shift).to(quantiles.dtype)
+    return shifted(sigma, fixed_shift or shift).to(quantiles.dtype)
 
 
-def draw_quantiles(count: int, generator: torch.Generator, part: int = 0, parts: int = 1) -> Tensor:
+def sample_quantiles(
+    count: int, generator: torch.Generator, part: int = 0, parts: int = 1
+) -> Tensor:
     """`count` quantiles, one from each equal slice of 0..1, in random order.
 
-    Of each slice, only from this one of so many equal `parts`.
+    Each slice is divided into `parts`; the quantile lies in the part numbered `part`.
     """
     slices = torch.randperm(count, generator=generator)
-    drawn = (slices + (part + torch.rand(count, generator=generator)) / parts) / count
-    return drawn.clamp(1e-5, 1 - 1e-5)
+    quantiles = (slices + (part + torch.rand(count, generator=generator)) / parts) / count
+    return quantiles.clamp(1e-5, 1 - 1e-5)
 
 
 def part_of_step(seed: int, step: int) -> tuple[int, int]:
-    """The part of each slice that a step draws from: every one once in ROUND steps, shuffled.
+    """The part of each slice that a step samples from: each one once in ROUND steps, shuffled.
 
-    So the levels are spread evenly over few steps even where a step has a single sample.
+    So a few steps cover all noise levels evenly, even with a single sample per step.
     """
     order = torch.randperm(ROUND, generator=seeded(seed, step // ROUND, "round"))
     return int(order[step % ROUND]), ROUND
@@ -89,7 +91,8 @@ def velocity_loss(
 def edit_weights(target: Tensor, control: Tensor, strength: float) -> Tensor:
     """Weights [B, 1, h, w] of mean 1 that grow by up to `strength` times where the edit happens.
 
-    The edit is where target and control latents [B, C, h, w] differ, relative to where most.
+    The edit is where target and control latents [B, C, h, w] differ, relative to the largest
+    difference.
     """
     change = (target - control).square().mean(dim=1, keepdim=True).sqrt()
     weight = 1 + strength * change / change.amax(dim=(2, 3), keepdim=True).clamp_min(1e-6)
@@ -97,5 +100,5 @@ def edit_weights(target: Tensor, control: Tensor, strength: float) -> Tensor:
 
 
 def of_mean_one(weight: Tensor) -> Tensor:
-    """Weights [B, 1, h, w] scaled to mean 1 in each sample, so that none learns slower."""
+    """Weights [B, 1, h, w] scaled to mean 1 in each sample, so that all samples count alike."""
     return weight / weight.mean(dim=(2, 3), keepdim=True).clamp_min(1e-6)

@@ -1,4 +1,4 @@
-"""The training objective on one batch, as training and scoring both use it."""
+"""The training objective of a batch, used by both training and scoring."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def sample_losses(
 
 
 def place_weights(batch: Batch, config: TrainConfig) -> Tensor | None:
-    """How much each place of the target counts, [B, 1, h, w] of mean 1; None: all the same."""
+    """Weights of the target's latent pixels, [B, 1, h, w] of mean 1; None if all are equal."""
     weight = None
     if config.edit_weight and batch.references:
         weight = edit_weights(batch.target, batch.references[0], config.edit_weight)

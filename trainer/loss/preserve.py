@@ -1,7 +1,7 @@
-"""Keeping what the base model does on other instructions, so that the LoRA stays out of them.
+"""Preserving what the base model does with other instructions.
 
-Prior preservation in the sense of Ruiz et al. 2023, but against the base model itself: it is there,
-at LoRA strength 0, so no pictures need to be made first.
+Prior preservation as in Ruiz et al. 2023, but against the base model itself, which is available at
+LoRA strength 0: no pictures need to be generated first.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import torch
 from torch import Tensor
 
 from ...dataset.pair import DatasetError, Pair
+from ...language import say
 from ..batch import Batch, EncodedPair, load_batch, seeded
 from ..config import TrainConfig
 from ..families import Family
 from ..network.lora import Lora
-from .flow import add_noise, draw_quantiles, sigma_quantiles
+from .flow import add_noise, sample_quantiles, sigma_quantiles
 
 
 class Preservation:
-    """Off-task instructions, and how far the LoRA moves the model's answers to them."""
+    """Off-task instructions, and how much the LoRA changes the model's prediction for them."""
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
@@ -37,25 +38,24 @@ class Preservation:
         device: torch.device,
         dtype: torch.dtype,
     ) -> Tensor:
-        """`prediction_drift` on this pair, with an instruction, noise and level of the step.
+        """`prediction_drift` on this pair, with an instruction, noise and noise level of the step.
 
-        They follow from (seed, step) through a generator of their own: what the training itself
-        draws is the same with and without.
+        They follow from (seed, step) through a generator of their own, so that training itself
+        uses the same random numbers with and without preservation.
         """
         generator = seeded(self.config.seed, step, "preserve")
         instructions = self.config.preserved
-        place = int(torch.randint(len(instructions), (), generator=generator))
-        batch = load_batch([pair], instructions[place], device)
+        index = int(torch.randint(len(instructions), (), generator=generator))
+        batch = load_batch([pair], instructions[index], device)
         shift = family.shift(batch.target.shape)
-        sigma = sigma_quantiles(draw_quantiles(1, generator), self.config, shift)
+        sigma = sigma_quantiles(sample_quantiles(1, generator), self.config, shift).to(device)
         noise = torch.randn(edited(batch).shape, generator=generator).to(device)
-        given = batch, sigma.to(device), noise
-        (drift,) = prediction_drift(family, lora, *given, self.config, dtype)
+        (drift,) = prediction_drift(family, lora, batch, sigma, noise, self.config, dtype)
         return drift
 
 
 def edited(batch: Batch) -> Tensor:
-    """What another edit would start from and mostly keep: the control, never the target."""
+    """The latent that another edit would mostly keep: the control, or the target without one."""
     return batch.references[0] if batch.references else batch.target
 
 
@@ -68,7 +68,7 @@ def prediction_drift(
     config: TrainConfig,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Mean square [B] of what the LoRA changes in the predicted velocity.
+    """Mean square [B] of the LoRA's change to the predicted velocity.
 
     `sigma` [B] and `noise`, of the control's shape, are float32 on the batch's device.
     """
@@ -84,10 +84,13 @@ def prediction_drift(
 
 
 def require_off_task(config: TrainConfig, pairs: Iterable[Pair]) -> None:
-    """Raise DatasetError if an instruction is to be learnt and preserved at once."""
+    """Raise DatasetError if an instruction is both trained and preserved."""
     both = {pair.caption.strip() for pair in pairs} & set(config.preserved)
     if config.preserve and both:
         raise DatasetError(
-            f"{', '.join(repr(text) for text in sorted(both))} is a caption of the pairs and among "
-            "the instructions to preserve. Take it out of preserve_prompts."
+            say(
+                "{captions} is a caption of the pairs and among the instructions to preserve. Take "
+                "it out of preserve_prompts.",
+                captions=", ".join(repr(text) for text in sorted(both)),
+            )
         )

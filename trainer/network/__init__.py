@@ -1,4 +1,4 @@
-"""A LoRA on frozen linears: its layers, their gradients, and how they get into a loaded model.
+"""A LoRA on frozen linears: its layers, their gradients, and attaching them to a loaded model.
 
 Read `frozen` (what a frozen linear must offer), `lora` (the low-rank layers), `adapters` (DoRA,
 LoKr, LoHa) and `attach` (putting them on and taking them off). `opaque` and `compile` are for

@@ -1,7 +1,7 @@
-"""The adapters beside plain LoRA: DoRA, LoKr and LoHa, as ComfyUI's weight adapters apply them.
+"""The other adapters: DoRA, LoKr and LoHa, as ComfyUI's weight adapters apply them.
 
-Parameters bear the names they have in files. None of them needs the dense weight, or keeps one:
-each is applied to the input, as LoRA is.
+Parameters have the names that LoRA files give them. Each adapter is applied to the input, as LoRA
+is: none needs the dense weight.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-from ..config import TrainConfig
+from ...language import say
+from ..config import ConfigError, TrainConfig
 from .frozen import FrozenBase
-from .lora import Adapter, Drop, Lora, LowRank, through, with_pair
+from .lora import Adapter, Drop, Lora, LowRank, frozen_linear, with_low_rank
 
 ADAPTERS = {
     "lora": "two thin matrices: the fastest, and what every program reads.",
@@ -26,11 +27,11 @@ ADAPTERS = {
     "lokr": "a Kronecker product: files many times smaller.",
     "loha": "a product of two LoRAs, whose rank counts squared, up to 32.",
 }
-EPSILON = torch.finfo(torch.float32).eps  # ComfyUI adds it to a length before dividing by it
+EPSILON = torch.finfo(torch.float32).eps  # ComfyUI adds it to a norm before dividing by it
 
 
 def adapter_kind(config: TrainConfig) -> Callable[..., Adapter]:
-    """What makes the adapter of one linear."""
+    """The class or constructor of a run's adapters."""
     kinds: dict[str, Callable[..., Adapter]] = {
         "lora": LowRank,
         "dora": Dora,
@@ -41,7 +42,7 @@ def adapter_kind(config: TrainConfig) -> Callable[..., Adapter]:
 
 
 def adapter_units(config: TrainConfig) -> int:
-    """Units of memory, as the plan counts them, that this kind takes more for a moment.
+    """Memory that this kind briefly needs on top of plain LoRA, in the memory plan's units.
 
     DoRA scales the inputs of the largest layer in float32; dropout makes masks for them.
     """
@@ -49,7 +50,7 @@ def adapter_units(config: TrainConfig) -> int:
 
 
 def measure(lora: Lora, linears: Mapping[str, FrozenBase], device: torch.device) -> None:
-    """Tell DoRA's layers how long the columns of the loaded base are."""
+    """Set the column norms of the loaded base in DoRA's layers."""
     for name, layer in lora.layers.items():
         if isinstance(layer, Dora):
             layer.norms.copy_(linears[name].column_norms(device))
@@ -66,17 +67,17 @@ def zeros(*shape: int) -> nn.Parameter:
 
 
 class Dora(LowRank):
-    """W' = (W + ΔW) · m / ‖W + ΔW‖, lengths taken column by column (Liu et al. 2024).
+    """W' = (W + ΔW) · m / ‖W + ΔW‖, with one norm per column (Liu et al. 2024, eq. 5).
 
-    m starts as ‖W‖; `magnitude` [in] is its relative change, so that weight decay draws it to the
-    base and not to zero. The length in the denominator is constant to gradients (section 4.3).
+    m starts as ‖W‖; `magnitude` [in] is its relative change, so that weight decay pulls it to the
+    base and not to zero. Gradients treat the norm in the denominator as constant (section 4.3).
 
-    A column is an input, which makes W'x = (W + ΔW)(gain ∘ x): one pass through the base. PEFT
-    takes rows instead; ComfyUI reads those with a `dora_scale` of [out, 1] too, but divides by
+    A column belongs to an input, so W'x = (W + ΔW)(gain ∘ x): one pass through the base. PEFT
+    uses rows instead; ComfyUI also reads those, from a `dora_scale` of [out, 1], but divides by
     ‖W‖ there, not by ‖W + ΔW‖.
     """
 
-    norms: Tensor  # ‖W‖, to be measured before anything else
+    norms: Tensor  # ‖W‖ [in], set by `measure` before the first step
 
     def __init__(
         self, in_features: int, out_features: int, rank: int, scale: float, seed: torch.Generator
@@ -86,28 +87,31 @@ class Dora(LowRank):
         self.register_buffer("norms", torch.full((in_features,), math.nan))
 
     def gain(self, base: FrozenBase, dtype: torch.dtype) -> Tensor:
-        """m / ‖W + ΔW‖ [in]. Costs a product of `rank` rows with the weight, and no memory:
-        ‖W + ΔW‖² = ‖W‖² + 2 W·ΔW + ‖ΔW‖², column by column."""
+        """m / ‖W + ΔW‖ [in].
+
+        ‖W + ΔW‖² = ‖W‖² + 2 W·ΔW + ‖ΔW‖² in each column: this takes a product of `rank` rows with
+        the weight, and no dense matrix.
+        """
         with torch.no_grad():
-            across = base.across(self.up.T.to(dtype)).float()  # upᵀ W
-            within = (self.up.T @ self.up) @ self.down
-            change = self.scale * (self.down * (2 * across + self.scale * within)).sum(0)
-            lengths = (self.norms.square() + change).clamp_min(0).sqrt() + EPSILON
-        return (1 + self.magnitude) * (self.norms / lengths)
+            up_weight = base.rows_times_weight(self.up.T.to(dtype)).float()  # upᵀ W
+            up_delta = (self.up.T @ self.up) @ self.down  # upᵀ up down
+            change = self.scale * (self.down * (2 * up_weight + self.scale * up_delta)).sum(0)
+            norms = (self.norms.square() + change).clamp_min(0).sqrt() + EPSILON
+        return (1 + self.magnitude) * (self.norms / norms)
 
     def forward(
         self, x: Tensor, base: FrozenBase, strength: float = 1.0, drop: Drop | None = None
     ) -> Tensor:
         gain = self.gain(base, x.dtype)
         if drop is None and strength == 1:
-            if torch.compiler.is_compiling():  # which makes the product again by itself
+            if torch.compiler.is_compiling():  # recomputes the product in backward by itself
                 gained = gained_input(x, gain)
-                return with_pair(gained, gained, base, self.down, self.up, self.scale)
+                return with_low_rank(gained, gained, base, self.down, self.up, self.scale)
             return DoraLinear.apply(x, gain, base, self.down, self.up, self.scale)
         dropped = x if drop is None else drop(x)
         gained = gained_input(dropped, gain)
         whole = x + strength * (gained - dropped)
-        return with_pair(whole, gained, base, self.down, self.up, self.scale * strength)
+        return with_low_rank(whole, gained, base, self.down, self.up, self.scale * strength)
 
     def file_parts(self) -> dict[str, Tensor]:
         scale = (1 + self.magnitude) * self.norms
@@ -115,25 +119,33 @@ class Dora(LowRank):
 
     def from_file(self, parts: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
         changed = super().from_file(parts, scale)
-        given = changed.pop("dora_scale", None)
-        if given is None:
+        dora_scale = changed.pop("dora_scale", None)
+        if dora_scale is None:
             return changed
-        if given.shape != (1, len(self.norms)):
-            raise ValueError(
-                f"The DoRA to start from has a dora_scale of {tuple(given.shape)}: it measures the "
-                f"weight by rows. Here it must be (1, {len(self.norms)}), by columns."
+        if dora_scale.shape != (1, len(self.norms)):
+            raise ConfigError(
+                say(
+                    "The DoRA to start from has a dora_scale of {shape}, by rows of the weight. "
+                    "Here it must be {own_shape}, by columns.",
+                    shape=tuple(dora_scale.shape),
+                    own_shape=(1, len(self.norms)),
+                )
             )
-        norms = self.norms.to(given.device)
-        return {**changed, "magnitude": given[0].float() / norms.clamp_min(EPSILON) - 1}
+        norms = self.norms.to(dora_scale.device)
+        return {**changed, "magnitude": dora_scale[0].float() / norms.clamp_min(EPSILON) - 1}
 
 
 def gained_input(x: Tensor, gain: Tensor) -> Tensor:
-    """x with its columns scaled, in float32: bfloat16 has no number between 1 and 1.008."""
+    """gain ∘ x, multiplied in float32: bfloat16 has no number between 1 and 1.008."""
     return (x * gain).to(x.dtype)
 
 
 class DoraLinear(torch.autograd.Function):
-    """LoraLinear of gain ∘ x, which keeps x alone: the product is made again in backward."""
+    """y = base(gain ∘ x) + scale · ((gain ∘ x) downᵀ) upᵀ, with a gradient for the gain [in] too.
+
+    x [..., in], down [rank, in], up [out, rank], as in LoraLinear. Keeps x, not gain ∘ x, which is
+    computed again in backward. Liu et al. 2024, section 4.3.
+    """
 
     @staticmethod
     def forward(
@@ -164,9 +176,9 @@ class DoraLinear(torch.autograd.Function):
 class Kronecker(Adapter):
     """LoKr: ΔW = scale · w1 ⊗ w2, w2 = w2_a w2_b or, at a large rank, full (Yeh et al. 2024).
 
-    `factor` is the most rows and columns that w1 [a, b] may have, 0 for nearly square w1 and w2.
-    w2_a, or a full w2, starts at zero, the others as LoRA's `down`: first steps are as large as
-    LoRA's. ComfyUI leaves the scale out where w2 is full, and so does this.
+    `factor` limits the rows and columns of w1 [a, b]; 0 makes w1 and w2 about equally large. w2_a,
+    or a full w2, starts at zero, the others as LoRA's `down`, so that the first steps are as large
+    as LoRA's. ComfyUI ignores the scale if w2 is full, and so does this.
     """
 
     def __init__(
@@ -197,17 +209,17 @@ class Kronecker(Adapter):
         split = (x if drop is None else drop(x)).unflatten(-1, (self.b, -1))
         if self.low:
             split = linear(split, self.lokr_w2_b.to(x.dtype))
-        # w1 in the middle, where the activations are smallest
+        # w1 comes second, where the activations are smallest
         mixed = linear(split.transpose(-1, -2), self.lokr_w1.to(x.dtype)).transpose(-1, -2)
         change = linear(mixed, w2.to(x.dtype)).flatten(-2)
-        return through(x, base) + self.scale * strength * change
+        return frozen_linear(x, base) + self.scale * strength * change
 
     def from_file(self, parts: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
         return super().from_file(parts, scale if self.low else 1.0)
 
 
 def factors(size: int, most: int) -> tuple[int, int]:
-    """Two factors of `size`, the first the smaller, and as large as it can be up to `most`."""
+    """Two factors of `size`: the largest one up to √size and, unless 0, `most`; and the other."""
     largest = min(most or size, math.isqrt(size))
     first = max(factor for factor in range(1, largest + 1) if size % factor == 0)
     return first, size // first
@@ -216,9 +228,9 @@ def factors(size: int, most: int) -> tuple[int, int]:
 class Hadamard(Adapter):
     """LoHa: ΔW = scale · (w1_a w1_b) ∘ (w2_a w2_b), of a rank up to rank² (Hyeon-Woo et al. 2022).
 
-    That product is a low-rank pair of rank² columns and rows, each an outer product of theirs, and
-    is computed as one. w1_a w1_b starts with values of size 1 and the rest as LoRA does: its first
-    steps are as large as LoRA's, and the same learning rate fits.
+    Computed as a LoRA of rank rank², whose columns and rows are elementwise products of these.
+    w1_a w1_b starts with values of size 1 and the rest as LoRA does, so that the first steps are as
+    large as LoRA's and the same learning rate fits.
     """
 
     def __init__(
@@ -238,4 +250,4 @@ class Hadamard(Adapter):
         down = (self.hada_w1_b[:, None] * self.hada_w2_b).flatten(0, 1)
         up = (self.hada_w1_a[:, :, None] * self.hada_w2_a[:, None]).flatten(1)
         dropped = x if drop is None else drop(x)
-        return with_pair(x, dropped, base, down, up, self.scale * strength)
+        return with_low_rank(x, dropped, base, down, up, self.scale * strength)

@@ -1,10 +1,10 @@
 """Attach a LoRA to a loaded FLUX.1 for training, and leave no trace of it afterwards.
 
-Nothing is added to the module tree: `forward` is replaced on the instances and put back. Three
-habits of ComfyUI's Flux code stand in autograd's way, and each has its replacement here:
+Nothing is added to the module tree: `forward` is replaced on the instances and restored. ComfyUI's
+Flux code does three things that autograd cannot handle, and each has a replacement here:
 
-* weights are inference tensors, or live in buffers that are used again: no linear may save its
-  weight for backward (`network.lora`), and normalisations work on a copy of theirs;
+* weights are inference tensors, or live in reused buffers: no linear may save its weight for
+  backward (`network.lora`), and normalisations work on a copy of theirs;
 * residuals are added in place after a LayerNorm has saved its input: LayerNorm gets a copy;
 * blocks overwrite their inputs, which checkpointing needs again: a checkpointed block gets copies.
 """
@@ -22,7 +22,7 @@ from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
 from .frozen import STREAMS, Forward, FrozenBase
-from .lora import Lora, through
+from .lora import Lora, frozen_linear
 
 if TYPE_CHECKING:
     from .compile import Compiler
@@ -38,12 +38,12 @@ def attached(
     offloaded: bool = False,
     compiler: Compiler | None = None,
 ) -> Iterator[None]:
-    """Run `flux` with the LoRA, differentiably, inside the block.
+    """Inside, `flux` runs with the LoRA and is differentiable.
 
-    `frozen` wraps a linear of the host, `is_linear` recognises one; `checkpointed` blocks compute
-    their activations again in backward, from inputs that wait in host memory if `offloaded`. With a
-    `compiler` the blocks are its compiled ones; `frozen` must then give opaque linears. On the way
-    out, whatever the reason, every module has its own forward again.
+    `frozen` wraps a linear of the host, `is_linear` recognises one. `checkpointed` blocks compute
+    their activations again in backward, from inputs kept in host memory if `offloaded`. A
+    `compiler` replaces the blocks by compiled ones; `frozen` must then return TracedLinears.
+    Afterwards, even after an error, every module has its own forward again.
     """
     replaced: list[tuple[nn.Module, Forward | None]] = []
 
@@ -56,8 +56,8 @@ def attached(
             if is_linear(module):
                 replace(module, linear_forward(frozen(module), lora, name))
             elif isinstance(module, nn.RMSNorm):
-                plain = compiler.plain(module.weight) if compiler else None
-                replace(module, rms_norm_forward(module, plain))
+                weight = compiler.copied(module.weight) if compiler else None
+                replace(module, rms_norm_forward(module, weight))
             elif isinstance(module, nn.LayerNorm):
                 replace(module, layer_norm_forward(module.forward))
         if compiler:
@@ -81,15 +81,15 @@ def linear_forward(base: FrozenBase, lora: Lora, name: str) -> Forward:
     def forward(x: Tensor) -> Tensor:
         if layer is not None and lora.strength:
             return layer(x, base, lora.strength, lora.drop(place))
-        return through(x, base)
+        return frozen_linear(x, base)
 
     return forward
 
 
-def rms_norm_forward(module: nn.RMSNorm, plain: Tensor | None) -> Forward:
+def rms_norm_forward(module: nn.RMSNorm, copied: Tensor | None) -> Forward:
     def forward(x: Tensor) -> Tensor:
-        if plain is not None and torch.compiler.is_compiling():  # which computes it again by itself
-            return nn.functional.rms_norm(x, plain.shape, plain, module.eps)
+        if copied is not None and torch.compiler.is_compiling():  # recomputes it by itself
+            return nn.functional.rms_norm(x, copied.shape, copied, module.eps)
         weight = module.weight.detach().to(x.device, x.dtype, copy=True)
         return RmsNorm.apply(x, weight, module.eps)
 
@@ -97,9 +97,10 @@ def rms_norm_forward(module: nn.RMSNorm, plain: Tensor | None) -> Forward:
 
 
 class RmsNorm(torch.autograd.Function):
-    """Torch's RMS norm, whose inside is computed again in backward.
+    """x / √(mean(x²) + eps) · weight over the last dimension, computed again in backward.
 
-    Where torch has no fused kernel it keeps float32 copies: a fifth of all that a block keeps.
+    x [..., size], weight [size]. Without a fused kernel, torch's own would keep float32 copies for
+    backward: a fifth of all that a block keeps. Zhang & Sennrich 2019, eq. 4.
     """
 
     @staticmethod
@@ -131,11 +132,11 @@ def checkpointed_forward(base: Forward, offloaded: bool) -> Forward:
         return base(**inputs, **copies)
 
     def forward(x: Tensor | None = None, **inputs: Any) -> Any:
-        if x is not None:  # single blocks get theirs by position
+        if x is not None:  # ComfyUI passes a single block its input by position
             inputs["x"] = x
         if not torch.is_grad_enabled():
             return base(**inputs)
-        # ComfyUI counts blocks in this dictionary as it goes: recomputing needs it as it was
+        # ComfyUI counts blocks in this dictionary: recomputing needs it as it is now
         inputs["transformer_options"] = dict(inputs["transformer_options"])
         names = [name for name in STREAMS if name in inputs]
         streams = [inputs.pop(name) for name in names]

@@ -1,4 +1,4 @@
-"""Numbers of 8 bits and the products of matrices rounded to them, see `matmul8`."""
+"""8-bit number formats, and products of matrices rounded to them (used by `matmul8`)."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class Format(Protocol):
 
     @property
     def capability(self) -> tuple[int, int]:
-        """Of the graphics cards that have it."""
+        """The lowest compute capability of a graphics card that has it."""
 
     @property
     def multiple(self) -> int:
         """The sides of a weight must be multiples of this."""
 
     def forward(self, weight: Tensor) -> Product:
-        """x [m, in] ↦ x Wᵀ for W [out, in], which is rounded now."""
+        """x [m, in] ↦ x Wᵀ for W [out, in]. Rounds W now."""
 
     def backward(self, weight: Tensor) -> Product:
-        """g [m, out] ↦ g W for W [out, in], which is rounded now."""
+        """g [m, out] ↦ g W for W [out, in]. Rounds W now."""
 
 
-# ---- a scale for each row ------------------------------------------------------------------
+# ---- one scale per row ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -47,20 +47,19 @@ class Rounded:
     scale: Tensor
 
     @property
-    def turned(self) -> Tensor:
-        """The values [inner, rows], laid out for a sum over the rows."""
+    def transposed(self) -> Tensor:
+        """The values [inner, rows], contiguous for a sum over the rows."""
         return self.values.T.contiguous()
 
 
 @dataclass(frozen=True)
 class RowScaled:
-    """Rows with a scale each: a token's activations, an output channel's weights.
+    """One scale per row: for a token's activations, for an output channel's weights.
 
-    Both scales stand outside the sum of y = x Wᵀ. In g W the sum runs over the channels: there
-    their scales go into g before it is rounded, so that one 8-bit weight serves both ways.
+    Both scales are constant in the sum of y = x Wᵀ. In g W the sum runs over the channels, so g is
+    multiplied by their scales before it is rounded: one 8-bit weight serves both directions.
 
-    The product a [m, k] · bᵀ, b [n, k], of rounded values takes and applies row scales:
-    `multiply(a, b, a_scale [m, 1], b_scale [1, n])`.
+    `multiply(a, b, a_scale [m, 1], b_scale [1, n])` is the scaled product a [m, k] · bᵀ, b [n, k].
     """
 
     name: str
@@ -71,7 +70,7 @@ class RowScaled:
     multiple: int = 16
 
     def round(self, matrix: Tensor) -> Rounded:
-        """Each row by its largest value, to nearest."""
+        """Scale each row by its largest value and round to nearest."""
         scale = largest_in(matrix, 1, keepdim=True).clamp_min(1e-30) / self.largest
         scaled = matrix / scale
         return Rounded(
@@ -89,7 +88,7 @@ class RowScaled:
 
     def backward(self, weight: Tensor) -> Product:
         rounded = self.round(weight)
-        right, channels = rounded.turned, rounded.scale.T
+        right, channels = rounded.transposed, rounded.scale.T
         ones = channels.new_ones(1, right.shape[0])
 
         def product(gradient: Tensor) -> Tensor:
@@ -100,7 +99,7 @@ class RowScaled:
 
 
 def largest_in(matrix: Tensor, dim: int, keepdim: bool = False) -> Tensor:
-    """The largest size along a dimension, float32; without a copy of the whole in float32."""
+    """The largest magnitude along a dimension, float32, without a float32 copy of the matrix."""
     infinity = float("inf")
     return torch.linalg.vector_norm(matrix, infinity, dim, keepdim, dtype=torch.float32)
 
@@ -110,20 +109,20 @@ def int8_product(a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor) -> Tens
 
 
 def fp8_product(a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor) -> Tensor:
-    """On a card in its own units, elsewhere the same numbers in float32."""
+    """In hardware on a graphics card; elsewhere the same numbers in float32."""
     if a.is_cuda:
         return torch._scaled_mm(a, b.T, scale_a=a_scale, scale_b=b_scale, out_dtype=torch.bfloat16)
     return (a.float() @ b.float().T).mul_(a_scale).mul_(b_scale)
 
 
-# ---- a scale for each 32 values ------------------------------------------------------------
+# ---- one scale per 32 values ---------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """A matrix [rows, inner] as e4m3 values times a power of two for each 32 of a row.
+    """A matrix [rows, inner] as e4m3 values times one power of two per 32 values of a row.
 
-    `exponents` are 127 more than those of the powers, uint8 [rows, inner / 32]: e8m0 of the OCP
+    `exponents`, uint8 [rows, inner / 32], are those of the powers plus 127: e8m0 of the OCP
     Microscaling Formats specification 1.0.
     """
 
@@ -132,7 +131,7 @@ class Blocks:
 
     @property
     def powers(self) -> Tensor:
-        """As float32, whose exponent is 127 more as well."""
+        """As float32, whose exponents have the same offset."""
         return (self.exponents.int() << 23).view(torch.float32)
 
     def dense(self) -> Tensor:
@@ -140,8 +139,9 @@ class Blocks:
         return (blocks * self.powers[..., None]).flatten(1)
 
     def scales(self) -> Tensor:
-        """The exponents as cards read them, flat: by tiles of 128 rows and 4 blocks, in each tile
-        rows 0, 32, 64, 96, 1, 33 … (cuBLAS, "1D block scaling factors layout")."""
+        """The exponents, flat, in the order that graphics cards read: tiles of 128 rows and 4
+        blocks, in each tile rows 0, 32, 64, 96, 1, 33 … (cuBLAS, "1D block scaling factors
+        layout")."""
         rows, blocks = self.exponents.shape
         padded = torch.nn.functional.pad(self.exponents, (0, -blocks % 4, 0, -rows % 128))
         tiles = padded.unflatten(0, (-1, 4, 32)).unflatten(3, (-1, 4))
@@ -150,21 +150,22 @@ class Blocks:
 
 @dataclass(frozen=True)
 class BlockScaled:
-    """mxfp8. The scales lie along the sum: the weight is rounded otherwise in each direction."""
+    """mxfp8. Its scales vary along the sum, so the weight is rounded anew for each direction."""
 
     name: str
     capability: tuple[int, int]
     multiple: int = BLOCK
 
     def round(self, matrix: Tensor) -> Blocks:
-        """By the smallest power of two with which a block's largest value still fits, to nearest.
+        """Scale by the smallest power of two at which each block's largest value fits, and round
+        to nearest.
 
-        The specification's own formula takes half of it for some blocks, and cuts off their largest
+        The specification's own formula takes half of that for some blocks and clips their largest
         values.
         """
         blocks = matrix.unflatten(1, (-1, BLOCK))
         needed = largest_in(blocks, 2) / LARGEST_E4M3
-        # to the next power of two, in the bits of a float32; none below its smallest normal one
+        # round up to a power of two, in the bits of a normal float32
         bits = needed.clamp_min(torch.finfo(torch.float32).tiny).view(torch.int32)
         exponents = (bits + (2**23 - 1)) >> 23
         scaled = blocks / (exponents << 23).view(torch.float32)[..., None]
@@ -180,9 +181,9 @@ class BlockScaled:
 
 
 def mxfp8_product(a: Blocks, b: Blocks) -> Tensor:
-    """a [m, k] · bᵀ, b [n, k]: on a card in its own units, elsewhere the same numbers in float32.
+    """a [m, k] · bᵀ, b [n, k], in hardware on a graphics card; elsewhere the same in float32.
 
-    Both with k innermost, the one layout that cards of compute capability 12 take.
+    k is innermost in both, the only layout that compute capability 12 supports.
     """
     if not a.values.is_cuda:
         return a.dense() @ b.dense().T

@@ -1,4 +1,4 @@
-"""What the rooms of `network` share: frozen linears, and the forwards that stand in for theirs."""
+"""What every file of `network` builds on: frozen linears, and functions used as a forward."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 Forward = Callable[..., Any]
-STREAMS = ("img", "txt", "x")  # the block inputs that blocks update in place
+STREAMS = ("img", "txt", "x")  # inputs of a block that the block updates in place
 
 
 class Sized(Protocol):
@@ -23,15 +23,15 @@ class Sized(Protocol):
 class FrozenBase(Protocol):
     """A linear layer whose weight is never trained and never kept by autograd.
 
-    What both return is the caller's own: the LoRA's part is added to it in place.
+    `forward` and `backward` return new tensors: the LoRA's part is added to them in place.
     """
 
     def forward(self, x: Tensor) -> Tensor: ...
 
     def backward(self, gradient: Tensor) -> Tensor: ...
 
-    def across(self, rows: Tensor) -> Tensor:
-        """rows [n, out] times the weight: never rounded, unlike `backward`."""
+    def rows_times_weight(self, rows: Tensor) -> Tensor:
+        """rows [n, out] @ W [out, in], never in 8 bits, unlike `backward`."""
         ...
 
     def column_norms(self, device: torch.device) -> Tensor: ...

@@ -1,4 +1,4 @@
-"""What is trained on frozen linears: low-rank pairs, how they are added, and their dropout."""
+"""LoRA layers on frozen linears: their parameters, their autograd functions, their dropout."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from ...language import say
+from ..config import ConfigError
 from .frozen import FrozenBase, Sized
-from .opaque import Opaque, dropout, mask, pair_backward, pair_forward
+from .opaque import TracedLinear, dropout, low_rank_backward, low_rank_forward, mask
 
 Drop = Callable[[Tensor], Tensor]
 
 
 class Adapter(nn.Module):
-    """What is trained on one frozen linear, in float32.
+    """The trained parameters of one linear, in float32.
 
-    `last` names the parameter that starts at zero, so that a fresh adapter changes nothing.
+    `last` names the parameter that starts at zero, so that a new adapter changes nothing.
     """
 
     last: str
@@ -29,18 +31,18 @@ class Adapter(nn.Module):
     def forward(
         self, x: Tensor, base: FrozenBase, strength: float = 1.0, drop: Drop | None = None
     ) -> Tensor:
-        """The base's output and the adapter's for x [..., in]; `drop` is for the adapter's input.
+        """The sum of the base's and the adapter's output for x [..., in].
 
-        As PEFT's `lora_dropout`: the frozen part sees all of x.
+        `drop` applies to the adapter's input alone, as PEFT's `lora_dropout` does.
         """
         raise NotImplementedError
 
     def file_parts(self) -> dict[str, Tensor]:
-        """What a LoRA file holds of it."""
+        """Its tensors in a LoRA file, by part."""
         return dict(self.named_parameters())
 
     def from_file(self, parts: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-        """Parameters that do the same as a file's parts, which were trained with another scale."""
+        """Parameters with the effect of a file's parts, which may have another scale."""
         changed = dict(parts)
         if self.last in changed:
             changed[self.last] = changed[self.last].float() * (scale / self.scale)
@@ -48,9 +50,9 @@ class Adapter(nn.Module):
 
 
 class LowRank(Adapter):
-    """One pair `up @ down`, both float32: down [rank, in] uniform, up [out, rank] zero.
+    """LoRA (Hu et al. 2021): ΔW = scale · up @ down, with down [rank, in] and up [out, rank].
 
-    The initialisation is PEFT's and kohya's: Kaiming uniform with a = √5.
+    Initialised as in PEFT and kohya: down Kaiming uniform with a = √5, up zero.
     """
 
     last = "up"
@@ -69,7 +71,7 @@ class LowRank(Adapter):
         self, x: Tensor, base: FrozenBase, strength: float = 1.0, drop: Drop | None = None
     ) -> Tensor:
         dropped = x if drop is None else drop(x)
-        return with_pair(x, dropped, base, self.down, self.up, self.scale * strength)
+        return with_low_rank(x, dropped, base, self.down, self.up, self.scale * strength)
 
 
 class Lora:
@@ -79,7 +81,7 @@ class Lora:
         self.layers = dict(layers)
         self.strength = 1.0
         self.dropout = 0.0
-        self.masks = torch.empty(0)
+        self.seeds = torch.empty(0)
 
     @classmethod
     def create(
@@ -90,7 +92,7 @@ class Lora:
         seed: int,
         kind: Callable[..., Adapter] = LowRank,
     ) -> Lora:
-        """Fresh adapters for these linears."""
+        """New adapters for these linears."""
         generator = torch.Generator().manual_seed(seed)
         return cls(
             {
@@ -109,22 +111,25 @@ class Lora:
             self.strength = before
 
     @contextmanager
-    def dropping(self, rate: float, masks: Tensor) -> Iterator[None]:
-        """Dropout inside the block. Masks follow from the sample's seed, one of `masks`, and the
-        layer's place: the same in checkpointed blocks, and however a batch is shared out."""
-        self.dropout, self.masks = rate, masks
+    def dropping(self, rate: float, seeds: Tensor) -> Iterator[None]:
+        """Dropout inside the block. `seeds` [B] are the samples'.
+
+        A mask follows from the sample's seed and the layer's place alone: it is the same when a
+        checkpointed block is computed again, and however a batch is shared among processes.
+        """
+        self.dropout, self.seeds = rate, seeds
         try:
             yield
         finally:
             self.dropout = 0.0
 
     def drop(self, place: Tensor) -> Drop | None:
-        """Dropout for the input of the layer at this place, if there is any."""
+        """Dropout for the input of the layer at this place; None if there is no dropout."""
         if not self.dropout:
             return None
         if torch.compiler.is_compiling():
-            return lambda x: dropout(x, self.dropout, self.masks, place)
-        return lambda x: Dropout.apply(x, self.dropout, self.masks + place)
+            return lambda x: dropout(x, self.dropout, self.seeds, place)
+        return lambda x: Dropout.apply(x, self.dropout, self.seeds + place)
 
     def parameters(self) -> list[nn.Parameter]:
         return [parameter for layer in self.layers.values() for parameter in layer.parameters()]
@@ -135,34 +140,47 @@ class Lora:
         return self
 
     def start_from(self, tensors: Mapping[str, Tensor], scale: float) -> None:
-        """Take up another LoRA, as read from a file; ValueError if its layers or ranks differ."""
+        """Copy the weights of another LoRA, as read from a file.
+
+        Raises ConfigError if its layers, kind or ranks differ.
+        """
         weights = {}
         for name, layer in self.layers.items():
-            start = f"{name}."
+            prefix = f"{name}."
             parts = {
-                key.removeprefix(start): value
+                key.removeprefix(prefix): value
                 for key, value in tensors.items()
-                if key.startswith(start)
+                if key.startswith(prefix)
             }
-            here = layer.file_parts().keys()
-            if parts and parts.keys() != here:
-                raise ValueError(
-                    f"The LoRA to start from is of another kind: {name} has {', '.join(parts)} "
-                    f"there, {', '.join(here)} here. Train with its `adapter`."
-                )
-            given = layer.from_file(parts, scale)
-            for part, parameter in layer.named_parameters():
-                if part not in given or given[part].shape != parameter.shape:
-                    found = f"{tuple(given[part].shape)}" if part in given else "no such layer"
-                    raise ValueError(
-                        f"The LoRA to start from does not fit: {name}.{part} is {found} there, "
-                        f"{tuple(parameter.shape)} here. Train with its rank and its targets."
+            own_parts = layer.file_parts().keys()
+            if parts and parts.keys() != own_parts:
+                raise ConfigError(
+                    say(
+                        "The LoRA to start from is of another kind: {name} has {parts} there, "
+                        "{own_parts} here. Train with its `adapter`.",
+                        name=name,
+                        parts=", ".join(parts),
+                        own_parts=", ".join(own_parts),
                     )
-                weights[f"{name}.{part}"] = given[part]
+                )
+            start = layer.from_file(parts, scale)
+            for part, parameter in layer.named_parameters():
+                if part not in start or start[part].shape != parameter.shape:
+                    shape = tuple(start[part].shape) if part in start else say("no such layer")
+                    raise ConfigError(
+                        say(
+                            "The LoRA to start from does not fit: {part} is {shape} there, "
+                            "{own_shape} here. Train with its rank and its targets.",
+                            part=f"{name}.{part}",
+                            shape=shape,
+                            own_shape=tuple(parameter.shape),
+                        )
+                    )
+                weights[f"{name}.{part}"] = start[part]
         self.load_state_dict(weights)
 
     def file_tensors(self) -> dict[str, Tensor]:
-        """Copies on the CPU of what a file holds, as `<name>.<part>`."""
+        """Copies on the CPU of the tensors that a LoRA file holds, as `<name>.<part>`."""
         return {
             f"{name}.{part}": tensor.detach().to("cpu", copy=True)
             for name, layer in self.layers.items()
@@ -185,17 +203,17 @@ class Lora:
 
 
 class LoraLinear(torch.autograd.Function):
-    """y = base(x) + scale · (x downᵀ) upᵀ, keeping x and x downᵀ for backward, never the base.
+    """y = base(x) + scale · (x downᵀ) upᵀ; keeps x and x downᵀ for backward, never the weight.
 
-    x [..., in] in the compute dtype, down and up in float32: they are cast, and their gradients
-    come back in float32.
+    x [..., in] in the compute dtype; down [rank, in] and up [out, rank] in float32, as are their
+    gradients. Hu et al. 2021, eq. 3, and its derivatives.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: Tensor, base: FrozenBase, down: Tensor, up: Tensor, scale: float
     ) -> Tensor:
-        y, low = pair_forward(x, base, down, up, scale)
+        y, low = low_rank_forward(x, base, down, up, scale)
         ctx.save_for_backward(x, low, down, up)
         ctx.base, ctx.scale = base, scale
         return y
@@ -205,12 +223,12 @@ class LoraLinear(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, low, down, up = ctx.saved_tensors
         base = ctx.base if ctx.needs_input_grad[0] else None
-        x_gradient, *trained = pair_backward(gradient, x, low, base, down, up, ctx.scale)
+        x_gradient, *trained = low_rank_backward(gradient, x, low, base, down, up, ctx.scale)
         return x_gradient, None, *trained, None
 
 
 class PassThrough(torch.autograd.Function):
-    """y = base(x) for a linear without a LoRA; keeps nothing for backward."""
+    """y = base(x) [..., out] for x [..., in]; its gradient is g W. Keeps nothing for backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, base: FrozenBase) -> Tensor:
@@ -223,27 +241,30 @@ class PassThrough(torch.autograd.Function):
         return ctx.base.backward(gradient), None
 
 
-def through(x: Tensor, base: FrozenBase) -> Tensor:
-    """base(x) alone."""
+def frozen_linear(x: Tensor, base: FrozenBase) -> Tensor:
+    """base(x), differentiable by x."""
     if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and x.requires_grad):
         return base.forward(x)
     return PassThrough.apply(x, base)
 
 
-def with_pair(
+def with_low_rank(
     x: Tensor, dropped: Tensor, base: FrozenBase, down: Tensor, up: Tensor, scale: float
 ) -> Tensor:
-    """base(x) + scale · (dropped downᵀ) upᵀ, fused where nothing is dropped."""
+    """base(x) + scale · (dropped downᵀ) upᵀ, in one function if `dropped` is x."""
     if dropped is not x:
         low = nn.functional.linear(dropped, down.to(x.dtype))
-        return through(x, base) + scale * nn.functional.linear(low, up.to(x.dtype))
-    if torch.compiler.is_compiling() and isinstance(base, Opaque):
-        return base.pair(x, down, up, scale)
+        return frozen_linear(x, base) + scale * nn.functional.linear(low, up.to(x.dtype))
+    if torch.compiler.is_compiling() and isinstance(base, TracedLinear):
+        return base.low_rank(x, down, up, scale)
     return LoraLinear.apply(x, base, down, up, scale)
 
 
 class Dropout(torch.autograd.Function):
-    """x with a share of its values at 0 and the others scaled up; keeps nothing for backward."""
+    """x [B, …] times a mask made from `seeds` [B]. Keeps nothing but the seeds for backward.
+
+    Srivastava et al. 2014, scaled in training.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rate: float, seeds: Tensor) -> Tensor:

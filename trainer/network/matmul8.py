@@ -1,9 +1,9 @@
-"""Matrix products in 8 bits, forward and backward by the input, wherever they come near enough.
+"""Matrix products in 8 bits, forward and backward, where they are precise enough.
 
-`formats8` has the numbers. Nothing of them is kept: the weight is rounded again at each use.
+`formats8` has the number formats. Nothing is stored: the weight is rounded again at each use.
 
-Which layers: at the start one step runs exactly and, beside it, in 8 bits; a layer takes to 8 bits
-the directions in which its own activations and gradients came out near enough.
+At the start, one step is computed both exactly and in 8 bits. A layer then uses 8 bits in the
+directions (forward, backward) in which its own activations and gradients came out close enough.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ...language import say
+from ..config import ConfigError
 from .formats8 import FORMATS, Format, Product
 from .frozen import FrozenBase, Sized
 
-# Relative error of a product up to which it counts as near. fp8 and mxfp8 cost 3.7 % whatever the
-# values, int8 0.8 % of even ones and more where a few stand out: at 6 % by a factor of 25
-NEAR = 0.06
-FEWEST_ROWS = 64  # with fewer tokens, reading the weight is all that takes time
-MOST_ROWS = 4096  # rounded at a time: the product is in 32 bits before it is scaled
+# Relative error below which a product is used. fp8 and mxfp8 are 3.7 % off for any values, int8
+# 0.8 % for even ones and more with outliers: 6 % with outliers 25 times as large
+TOLERANCE = 0.06
+FEWEST_ROWS = 64  # with fewer tokens, the time goes into reading the weight
+MOST_ROWS = 4096  # at a time: before it is scaled, the product takes 32 bits per value
 
 
 class Dense(FrozenBase, Sized, Protocol):
-    """A frozen linear that can show its weight."""
+    """A frozen linear that can return its dense weight and bias."""
 
     @property
     def input_scale(self) -> Tensor | None: ...
@@ -35,9 +37,9 @@ class Dense(FrozenBase, Sized, Protocol):
 
 
 def in_parts(product: Product, rows: Tensor, width: int) -> Tensor:
-    """The product of even parts of the rows, so that what it needs on the way stays small.
+    """The product, computed on equal parts of the rows, so that its temporary tensors stay small.
 
-    No view: autograd lets nobody add to a view that a function of ours returns.
+    The result is no view: autograd forbids adding in place to a view that a Function returns.
     """
     result = rows.new_empty(*rows.shape[:-1], width)
     rows, places = rows.flatten(0, -2), result.view(-1, width)
@@ -47,43 +49,43 @@ def in_parts(product: Product, rows: Tensor, width: int) -> Tensor:
     return result
 
 
-class Linear8:
-    """A frozen linear that multiplies in 8 bits in the directions found near enough."""
+class EightBitLinear:
+    """A frozen linear that multiplies in 8 bits in the directions that are precise enough."""
 
     def __init__(self, base: Dense, form: Format) -> None:
         self.base, self.form = base, form
         self.trying = False
-        self.errors: dict[str, float] = {}  # the largest so far, by direction
+        self.errors: dict[str, float] = {}  # the largest one by direction
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.near("forward", x, self.base.forward, self.forward8)
+        return self.multiply("forward", x, self.base.forward, self.forward8)
 
     def backward(self, gradient: Tensor) -> Tensor:
-        return self.near("backward", gradient, self.base.backward, self.backward8)
+        return self.multiply("backward", gradient, self.base.backward, self.backward8)
 
-    def across(self, rows: Tensor) -> Tensor:
-        return self.base.across(rows)
+    def rows_times_weight(self, rows: Tensor) -> Tensor:
+        return self.base.rows_times_weight(rows)
 
     def column_norms(self, device: torch.device) -> Tensor:
         return self.base.column_norms(device)
 
-    def near(
+    def multiply(
         self,
         direction: str,
         x: Tensor,
         exact: Callable[[Tensor], Tensor],
         rounded: Callable[[Tensor], Tensor],
     ) -> Tensor:
-        """The exact product, or the rounded one once it has proved near."""
+        """The exact product, or the rounded one if the trial found it close enough."""
         if x.numel() < FEWEST_ROWS * x.shape[-1]:
             return exact(x)
         if self.trying:
             y = exact(x)
-            size = y.float().norm().clamp_min(1e-30)  # a product of zeros is near
+            size = y.float().norm().clamp_min(1e-30)  # a product of zeros counts as equal
             error = ((rounded(x) - y).float().norm() / size).item()
             self.errors[direction] = max(error, self.errors.get(direction, 0.0))
             return y
-        return rounded(x) if self.errors.get(direction, 1.0) < NEAR else exact(x)
+        return rounded(x) if self.errors.get(direction, 1.0) < TOLERANCE else exact(x)
 
     def forward8(self, x: Tensor) -> Tensor:
         with self.base.dense(x) as (weight, bias):
@@ -98,12 +100,12 @@ class Linear8:
         return in_parts(product, gradient, self.base.in_features)
 
 
-class Products:
-    """Wraps the frozen linears of a model; the same layer always by the same wrapper."""
+class EightBitLayers:
+    """Wraps the frozen linears of a model, each always in the same wrapper."""
 
     def __init__(self, frozen: Callable[[nn.Module], Dense], name: str) -> None:
         self.frozen, self.form = frozen, FORMATS[name]
-        self.layers: dict[nn.Module, Linear8] = {}
+        self.layers: dict[nn.Module, EightBitLinear] = {}
         self.tried = False
 
     def __call__(self, module: nn.Module) -> FrozenBase:
@@ -111,13 +113,14 @@ class Products:
         sides = (base.in_features, base.out_features)
         if any(side % self.form.multiple for side in sides) or base.input_scale is not None:
             return base
-        layer = self.layers.setdefault(module, Linear8(base, self.form))
+        layer = self.layers.setdefault(module, EightBitLinear(base, self.form))
         layer.base = base
         return layer
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """Inside: exact results, compared with those in 8 bits. Afterwards: the near ones."""
+        """Inside, results are exact and compared with those in 8 bits; afterwards, layers use the
+        precise enough ones."""
         for layer in self.layers.values():
             layer.trying = True
         yield
@@ -125,38 +128,59 @@ class Products:
             layer.trying = False
         self.tried = True
 
-    def words(self) -> str:
-        """Which layers came near enough, and how near."""
+    def summary(self) -> str:
+        """The share of products computed in 8 bits, and their largest error."""
         errors = [error for layer in self.layers.values() for error in layer.errors.values()]
-        near = [error for error in errors if error < NEAR]
-        worst = f", at most {max(near):.1%} off" if near else ""
-        return f"{self.form.name}: {len(near)} of {len(errors)} matrix products{worst}"
+        used = [error for error in errors if error < TOLERANCE]
+        counts = {"format": self.form.name, "used": len(used), "count": len(errors)}
+        if not used:
+            return say("{format}: {used} of {count} matrix products", **counts)
+        return say(
+            "{format}: {used} of {count} matrix products, at most {error} off",
+            **counts,
+            error=f"{max(used):.1%}",
+        )
 
 
 def check_device(name: str, device: torch.device) -> None:
-    """Raise ValueError if products in this format are not to be had on this device."""
-    if name == "exact" or device.type == "cpu":  # where they are merely slow
+    """Raise ConfigError if products in this format are not available on this device."""
+    if name == "exact" or device.type == "cpu":  # on a CPU they are only slow
         return
     needed = FORMATS[name].capability
     has: Any = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
     if torch.version.hip or has is None or has < needed:
-        kind = f"compute capability {has[0]}.{has[1]}" if has else f"device {device.type}"
-        raise ValueError(
-            f"matmul {name} needs an NVIDIA card of compute capability {needed[0]}.{needed[1]} or "
-            f"newer; this is {kind}. Choose exact."
+        kind = f"compute capability {version(has)}" if has else f"device {device.type}"
+        raise ConfigError(
+            say(
+                "matmul {name} needs an NVIDIA card of compute capability {needed} or newer; this "
+                "is {device}. Choose exact.",
+                name=name,
+                needed=version(needed),
+                device=kind,
+            )
         )
     try:
         multiply_once(name, device)
-    except (RuntimeError, ImportError) as error:  # some of torch's builds lack some of the kernels
-        kind = f"torch {torch.__version__} on a card of compute capability {has[0]}.{has[1]}"
-        raise ValueError(
-            f"matmul {name} is not to be had with {kind}: {str(error).splitlines()[0]} "
-            "Choose another, or exact."
+    except (RuntimeError, ImportError) as error:  # some builds of torch lack some of the kernels
+        raise ConfigError(
+            say(
+                "matmul {name} is not available with torch {torch} on a card of compute capability "
+                "{capability}: {error} Choose another format, or exact.",
+                name=name,
+                torch=torch.__version__,
+                capability=version(has),
+                error=str(error).splitlines()[0],
+            )
         ) from error
 
 
+def version(capability: tuple[int, int]) -> str:
+    major, minor = capability
+    return f"{major}.{minor}"
+
+
 def multiply_once(name: str, device: torch.device) -> None:
-    """Both products of a small weight; rows that fill no tile."""
+    """Compute both products for a small weight, with a number of rows that fills no tile."""
     form, weight = FORMATS[name], torch.ones(128, 256, device=device)
     form.forward(weight)(weight.new_ones(100, 256))
     form.backward(weight)(weight.new_ones(100, 128)).sum().item()

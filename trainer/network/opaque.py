@@ -1,9 +1,8 @@
-"""What a compiler is to see as one operation: products with frozen weights, and dropout.
+"""Custom ops that torch.compile treats as opaque: frozen linears and seeded dropout.
 
-Behind these products stand ComfyUI's weights in whatever format, streamed and dequantised by its
-own code, which nothing can trace. As operations of torch they leave a block one graph. They know
-their frozen linear by a tensor, its place, and not by a constant: so all blocks of a kind are the
-same graph, compiled once.
+ComfyUI streams and dequantises the frozen weights in code that torch.compile cannot trace. As
+custom ops they do not break a block's graph. An op finds its linear by a number in a tensor,
+`place`, not by a constant, so that all blocks of a kind share one graph, compiled once.
 """
 
 from __future__ import annotations
@@ -20,20 +19,23 @@ if TYPE_CHECKING:
     from .frozen import FrozenBase, Sized
 
 
-# ---- a low-rank pair beside a frozen base --------------------------------------------------
+# ---- a frozen linear plus a low-rank product -----------------------------------------------
 
 
-def pair_forward(
+def low_rank_forward(
     x: Tensor, base: FrozenBase, down: Tensor, up: Tensor, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """base(x) + scale · (x downᵀ) upᵀ, and x downᵀ, in the dtype of x [..., in]."""
+    """base(x) + scale · (x downᵀ) upᵀ [..., out], and x downᵀ [..., rank], in the dtype of x.
+
+    x [..., in], down [rank, in], up [out, rank]. Hu et al. 2021, eq. 3.
+    """
     y = base.forward(x)
     low = nn.functional.linear(x, down.to(x.dtype))
     y.view(-1, y.shape[-1]).addmm_(low.flatten(0, -2), up.to(x.dtype).T, alpha=scale)
     return y, low
 
 
-def pair_backward(
+def low_rank_backward(
     gradient: Tensor,
     x: Tensor,
     low: Tensor,
@@ -42,7 +44,10 @@ def pair_backward(
     up: Tensor,
     scale: float,
 ) -> tuple[Tensor | None, Tensor, Tensor]:
-    """Gradients of x, down and up; none of x without a base."""
+    """Gradients of x, down and up by `low_rank_forward`; None for x without a base.
+
+    `gradient` [..., out] and `low` = x downᵀ [..., rank]. By the chain rule.
+    """
     low_gradient = gradient @ (up.to(gradient.dtype) * scale)
     up_gradient = gradient.flatten(0, -2).T @ low.flatten(0, -2) * scale
     down_gradient = low_gradient.flatten(0, -2).T @ x.flatten(0, -2)
@@ -55,19 +60,19 @@ def pair_backward(
 
 
 def mask(like: Tensor, rate: float, seeds: Tensor) -> Tensor:
-    """0 with the probability `rate`, else 1 / (1 - rate); a seed for each sample of the batch."""
-    # of its own layout: x and its gradient may lie differently in memory
+    """A dropout mask: 0 with probability `rate`, else 1 / (1 - rate). One seed per sample."""
+    # contiguous, whatever the layout of `like`: x and its gradient may differ in theirs
     kept = torch.empty(like.shape, dtype=like.dtype, device=like.device)
     for sample, seed in zip(kept, seeds.tolist(), strict=True):
         sample.bernoulli_(1 - rate, generator=torch.Generator(like.device).manual_seed(seed))
     return kept.div_(1 - rate)
 
 
-# ---- operations ----------------------------------------------------------------------------
+# ---- custom ops ----------------------------------------------------------------------------
 
 
 NUMBERS = count()
-BASES: WeakValueDictionary[int, Any] = WeakValueDictionary()  # by number, while a run has them
+BASES: WeakValueDictionary[int, Any] = WeakValueDictionary()  # by number, while a run uses them
 
 
 def base_at(place: Tensor) -> FrozenBase:
@@ -84,18 +89,20 @@ def frozen_backward(gradient: Tensor, place: Tensor, width: int) -> Tensor:
     return base_at(place).backward(gradient)
 
 
-@custom_op("kontext::across", mutates_args=())
-def across(rows: Tensor, place: Tensor, width: int) -> Tensor:
-    return base_at(place).across(rows)
+@custom_op("kontext::rows_times_weight", mutates_args=())
+def rows_times_weight(rows: Tensor, place: Tensor, width: int) -> Tensor:
+    return base_at(place).rows_times_weight(rows)
 
 
-@custom_op("kontext::pair", mutates_args=())
-def pair(x: Tensor, down: Tensor, up: Tensor, place: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    return pair_forward(x, base_at(place), down, up, scale)
+@custom_op("kontext::low_rank", mutates_args=())
+def low_rank(
+    x: Tensor, down: Tensor, up: Tensor, place: Tensor, scale: float
+) -> tuple[Tensor, Tensor]:
+    return low_rank_forward(x, base_at(place), down, up, scale)
 
 
-@custom_op("kontext::pair_backward", mutates_args=())
-def pair_backward_at(
+@custom_op("kontext::low_rank_backward", mutates_args=())
+def low_rank_backward_at(
     gradient: Tensor,
     x: Tensor,
     low: Tensor,
@@ -106,35 +113,35 @@ def pair_backward_at(
     wanted: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     base = base_at(place) if wanted else None
-    of_x, of_down, of_up = pair_backward(gradient, x, low, base, down, up, scale)
+    of_x, of_down, of_up = low_rank_backward(gradient, x, low, base, down, up, scale)
     return x.new_empty(0) if of_x is None else of_x, of_down, of_up
 
 
 @custom_op("kontext::dropout", mutates_args=())
 def dropout(x: Tensor, rate: float, seeds: Tensor, place: Tensor) -> Tensor:
-    """x with a share of its values at 0 and the others scaled up; `place` is added to the seeds."""
+    """x times its mask; `place`, the layer's number, is added to the seeds."""
     return x * mask(x, rate, seeds + place)
 
 
-# What they return, as a compiler sees it: shapes only
+# The shapes of their results, which is all that the compiler needs
 
 
 @frozen.register_fake
 @frozen_backward.register_fake
-@across.register_fake
+@rows_times_weight.register_fake
 def _(x: Tensor, place: Tensor, width: int) -> Tensor:
     return x.new_empty(*x.shape[:-1], width)
 
 
-@pair.register_fake
+@low_rank.register_fake
 def _(x: Tensor, down: Tensor, up: Tensor, place: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     outer = x.shape[:-1]
     return x.new_empty(*outer, up.shape[0]), x.new_empty(*outer, down.shape[0])
 
 
-@pair_backward_at.register_fake
-def _(gradient: Tensor, x: Tensor, low: Tensor, *given: Any) -> tuple[Tensor, Tensor, Tensor]:
-    down, up, _place, _scale, wanted = given
+@low_rank_backward_at.register_fake
+def _(gradient: Tensor, x: Tensor, low: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
+    down, up, _place, _scale, wanted = others
     return (
         x.new_empty(x.shape if wanted else 0),
         down.new_empty(down.shape),
@@ -161,14 +168,14 @@ def frozen_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
     return frozen_backward(gradient, place, ctx.width), None, None
 
 
-def remember_pair(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+def remember_low_rank(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     x, down, up, place, ctx.scale = inputs
     ctx.save_for_backward(x, output[1], down, up, place)
 
 
-def pair_gradients(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+def low_rank_gradients(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
     wanted = ctx.needs_input_grad[0]
-    x_gradient, *trained = pair_backward_at(gradient, *ctx.saved_tensors, ctx.scale, wanted)
+    x_gradient, *trained = low_rank_backward_at(gradient, *ctx.saved_tensors, ctx.scale, wanted)
     return x_gradient if wanted else None, *trained, None, None
 
 
@@ -182,35 +189,35 @@ def dropout_gradients(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 
 frozen.register_autograd(frozen_gradients, setup_context=remember_place)
-pair.register_autograd(pair_gradients, setup_context=remember_pair)
+low_rank.register_autograd(low_rank_gradients, setup_context=remember_low_rank)
 dropout.register_autograd(dropout_gradients, setup_context=remember_seeds)
 
 
-class Opaque:
-    """A frozen linear as it is, and to a compiler one operation, with its gradient."""
+class TracedLinear:
+    """A frozen linear that torch.compile traces as one custom op; unchanged where it is eager."""
 
-    def __init__(self, base: FrozenBase, sides: Sized) -> None:
+    def __init__(self, base: FrozenBase, size: Sized) -> None:
         self.base = base
-        self.into, self.out = sides.in_features, sides.out_features
+        self.in_features, self.out_features = size.in_features, size.out_features
         number = next(NUMBERS)
         self.place = torch.tensor(number)
         BASES[number] = base
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
-            return frozen(x, self.place, self.out)
+            return frozen(x, self.place, self.out_features)
         return self.base.forward(x)
 
     def backward(self, gradient: Tensor) -> Tensor:
         return self.base.backward(gradient)
 
-    def across(self, rows: Tensor) -> Tensor:
+    def rows_times_weight(self, rows: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
-            return across(rows, self.place, self.into)
-        return self.base.across(rows)
+            return rows_times_weight(rows, self.place, self.in_features)
+        return self.base.rows_times_weight(rows)
 
     def column_norms(self, device: torch.device) -> Tensor:
         return self.base.column_norms(device)
 
-    def pair(self, x: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
-        return pair(x, down, up, self.place, scale)[0]
+    def low_rank(self, x: Tensor, down: Tensor, up: Tensor, scale: float) -> Tensor:
+        return low_rank(x, down, up, self.place, scale)[0]

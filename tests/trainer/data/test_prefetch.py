@@ -9,7 +9,7 @@ from kontext.trainer.batch import EncodedPair
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.data import prefetch
 from kontext.trainer.data.batches import Batches
-from kontext.trainer.data.prefetch import Ahead, read_step
+from kontext.trainer.data.prefetch import Prefetch, read_step
 from kontext.trainer.families.flux1 import Flux1
 from safetensors.torch import save_file
 
@@ -49,7 +49,7 @@ def given(tmp_path):
 
 
 def test_a_step_is_the_same_whether_read_ahead_or_asked_for_after_a_roll_back(given):
-    with Ahead(*given, CONFIG, CPU) as coming:
+    with Prefetch(*given, CONFIG, CPU) as coming:
         for step in (0, 1, 2, 1, 2, 3, 4, 5):
             ready, expected = coming.at(step), read_step(*given, CONFIG, CPU, step)
             assert ready.samples == expected.samples
@@ -72,13 +72,13 @@ def test_the_next_step_is_read_while_this_one_is_computed_and_none_after_the_las
         return real(*arguments)
 
     monkeypatch.setattr(prefetch, "read_step", watched)
-    with Ahead(*given, CONFIG, CPU) as coming:
+    with Prefetch(*given, CONFIG, CPU) as coming:
         coming.at(0)
         assert begun[1].wait(10)  # nobody has asked for it
         for step in range(1, CONFIG.steps):
             coming.at(step)
     assert [step for step, _ in read] == list(range(CONFIG.steps))
-    assert all(name.startswith("kontext-ahead") for _, name in read)
+    assert all(name.startswith("kontext-prefetch") for _, name in read)
 
 
 def test_what_cannot_be_read_is_an_error_of_its_own_step(given):
@@ -88,14 +88,14 @@ def test_what_cannot_be_read_is_an_error_of_its_own_step(given):
     (pair, *_) = batches.at(1)
     assert pair.stem not in stems[0]
     pair.target.unlink()
-    with Ahead(batches, family, config, CPU) as coming:
+    with Prefetch(batches, family, config, CPU) as coming:
         coming.at(0)
         with pytest.raises(FileNotFoundError):
             coming.at(1)
 
 
 def test_no_thread_is_left_behind(given):
-    with Ahead(*given, CONFIG, CPU) as coming:
+    with Prefetch(*given, CONFIG, CPU) as coming:
         coming.at(0)
     names = [thread.name for thread in threading.enumerate()]
-    assert not any(name.startswith("kontext-ahead") for name in names)
+    assert not any(name.startswith("kontext-prefetch") for name in names)

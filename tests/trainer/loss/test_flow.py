@@ -8,9 +8,9 @@ from kontext.trainer.families.flux1 import resolution_shift
 from kontext.trainer.loss.flow import (
     TIMESTEPS,
     add_noise,
-    draw_quantiles,
     edit_weights,
     part_of_step,
+    sample_quantiles,
     shifted,
     sigma_quantiles,
     velocity_loss,
@@ -69,7 +69,7 @@ def test_parameters_of_the_density():
 
 
 def test_quantiles_are_stratified():
-    drawn = draw_quantiles(8, torch.Generator().manual_seed(0))
+    drawn = sample_quantiles(8, torch.Generator().manual_seed(0))
     assert sorted((drawn * 8).long().tolist()) == list(range(8))
 
 
@@ -79,7 +79,7 @@ def test_quantiles_of_a_round_of_steps_are_stratified(count):
     rounds = []
     for first in (0, 8):
         drawn = [
-            draw_quantiles(count, torch.Generator().manual_seed(step), *part_of_step(3, step))
+            sample_quantiles(count, torch.Generator().manual_seed(step), *part_of_step(3, step))
             for step in range(first, first + 8)
         ]
         slices = (torch.cat(drawn) * 8 * count).long().tolist()

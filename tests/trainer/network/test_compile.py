@@ -49,7 +49,7 @@ def step(family, lora, compiler, batch, noise, checkpointed, **drop):
     """Loss and gradients of one step, by compiled blocks if the compiler is active."""
 
     def wrapped(module):
-        return opaque.Opaque(host.FrozenLinear(module), host.FrozenLinear(module))
+        return opaque.TracedLinear(host.FrozenLinear(module), host.FrozenLinear(module))
 
     def loss():
         losses = sample_losses(family, batch, SIGMA, noise, TrainConfig(), torch.float32)
@@ -63,16 +63,16 @@ def step(family, lora, compiler, batch, noise, checkpointed, **drop):
         lora.dropping(**drop),
         attached(family.network, lora, wrapped, host.is_linear, checkpointed, compiler=compiler),
     ):
-        return compiler.take(loss, lora)
+        return compiler.run(loss, lora)
 
 
 def both_ways(model, lora, make_batch, blocks, checkpointed=(), rate=0.0):
     """A step by eager blocks and by compiled ones."""
     batch, cpu = make_batch(2), torch.device("cpu")
     compiler = Compiler(blocks, cpu, torch.float32, True, pytest.fail)
-    noise, masks = torch.randn(batch.target.shape), torch.tensor([3, 4])
+    noise, seeds = torch.randn(batch.target.shape), torch.tensor([3, 4])
     take = partial(
-        step, family_of(model), lora, compiler, batch, noise, checkpointed, rate=rate, masks=masks
+        step, family_of(model), lora, compiler, batch, noise, checkpointed, rate=rate, seeds=seeds
     )
     eager, compiler.active = take(), True
     return eager, take()
@@ -126,9 +126,9 @@ def distance(one, other):
 
 def run_out_of_memory_once(monkeypatch, step):
     """In a compiled block, in the step after this one."""
-    real, update, armed = opaque.pair_forward, host.Progress.update, []
+    real, update, armed = opaque.low_rank_forward, host.Progress.update, []
 
-    def pair_forward(*arguments):
+    def low_rank_forward(*arguments):
         if armed and armed.pop():
             raise torch.OutOfMemoryError("out of memory, on purpose")
         return real(*arguments)
@@ -138,7 +138,7 @@ def run_out_of_memory_once(monkeypatch, step):
             armed.append(True)
         update(self, done, *arguments, **options)
 
-    monkeypatch.setattr(opaque, "pair_forward", pair_forward)
+    monkeypatch.setattr(opaque, "low_rank_forward", low_rank_forward)
     monkeypatch.setattr(host.Progress, "update", reach)
 
 
@@ -200,7 +200,7 @@ def test_without_a_compiler_it_trains_as_ever(run_training, monkeypatch):
 
     monkeypatch.setattr(Compiler, "backend", staticmethod(fails))
     run = run_training(COMPILED, "without")
-    assert "training goes on without: NoCompiler: no compiler was found" in notes(run)
+    assert "training continues without: NoCompiler: no compiler was found" in notes(run)
     assert_same(last_lora(run), last_lora(run_training(SHORT, "eager")))
 
 
@@ -209,7 +209,7 @@ def test_a_mistake_of_ours_in_a_compiled_block_comes_out(run_training, monkeypat
         raise ZeroDivisionError("a mistake of ours")
 
     monkeypatch.setattr(Compiler, "backend", "eager")
-    monkeypatch.setattr(opaque, "pair_forward", fails)  # which only compiled blocks call there
+    monkeypatch.setattr(opaque, "low_rank_forward", fails)  # which only compiled blocks call there
     with pytest.raises(ZeroDivisionError, match="a mistake"):
         run_training(COMPILED, "mistaken")
 
@@ -220,7 +220,7 @@ def test_wrong_kernels_are_found_out(run_training, monkeypatch):
 
     monkeypatch.setattr(Compiler, "backend", staticmethod(wrong))
     run = run_training(COMPILED, "wrong")
-    assert "training goes on without: gradients would be" in notes(run)
+    assert "training continues without: gradients would be" in notes(run)
     assert_same(last_lora(run), last_lora(run_training(SHORT, "eager")))
 
 
@@ -230,7 +230,7 @@ def test_lengths_are_those_of_all_steps():
     shapes = [(small, small, text), (small, tall, text)]
     plain = lengths_of(shapes, [24, 30], TrainConfig(), Flux1.tokens)
     assert plain == Lengths((24, 30), (32, 48))
-    assert plain.of("x") == plain.of("turns") == (56, 78)
+    assert plain.bounds("x") == plain.bounds("turns") == (56, 78)
     assert lengths_of(shapes, [], TrainConfig(reference_dropout=0.1), Flux1.tokens).pictures == (
         16,
         48,

@@ -9,7 +9,7 @@ from kontext.trainer import host
 from kontext.trainer.network import matmul8
 from kontext.trainer.network.adapters import Dora
 from kontext.trainer.network.formats8 import FORMATS
-from kontext.trainer.network.matmul8 import Linear8, Products, check_device
+from kontext.trainer.network.matmul8 import EightBitLayers, EightBitLinear, check_device
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from ..short_runs import SHORT, assert_same, interrupt_after, last_lora
@@ -20,7 +20,7 @@ MXFP8 = FORMATS["mxfp8"]
 
 
 class Plain(torch.nn.Module):
-    """A frozen linear of its own weight, as `Products` takes it."""
+    """A frozen linear of its own weight, as `EightBitLayers` takes it."""
 
     input_scale = None
 
@@ -35,7 +35,7 @@ class Plain(torch.nn.Module):
     def backward(self, gradient):
         return gradient @ self.weight
 
-    def across(self, rows):
+    def rows_times_weight(self, rows):
         return rows @ self.weight
 
     @contextmanager
@@ -168,7 +168,7 @@ def test_a_layer_close_to_the_exact_one(form, dtype):
     """3.7 % for e4m3, 1.1 % for int8: what independent rounding of both sides gives in theory."""
     expected = 0.011 if form.name == "int8" else 0.037
     base = Plain(torch.randn(64, 96).to(dtype), torch.randn(64).to(dtype))
-    layer, x, gradient = Linear8(base, form), torch.randn(2, 50, 96), torch.randn(2, 50, 64)
+    layer, x, gradient = EightBitLinear(base, form), torch.randn(2, 50, 96), torch.randn(2, 50, 64)
     layer.errors = {"forward": 0.0, "backward": 0.0}
     for ours, exact in [
         (layer.forward(x.to(dtype)), base.forward(x.to(dtype))),
@@ -180,7 +180,7 @@ def test_a_layer_close_to_the_exact_one(form, dtype):
 
 
 def wrapped(name, *modules):
-    products = Products(lambda module: module, name)
+    products = EightBitLayers(lambda module: module, name)
     return products, [products(module) for module in modules]
 
 
@@ -202,7 +202,7 @@ def test_layers_fall_back_where_8_bits_are_too_few():
         assert torch.equal(layer.forward(x), layer.base.forward(x)) == spared
         assert not torch.equal(other.forward(even), other.base.forward(even))
         assert not torch.equal(layer.backward(gradient), layer.base.backward(gradient))
-        assert products.words().startswith(f"{name}: {3 if spared else 4} of 4 matrix products")
+        assert products.summary().startswith(f"{name}: {3 if spared else 4} of 4 matrix products")
 
 
 @pytest.mark.parametrize(("name", "side"), [("int8", 40), ("mxfp8", 48)])
@@ -221,7 +221,9 @@ def test_a_product_of_zeros_is_near(form):
     products, (layer,) = wrapped(form.name, Plain(torch.randn(64, 96)))
     with products.trying():
         layer.forward(torch.zeros(100, 96))
-    assert layer.errors == {"forward": 0.0} and products.words().startswith(f"{form.name}: 1 of 1")
+    assert layer.errors == {"forward": 0.0} and products.summary().startswith(
+        f"{form.name}: 1 of 1"
+    )
 
 
 def test_lengths_of_dora_are_never_rounded():
