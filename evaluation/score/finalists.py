@@ -10,12 +10,14 @@ from torch import Tensor
 
 from ...dataset.image import open_rgb
 from ...dataset.pair import Pair
+from ...language import say
 from ...trainer.config import TrainConfig
 from ...trainer.data.pixels import tensor_of
 from ...trainer.host import Base, Progress
 from ..pictures.generate import Setting, Trial, generate
 from ..pictures.samples import Samples
 from ..pictures.subjects import Subject, subject_of_pair
+from .displacement import UNKNOWN, Displacement, displacement, typical
 from .measures import Embed, PictureScore, drift, mean, score_picture, thumbnail
 
 LITTLE_DONE = 0.3
@@ -40,7 +42,7 @@ class PicturePlan:
 class PictureSummary:
     """The means of a setting's `PictureScore`s; `drift` is from the base model, off the task.
 
-    `each_psnr` has the PSNR of every picture.
+    `each_psnr` has the PSNR of every picture, `displacement` is that of a typical one.
     """
 
     psnr: float
@@ -51,18 +53,30 @@ class PictureSummary:
     memorised: float
     drift: float
     each_psnr: tuple[float, ...]
+    displacement: Displacement = UNKNOWN
 
-    def remarks(self) -> list[str]:
+    def remarks(self, base: PictureSummary) -> list[str]:
         """What the numbers show that a loss cannot, in sentences."""
         found = []
         if self.done < LITTLE_DONE:
-            found.append(f"Its pictures make only {max(0.0, self.done):.0%} of the edit.")
+            found.append(
+                say("Its pictures make only {share:.0%} of the edit.", share=max(0.0, self.done))
+            )
         if self.memorised >= COPIED:
             found.append(
-                f"{self.memorised:.0%} of its pictures look like a training target, not like "
-                "their own: it copies."
+                say(
+                    "{share:.0%} of its pictures look like a training target, not like their own: "
+                    "it copies.",
+                    share=self.memorised,
+                )
             )
-        return found
+        return found + self.displacement.remarks(base.displacement)
+
+    def numbers(self) -> dict[str, float]:
+        """All means by name."""
+        flat = asdict(self)
+        del flat["each_psnr"]
+        return {**flat, **flat.pop("displacement")}
 
 
 def summarise_pictures(
@@ -87,32 +101,33 @@ def summarise_pictures(
     progress = Progress(len(settings) * len(trials), node_id)
     paths = generate(base, settings, list(trials.values()), samples, progress)
 
-    def picture(setting: Setting, subject: Subject, prompt: str) -> Tensor:
-        with Image.open(paths[setting, trials[subject, prompt]]) as image:
-            return pixels(image.convert("RGB"))
+    def picture(setting: Setting, subject: Subject, prompt: str) -> Image.Image:
+        return open_rgb(paths[setting, trials[subject, prompt]])
 
     summaries = {}
     for setting in settings:
-        scores = [
-            score_subject(picture(setting, s, s.caption), s, targets, plan.embed) for s in subjects
-        ]
+        scores, moved = [], []
+        for subject in subjects:
+            out, control = picture(setting, subject, subject.caption), control_of(subject)
+            target = subject.target or control
+            three = (pixels(image) for image in (out, control, target))
+            scores.append(score_picture(*three, targets, plan.embed))
+            moved.append(displacement(out, control, target))
         drifts = [
-            drift(picture(setting, s, plan.off_task), picture(Setting(), s, plan.off_task))
-            for s in subjects
+            drift(*(pixels(picture(s, subject, plan.off_task)) for s in (setting, Setting())))
+            for subject in subjects
             if plan.off_task
         ]
         each = tuple(score.psnr for score in scores)
-        summaries[setting] = PictureSummary(**means(scores), drift=mean(drifts), each_psnr=each)
+        summaries[setting] = PictureSummary(
+            **means(scores), drift=mean(drifts), each_psnr=each, displacement=typical(moved)
+        )
     return summaries
 
 
-def score_subject(
-    out: Tensor, subject: Subject, training_targets: Sequence[Tensor], embed: Embed
-) -> PictureScore:
-    """Measure a picture against a held-out pair; its first control counts."""
-    assert subject.target is not None and subject.controls
-    control = subject.controls[0].resize(subject.size, Image.Resampling.LANCZOS)
-    return score_picture(out, pixels(control), pixels(subject.target), training_targets, embed)
+def control_of(subject: Subject) -> Image.Image:
+    """The first control in the size of the result."""
+    return subject.controls[0].resize(subject.size, Image.Resampling.LANCZOS)
 
 
 def means(scores: Sequence[PictureScore]) -> Mapping[str, float]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import fields
 from textwrap import wrap
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from .finalists import PictureSummary
 from .score import BANDS, Scores, bands
 from .verdict import BASE, Label
 
@@ -60,14 +58,15 @@ def _pictures(scores: Scores, place: int) -> dict[str, float | None]:
     """The measures of a finalist's pictures; None for those that no pictures were made of."""
     if not scores.pictures:
         return {}
-    names = [each.name for each in fields(PictureSummary) if each.name != "each_psnr"]
     summary = scores.pictures.get(place)
-    return {f"picture_{name}": getattr(summary, name) if summary else None for name in names}
+    names = next(iter(scores.pictures.values())).numbers()
+    numbers = summary.numbers() if summary else dict.fromkeys(names)
+    return {f"picture_{name}": number for name, number in numbers.items()}
 
 
 def _remarks(scores: Scores, place: int | None) -> list[str]:
     summary = None if place is None else scores.pictures.get(place)
-    return summary.remarks() if summary else []
+    return summary.remarks(scores.pictures.get(BASE, summary)) if summary else []
 
 
 def as_csv(scores: Scores) -> str:
@@ -102,7 +101,7 @@ def as_json(scores: Scores) -> str:
 def as_table(scores: Scores) -> str:
     """Aligned columns; `>` marks the checkpoint to keep, `=` those that are just as good."""
     head = ("", "checkpoint", "held-out gain", "95 % between", "training gain", "verdict")
-    seen = ("PSNR", "edit done", "preserved") if scores.pictures else ()
+    seen = ("PSNR", "edit done", "preserved", "shift", "zoom", "border") if scores.pictures else ()
     table: list[tuple[str, ...]] = [(*head, *seen)]
     for place, record in enumerate(rows(scores)):
         mark = ">" if record["recommended"] else "=" if record["as_good"] else ""
@@ -138,9 +137,17 @@ def as_table(scores: Scores) -> str:
 def _seen(scores: Scores, place: int) -> tuple[str, ...]:
     summary = scores.pictures.get(place)
     if not summary:
-        return ("", "", "") if scores.pictures else ()
-    kept = "-" if np.isnan(summary.preserved) else f"{summary.preserved:.1f} dB"
-    return f"{summary.psnr:.1f} dB", f"{summary.done:.0%}", kept
+        return ("",) * 6 if scores.pictures else ()
+    moved = summary.displacement
+    shown = (
+        (f"{summary.psnr:.1f} dB", summary.psnr),
+        (f"{summary.done:.0%}", summary.done),
+        (f"{summary.preserved:.1f} dB", summary.preserved),
+        (f"{moved.shift:.1f} px", moved.shift),
+        (f"{moved.zoom - 1:+.1%}", moved.zoom),
+        (f"{moved.border:.0f} px", moved.border),
+    )
+    return tuple(text if np.isfinite(value) else "-" for text, value in shown)
 
 
 def as_verdicts(scores: Scores) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kontext.evaluation.pictures.subjects import LoraFile
+from kontext.evaluation.score.displacement import Displacement
 from kontext.evaluation.score.finalists import PictureSummary
 from kontext.evaluation.score.report import (
     COLOURS,
@@ -83,6 +84,24 @@ def test_pictures_that_hardly_change_are_part_of_the_advice():
     assert advice(found).endswith("Its pictures make only 18% of the edit.")
     assert "only 18% of the edit" in as_verdicts(found).splitlines()[3]
     assert "18.0 dB" in as_table(found)
+
+
+def test_a_checkpoint_that_moves_the_picture_is_named_with_the_numbers():
+    still = PictureSummary(18, 0.6, 0.4, 0.8, 30.0, 0.0, float("nan"), (17.0, 19.0))
+    pictures = {
+        place: replace(still, displacement=Displacement(*moved))
+        for place, moved in {BASE: (0.3, 1.001, 0), 1: (2.1, 0.98, 12)}.items()
+    }
+    found = scores_of(OVER, pictures=pictures)
+    for words in (
+        "It shifts the picture by 2.1 px (base model: 0.3 px).",
+        "It zooms the picture by -2.0% (base model: +0.1%).",
+        "It gives the picture a border of 12 px (base model: 0 px).",
+    ):
+        assert words in advice(found) and words in as_verdicts(found).splitlines()[3]
+    content = json.loads(as_json(found))["checkpoints"]
+    assert content[1]["picture_shift"] == 2.1 and content[0]["picture_shift"] is None
+    assert "2.1 px" in as_table(found) and "-2.0%" in as_table(found)
 
 
 def test_bands_tell_texture_from_composition():
