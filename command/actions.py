@@ -23,6 +23,7 @@ from ..trainer.config import ConfigError
 from ..trainer.data.cache import Cache
 from ..trainer.data.encode import encode_dataset
 from ..trainer.families import recognise
+from ..trainer.files import LoraError
 from ..trainer.host import files as host_files
 from ..trainer.loop import train
 from ..trainer.optimizers import check_optimizer
@@ -35,7 +36,9 @@ from .show import Screen
 
 Options = argparse.Namespace
 PACK = Path(__file__).resolve().parents[1]
-INPUT_ERRORS = (JobError, ConfigError, DatasetError, RunError, host.BaseModelError, FileExistsError)
+INPUT_ERRORS = (
+    JobError, ConfigError, DatasetError, RunError, host.BaseModelError, LoraError, FileExistsError,
+)  # fmt: skip
 
 
 def perform(options: Options, screen: Screen) -> int:
@@ -154,7 +157,7 @@ def run_job(
     pairs, notes = job.load_pairs(places)
     for line in notes:
         screen.note(line)
-    first = host.load_lora_file(lora_file(job.start, places)) if job.start else None
+    start = host.load_lora_file(lora_file(job.start, places)) if job.start else None
     samples = job.sample_plan(places)
     with parallel.joined(), stopping():
         with screen.progress(), torch.inference_mode():
@@ -172,8 +175,9 @@ def run_job(
                 output or output_folder(),
                 cache_folder(options),
                 replace,
-                first,
+                start,
                 watcher=Follower(pairs),
+                resize_start=job.resize_start,
                 samples=samples,
                 rescue_places=[Path(folder_paths.get_user_directory()) / "kontext_rescued"],
             )

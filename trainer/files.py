@@ -11,6 +11,10 @@ from torch import Tensor
 from ..files import write_atomically
 
 
+class LoraError(ValueError):
+    """A LoRA file cannot be read, or does not fit what it is wanted for."""
+
+
 def save_tensors(
     tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:

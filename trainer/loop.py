@@ -53,7 +53,7 @@ def train_alone(request: TrainingRequest, lock: Lock | None) -> Run:
     run = shared_run(request, identity)
     run.lock = lock
     if parallel.is_first():
-        write_job(run, base, pairs, request.start, samples)
+        write_job(run, base, pairs, request.start, samples, request.resize_start)
     if run.finished:
         return run
 

@@ -25,9 +25,10 @@ class TrainingRequest:
 
     `output` and `cache_folder` are ComfyUI's output folder and the folder for encoded pictures.
     `replace` deletes a run of this name that was made from something else. `start` is a LoRA to
-    begin with, in kohya's or ComfyUI's names. `node_id` is the node that shows the progress,
-    `watcher` observes every step, `samples` says what to sample during the run. If `output` cannot
-    be written, the work goes to the first of `rescue_places` that can.
+    begin with, in any names ComfyUI loads; `resize_start` cuts a larger rank down to the run's.
+    `node_id` is the node that shows the progress, `watcher` observes every step, `samples` says
+    what to sample during the run. If `output` cannot be written, the work goes to the first of
+    `rescue_places` that can.
     """
 
     base: host.Base
@@ -39,6 +40,7 @@ class TrainingRequest:
     replace: bool = False
     start: Mapping[str, Tensor] | None = None
     node_id: str | None = None
+    resize_start: bool = False
     watcher: Watcher = field(default_factory=Watcher)
     samples: SamplePlan | None = None
     rescue_places: Sequence[Path] = ()

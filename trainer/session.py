@@ -22,9 +22,9 @@ from .network.attach import attached
 from .network.lora import Lora
 from .preview import Preview
 from .request import TrainingError, TrainingRequest
-from .runs.export import read_lora
 from .runs.identity import Identity
 from .runs.run import Run
+from .runs.start import start_from
 from .saving import Saving
 from .trials import Trials
 from .watcher import Board, Journal, Watcher
@@ -81,9 +81,9 @@ class Session:
             if config.adapter == "dora":
                 memory.load()
                 measure(lora, adapted, device)
-            if request.start:
-                tensors, alpha = read_lora(request.start)
-                lora.start_from(tensors, alpha / config.rank)
+            if request.start and not run.has_state():
+                for line in start_from(lora, request.start, model, config, request.resize_start):
+                    journal.note(line)
             learner = Learner(lora, config, device, dtype)
             trials = Trials(family, learner, journal, device, dtype)
             saving = Saving(run, identity, request.rescue_places, family, learner, journal)

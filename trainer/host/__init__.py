@@ -2,8 +2,8 @@
 
 Read `comfy` first (what is loaded, and encoding, sampling and LoRA files), then `training` (the
 forward pass with gradients), `device` (memory), `weights` (formats, hashes) and `progress`.
-`files` finds models by name, `costs` times them, `rotation` is a backward that ComfyUI lacks, and
-`demo` is the stand-in that ships with the pack.
+`files` finds models by name, `lora_files` opens LoRAs of any origin, `costs` times models,
+`rotation` is a backward that ComfyUI lacks, and `demo` is the stand-in that ships with the pack.
 """
 
 from .comfy import (
@@ -17,7 +17,6 @@ from .comfy import (
     decode_latent,
     encode_image,
     encode_text,
-    load_lora_file,
     normalised,
     sample,
     tile_side,
@@ -34,6 +33,7 @@ from .device import (
     weight_bytes,
     within,
 )
+from .lora_files import LowRankPart, load_lora_file, low_rank_parts
 from .progress import (
     Progress,
     interrupt,
@@ -93,7 +93,9 @@ __all__ = [
     "interrupt",
     "is_linear",
     "load_alone",
+    "LowRankPart",
     "load_lora_file",
+    "low_rank_parts",
     "normalised",
     "peak_bytes",
     "predict_velocity",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import comfy.lora
@@ -151,15 +150,6 @@ def sample(
 
 
 # ---- LoRA files ----------------------------------------------------------------------------
-
-
-def load_lora_file(path: Path) -> dict[str, Tensor]:
-    """The tensors of a LoRA file, read as ComfyUI's loaders read it.
-
-    Copies: Windows cannot replace or delete a file that tensors are still mapped to.
-    """
-    tensors = comfy.utils.load_torch_file(str(path), safe_load=True)
-    return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 def with_lora(model: Model, tensors: dict[str, Tensor], strength: float) -> Model:

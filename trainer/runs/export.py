@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...files import storing, write_atomically
 from ..families import FAMILIES, family_of_lora, known_families
-from ..files import save_tensors
+from ..files import LoraError, save_tensors
 
 FORMATS = ("comfyui", "diffusers", "peft")
 
@@ -70,7 +70,7 @@ def diffusers_tensors(
 def read_lora(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], float]:
     """`<linear>.<part>` of a LoRA in kohya's, LyCORIS' or ComfyUI's names, and its alpha.
 
-    Raises ValueError for a file that is for no known model, or has other parts than PARTS.
+    Raises LoraError for a file that is for no known model, or has other parts than PARTS.
     """
     tensors: dict[str, Tensor] = {}
     alphas = set()
@@ -82,7 +82,7 @@ def read_lora(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], float]:
         if part in OF_RANK:
             alphas.add(float(named.get(f"{prefix}.alpha", tensor.shape[0])))
     if not tensors or len(alphas) > 1:
-        raise ValueError(f"This is not a LoRA of one alpha: {sorted(alphas) or 'empty'}.")
+        raise LoraError(f"This is not a LoRA of one alpha: {sorted(alphas) or 'empty'}.")
     return tensors, alphas.pop() if alphas else 1.0
 
 
@@ -91,7 +91,7 @@ def part_of_layer(key: str) -> tuple[str, str]:
     for part, suffix in PARTS.items():
         if key.endswith(f".{suffix}"):
             return key.removesuffix(f".{suffix}"), part
-    raise ValueError(f"{key} is no part of a LoRA in kohya's or ComfyUI's names.")
+    raise LoraError(f"{key} is no part of a LoRA in kohya's or ComfyUI's names.")
 
 
 def kind_of(tensors: Mapping[str, Tensor]) -> str:
@@ -107,7 +107,7 @@ def linear_name(prefix: str) -> str:
         name = family.linear_name(words)
         if name:
             return name
-    raise ValueError(f"{prefix} is no linear of {known_families()}'s blocks.")
+    raise LoraError(f"{prefix} is no linear of {known_families()}'s blocks.")
 
 
 def layers(tensors: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor, Tensor]]:
@@ -127,7 +127,7 @@ def export_lora(
     """Write a LoRA, given in kohya's or ComfyUI's names, in one of FORMATS; returns where it is.
 
     `peft` makes a folder: `path` without its suffix. Raises FileExistsError rather than replace
-    another LoRA, unless `overwrite`, and ValueError for a kind that the format has no place for.
+    another LoRA, unless `overwrite`, and LoraError for a kind that the format has no place for.
     """
     tensors, alpha = read_lora(named)
     kind = kind_of(tensors)
@@ -135,7 +135,7 @@ def export_lora(
     if format == "comfyui":
         return write_lora(path, comfyui_tensors(tensors, alpha, dtype), metadata, overwrite)
     if kind != "LoRA":
-        raise ValueError(
+        raise LoraError(
             f"This is a {kind}, which cannot be saved as {format}: {UNFIT[kind]}. Save it as "
             "comfyui, or train with `adapter` lora."
         )

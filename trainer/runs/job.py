@@ -95,8 +95,9 @@ class Places:
 class Job:
     """One training run to be done. `model` is "demo" or names the files, `pairs` the folders.
 
-    `epochs` 0 means that `config.steps` counts; `save_every_epochs` likewise. `samples` are the
-    fields of a SamplePlan, controls by their files; empty, the first held-out pair is shown.
+    `start` is a LoRA's file, cut down to the run's rank with `resize_start`. `epochs` 0 means that
+    `config.steps` counts; `save_every_epochs` likewise. `samples` are the fields of a SamplePlan,
+    controls by their files; empty, the first held-out pair is shown.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Job:
     pairs: Sequence[Mapping[str, Any]]
     config: TrainConfig = TrainConfig()
     start: str = ""
+    resize_start: bool = False
     epochs: int = 0
     save_every_epochs: int = 0
     base_hash: str = field(default="", compare=False)
@@ -129,12 +131,14 @@ class Job:
         model = content.get("model") or {}
         if model != "demo":
             _known("model", model, MODEL_KEYS)
+        start = _read_start(content.get("start") or "")
         return cls(
             checked_name(str(content.get("name") or "")),
             model,
             sources,
             TrainConfig(**{name: read_setting(name, value) for name, value in settings.items()}),
-            str(content.get("start") or ""),
+            start.get("file", ""),
+            start.get("resize", False),
             _whole("epochs", content.get("epochs") or 0),
             _whole("save_every_epochs", content.get("save_every_epochs") or 0),
             str(content.get("base_hash") or ""),
@@ -150,7 +154,7 @@ class Job:
             "name": self.name,
             "model": self.model if self.model == "demo" else dict(self.model),  # type: ignore[arg-type]
             "pairs": sources[0] if len(sources) == 1 else sources,
-            "start": self.start,
+            "start": _start(self.start, self.resize_start),
             "epochs": self.epochs,
             "save_every_epochs": self.save_every_epochs,
             "samples": dict(self.samples),
@@ -202,6 +206,7 @@ def write_job(
     pairs: PairedDataset,
     start: Mapping[str, Tensor] | None,
     plan: SamplePlan | None = None,
+    resize_start: bool = False,
 ) -> None:
     """Add to the run's run.yaml what repeating it from a terminal needs.
 
@@ -218,7 +223,7 @@ def write_job(
     }
     if start:
         save_tensors(start, run.folder / "start.safetensors")
-        job["start"] = "start.safetensors"
+        job["start"] = _start("start.safetensors", resize_start)
     content.pop("samples", None)  # another time the run may have been shown otherwise
     if plan:
         job["samples"] = written_samples(plan, run)
@@ -351,6 +356,26 @@ def _source(where: str, given: Any) -> dict[str, Any]:
         else:
             source[key] = "" if value is None else str(value)
     return source
+
+
+def _start(file: str, resize: bool) -> str | dict[str, Any]:
+    return {"file": file, "resize": True} if resize else file
+
+
+def _read_start(given: Any) -> dict[str, Any]:
+    """`start`: a LoRA's file, or this with `resize`. JobError names what is wrong."""
+    start = {"file": given} if isinstance(given, str) else given
+    _known("start", start, {"file", "resize"})
+    for key, kind in (("file", str), ("resize", bool)):
+        if not isinstance(start.get(key, kind()), kind):
+            wanted = say("text") if kind is str else say("true or false")
+            raise JobError(
+                say(
+                    "{name} is {value}; it must be {wanted}.",
+                    name=f"start: {key}", value=repr(start[key]), wanted=wanted,
+                )
+            )  # fmt: skip
+    return dict(start)
 
 
 def _number(name: str, value: Any) -> float:

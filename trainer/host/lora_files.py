@@ -1,0 +1,91 @@
+"""LoRA files from anywhere: opening them, and what they add to the transformer's linears."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import comfy.lora
+import comfy.lora_convert
+import comfy.utils
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ...language import say
+from ..files import LoraError
+from .device import Model
+
+# All that the loaders of safetensors and of torch's files raise on damage
+UNREADABLE = (
+    SafetensorError, OSError, ValueError, RuntimeError, TypeError, AttributeError, KeyError,
+    IndexError, EOFError, MemoryError, OverflowError, struct.error, pickle.UnpicklingError,
+    zipfile.BadZipFile,
+)  # fmt: skip
+
+
+def load_lora_file(path: Path) -> dict[str, Tensor]:
+    """The tensors of a LoRA file, read as ComfyUI's loaders read it.
+
+    Copies: Windows cannot replace or delete a file that tensors are still mapped to. Raises
+    LoraError for a file that is missing, cut, or something else.
+    """
+    try:
+        tensors = comfy.utils.load_torch_file(str(path), safe_load=True)
+        return {name: tensor.clone() for name, tensor in tensors.items()}
+    except FileNotFoundError:
+        raise LoraError(say("There is no LoRA file {path}.", path=path)) from None
+    except UNREADABLE as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise LoraError(
+            say(
+                "{path} cannot be read as a LoRA ({reason}). Its download or copy may have been "
+                "cut short: fetch it again, or choose another file.",
+                path=path, reason=reason,
+            )
+        ) from error  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LowRankPart:
+    """up [rows, r] @ down [r, in] in float32, added to these `rows` of a linear, (first, count), or
+    to the whole of it."""
+
+    linear: str
+    rows: tuple[int, int] | None
+    up: Tensor
+    down: Tensor
+
+
+def low_rank_parts(model: Model, tensors: dict[str, Tensor]) -> tuple[list[LowRankPart], list[str]]:
+    """What a LoRA in any names that ComfyUI loads adds to the transformer's linears, and the keys
+    that are something else: of text encoders, biases, norms, or unknown.
+
+    Raises LoraError for adapters that are no low-rank pairs.
+    """
+    names = comfy.lora.model_lora_keys_unet(model.model, {})
+    tensors = comfy.lora_convert.convert_lora(dict(tensors))
+    patches = comfy.lora.load_lora(tensors, names, log_missing=False)
+    parts, used = [], set()
+    for where, adapter in patches.items():
+        key, rows = (where, None) if isinstance(where, str) else where[:2]
+        if not hasattr(adapter, "weights"):
+            continue
+        used |= adapter.loaded_keys
+        up, down, alpha, *more = adapter.weights if adapter.name == "lora" else (None,) * 4
+        if up is None or any(each is not None for each in more) or down.ndim != 2:
+            raise LoraError(
+                say(
+                    "{name} is no plain LoRA. A DoRA, LoKr or LoHa can be started from with its "
+                    "`adapter`, in kohya's or ComfyUI's names.",
+                    name=key,
+                )
+            )
+        scale = 1.0 if alpha is None else alpha / down.shape[0]
+        linear = key.removeprefix("diffusion_model.").removesuffix(".weight")
+        place = (rows[1], rows[2]) if rows else None
+        parts.append(LowRankPart(linear, place, up.float() * scale, down.float()))
+    alphas = {f"{name}.alpha" for name in names}
+    return parts, sorted(key for key in tensors if key not in used and key not in alphas)
