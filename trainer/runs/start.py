@@ -10,6 +10,7 @@ from torch import Tensor
 from ...language import say
 from .. import host
 from ..config import TrainConfig
+from ..families import family_of
 from ..files import LoraError
 from ..network.lora import Lora, LowRank
 from .export import kind_of, read_lora
@@ -50,7 +51,7 @@ def start_from(
     for part in parts:
         by_linear.setdefault(part.linear, []).append(part)
     spare = sorted(by_linear.keys() - lora.layers.keys())
-    inside = [name for name in spare if name.startswith(("double_blocks.", "single_blocks."))]
+    inside = family_of(model).targeted(spare, "all")
     if inside:
         raise LoraError(
             say(
@@ -159,7 +160,8 @@ def _require_kind(named: Mapping[str, Tensor]) -> None:
     if kind != "LoRA":
         raise LoraError(
             say(
-                "The LoRA to start from is of another kind, a {kind}: train with `adapter` {adapter}.",
+                "The LoRA to start from is of another kind, a {kind}: train with `adapter` "
+                "{adapter}.",
                 kind=kind, adapter=kind.lower(),
             )
         )  # fmt: skip
