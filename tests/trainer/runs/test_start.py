@@ -5,8 +5,9 @@ import pytest
 import torch
 from kontext.trainer import host
 from kontext.trainer.config import TrainConfig
+from kontext.trainer.families.flux1 import Flux1
 from kontext.trainer.files import LoraError
-from kontext.trainer.network.lora import Lora, targeted
+from kontext.trainer.network.lora import Lora
 from kontext.trainer.runs.export import comfyui_tensors, diffusers_tensors
 from kontext.trainer.runs.start import cut, start_from
 from safetensors.torch import save_file
@@ -51,7 +52,7 @@ def named_in(form: str, rank: int = 2, alpha: float | None = None) -> dict[str, 
 
 def fresh(base: host.Base, rank: int, targets: str = "all", scale: float = 0.5) -> Lora:
     linears = {name: part for name, part in base.network.named_modules() if host.is_linear(part)}
-    chosen = {name: host.FrozenLinear(linears[name]) for name in targeted(linears, targets)}
+    chosen = {name: host.FrozenLinear(linears[name]) for name in Flux1.targeted(linears, targets)}
     return Lora.create(chosen, rank, scale, seed=0)
 
 
