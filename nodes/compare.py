@@ -104,7 +104,10 @@ class CompareCheckpoints(io.ComfyNode):
                     "folder or a pattern such as my_run/* on each line.",
                 ),
                 io.String.Input(
-                    "guidance", default="2.5", optional=True, tooltip="FLUX guidance." + AXIS
+                    "guidance",
+                    default="",
+                    optional=True,
+                    tooltip="Guidance of the pictures. Empty: as the model's maker advises." + AXIS,
                 ),
                 io.Int.Input(
                     "resolution",
@@ -157,24 +160,26 @@ class CompareCheckpoints(io.ComfyNode):
         pairs: tuple[PairedDataset, ...] = (),
         checkpoints: tuple[str, ...] = ("",),
         loras: tuple[str, ...] = ("",),
-        guidance: tuple[str, ...] = ("2.5",),
+        guidance: tuple[str, ...] = ("",),
         resolution: tuple[int, ...] = (0,),
         most_pictures: tuple[int, ...] = (4,),
         grid_format: tuple[str, ...] = ("png",),
     ) -> io.NodeOutput:
         base = Base(model[0], clip[0], vae[0])
-        recognise(base)
+        family = recognise(base)
         the_run = run[0] if run else None
         settings = settings_of(
             loras_to_try(the_run, checkpoints[0], loras[0]),
             parse_numbers(strengths[0], "strengths"),
         )
         trials = trials_of(
-            test_pictures(the_run, images, pairs, resolution[0])[: most_pictures[0]],
+            test_pictures(the_run, images, pairs, resolution[0], family.multiple)[
+                : most_pictures[0]
+            ],
             [line.strip() for text in prompt for line in text.splitlines() if line.strip()],
             parse_whole_numbers(seeds[0], "seeds"),
             parse_whole_numbers(sampling_steps[0], "sampling_steps"),
-            parse_numbers(guidance[0], "guidance"),
+            parse_numbers(guidance[0].strip() or f"{family.guidance}", "guidance"),
         )
         samples = Samples(folder_of(the_run) / "samples")
         title = the_run.name if the_run else "LoRA comparison"
@@ -203,19 +208,20 @@ def test_pictures(
     images: tuple[torch.Tensor, ...],
     pairs: tuple[PairedDataset, ...],
     resolution: int,
+    multiple: int = 16,
 ) -> list[Subject]:
     """The held-out pairs (training pairs where there are none), then the images."""
     config = run.config if run else None
     side = resolution or (config.sides[0] if config else 1024)
     reference = config.reference_resolution if config and not resolution else 0
     subjects = [
-        subject_of_pair(pair, side, reference)
+        subject_of_pair(pair, side, reference, multiple)
         for dataset in pairs
         for pair in dataset.holdout or dataset.train
     ]
     loose = [image for batch in images for image in batch.split(1)]
     subjects += [
-        subject_of_image(image, f"picture {number}", side)
+        subject_of_image(image, f"picture {number}", side, multiple)
         for number, image in enumerate(loose, start=1)
     ]
     if not subjects:

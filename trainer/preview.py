@@ -26,9 +26,10 @@ from .runs.run import Run
 
 @dataclass(frozen=True)
 class Subject:
-    """Controls at their sampling size, the target if there is one, and the result's size."""
+    """Controls at their sampling size and whole, the target if there is one, and its size."""
 
     controls: tuple[Image.Image, ...]
+    whole: tuple[Image.Image, ...]
     target: Image.Image | None
     size: tuple[int, int]
     caption: str
@@ -36,12 +37,13 @@ class Subject:
 
 @dataclass(frozen=True)
 class Shot:
-    """A subject and a prompt, both encoded."""
+    """A subject and a prompt, both encoded; `blank` is the empty prompt, for guidance."""
 
     subject: Subject
     references: tuple[Tensor, ...]
     prompt: str
     text: Text
+    blank: Text | None
 
 
 class Preview:
@@ -51,17 +53,19 @@ class Preview:
         self, base: host.Base, cache: Cache, pairs: PairedDataset, plan: SamplePlan, run: Run
     ) -> None:
         self.base, self.plan, self.run, self.config = base, plan, run, cache.config
+        self.family = family = cache.family
         self.shots: list[Shot] = []
-        texts: dict[str, Text] = {}
+        texts: dict[tuple, tuple[Text, Text | None]] = {}
         for subject in subjects(plan, pairs, cache):
             references = tuple(
-                cache.family.encode_image(base.vae, tensor_of(control))
-                for control in subject.controls
+                family.encode_image(base.vae, tensor_of(control)) for control in subject.controls
             )
+            whole = [tensor_of(control) for control in subject.whole]
             for prompt in plan.prompts or (subject.caption,):
-                if prompt not in texts:
-                    texts[prompt] = host.encode_text(base.clip, prompt)
-                self.shots.append(Shot(subject, references, prompt, texts[prompt]))
+                key = prompt, subject if family.sees_pictures else None
+                if key not in texts:
+                    texts[key] = family.encode_prompts(base.clip, prompt, whole)
+                self.shots.append(Shot(subject, references, prompt, *texts[key]))
 
     def due(self, done: int, saving: bool) -> bool:
         """Whether to sample after `done` steps; always at the last one."""
@@ -76,13 +80,14 @@ class Preview:
             values = {"step": step, "number": number, "count": len(self.shots)}
             progress.update(step, say("step {step}: sampling {number} of {count}", **values))
             with host.sampling_allowed():
-                latent = host.sample(
+                latent = self.family.sample(
                     model,
                     shot.text,
                     shot.references,
                     *shot.subject.size,
                     seed=self.plan.seed,
                     steps=self.plan.steps,
+                    blank=shot.blank,
                 )
                 result = image_of(host.decode_latent(self.base.vae, latent))
             target = [shot.subject.target] if shot.subject.target else []
@@ -109,15 +114,18 @@ def subjects(plan: SamplePlan, pairs: PairedDataset, cache: Cache) -> Iterator[S
     chosen = (pairs.holdout or pairs.train)[: plan.most]
     for control in plan.controls:
         side, area = cache.config.sides[0], control.width * control.height
-        size = reference = bucket_size(*control.size, min(side**2, area))
+        multiple = cache.family.multiple
+        size = reference = bucket_size(*control.size, min(side**2, area), multiple)
         if cache.config.reference_resolution:
-            reference = bucket_size(*size, min(cache.config.reference_resolution**2, area))
-        yield Subject(tuple(crop_alike([control], [reference])), None, size, chosen[0].caption)
+            most = min(cache.config.reference_resolution**2, area)
+            reference = bucket_size(*size, most, multiple)
+        controls = tuple(crop_alike([control], [reference]))
+        yield Subject(controls, (control,), None, size, chosen[0].caption)
     for pair in () if plan.controls else chosen:
         sizes = cache.sizes(pair)
         pictures = [open_rgb(path) for path in (pair.target, *pair.controls)]
         target, *controls = crop_alike(pictures, sizes)
-        yield Subject(tuple(controls), target, sizes[0], pair.caption)
+        yield Subject(tuple(controls), tuple(pictures[1:]), target, sizes[0], pair.caption)
 
 
 def side_by_side(images: list[Image.Image], height: int) -> Image.Image:

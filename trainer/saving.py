@@ -88,7 +88,7 @@ class Saving:
         """
         with self.learner.evaluating():
             tensors = self.learner.lora.file_tensors()
-            about = self.family.metadata()
+            about = self.family.about()
             checkpoint = run.write_checkpoint(done, tensors, self.identity, about)
         with storing(checkpoint.path):
             ignored = host.unmapped_keys(self.family.model, host.load_lora_file(checkpoint.path))

@@ -11,12 +11,12 @@ from itertools import groupby
 from pathlib import Path
 
 import torch
-from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
 from ...trainer import host
 from ...trainer.data.pixels import image_of, tensor_of
+from ...trainer.families import family_of
 from ...trainer.host import Base, Progress
 from ...trainer.host.costs import memory_taken, timed
 from .cost import Cost, Costs
@@ -83,12 +83,19 @@ def generate(
     for lora in dict.fromkeys(setting.lora for setting, _ in missing):
         if lora and lora.path.suffix == ".safetensors":
             refuse_others(base, lora, outline(lora.path))
+    family = family_of(base.model)
+
+    def words(trial: Trial) -> tuple[str, Subject | None]:
+        return trial.prompt, trial.subject if family.sees_pictures else None
+
     texts = {
-        prompt: host.encode_text(base.clip, prompt)
-        for prompt in dict.fromkeys(trial.prompt for _, trial in missing)
+        (prompt, subject): family.encode_prompts(
+            base.clip, prompt, [tensor_of(each) for each in subject.whole] if subject else ()
+        )
+        for prompt, subject in dict.fromkeys(words(trial) for _, trial in missing)
     }
     references = {
-        subject: _encode(base, subject.controls)
+        subject: [family.encode_image(base.vae, tensor_of(each)) for each in subject.controls]
         for subject in dict.fromkeys(trial.subject for _, trial in missing)
     }
     costs, device = Costs(samples.folder), base.model.load_device
@@ -105,14 +112,16 @@ def generate(
             started, made = time.perf_counter(), 0
             for _, trial in places:
                 progress.update(done, f"{setting.label} on {trial.subject.name}: sampling")
-                latent = host.sample(
+                text, blank = texts[words(trial)]
+                latent = family.sample(
                     model,
-                    texts[trial.prompt],
+                    text,
                     references[trial.subject],
                     *trial.subject.size,
                     seed=trial.seed,
                     steps=trial.steps,
                     guidance=trial.guidance,
+                    blank=blank,
                 )
                 picture = image_of(host.decode_latent(base.vae, latent))
                 label = f"{setting.label} {trial.subject.name} seed {trial.seed}"
@@ -135,8 +144,9 @@ def load_for(base: Base, lora: LoraFile) -> dict[str, Tensor]:
 def refuse_others(base: Base, lora: LoraFile, tensors: dict[str, Tensor]) -> None:
     """Raise ValueError where no tensor of the LoRA belongs to the model."""
     if len(host.unmapped_keys(base.model, tensors)) == len(tensors):
+        title = family_of(base.model).title
         raise ValueError(
-            f"{lora.path.name} is no LoRA for FLUX.1: none of its {len(tensors)} tensors belongs "
+            f"{lora.path.name} is no LoRA for {title}: none of its {len(tensors)} tensors belongs "
             "to a layer of the model. Take it out of the list."
         )
 
@@ -153,7 +163,3 @@ def base_digest(base: Base) -> str:
     """A digest of model, text encoder and VAE, with the LoRAs that the user put on them."""
     parts = host.base_hash(base.model), host.clip_hash(base.clip), host.vae_hash(base.vae)
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
-
-
-def _encode(base: Base, pictures: Sequence[Image.Image]) -> list[Tensor]:
-    return [host.encode_image(base.vae, tensor_of(picture)) for picture in pictures]

@@ -21,13 +21,17 @@ from .samples import file_digest, picture_digest
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A test picture: controls and, where it is known, the true result. `size` is the result's."""
+    """A test picture: controls and, where it is known, the true result. `size` is the result's.
+
+    `whole` are the controls as they came, for text encoders that see them.
+    """
 
     name: str
     caption: str
     controls: tuple[Image.Image, ...]
     target: Image.Image | None
     size: tuple[int, int]
+    whole: tuple[Image.Image, ...] = ()
 
     @cached_property
     def references(self) -> tuple[str, ...]:
@@ -35,29 +39,34 @@ class Subject:
         return tuple(picture_digest(control) for control in self.controls)
 
 
-def subject_of_pair(pair: Pair, resolution: int, reference_resolution: int = 0) -> Subject:
+def subject_of_pair(
+    pair: Pair, resolution: int, reference_resolution: int = 0, multiple: int = 16
+) -> Subject:
     """The pair at the sizes it is trained at: see `TrainConfig` for the two resolutions."""
-    target = open_rgb(pair.target)
-    size = _fitting(target, resolution)
+    target, whole = open_rgb(pair.target), tuple(map(open_rgb, pair.controls))
+    size = _fitting(target, resolution, multiple)
     reference = size
     if reference_resolution:
-        reference = bucket_size(*size, reference_resolution**2)
+        reference = bucket_size(*size, reference_resolution**2, multiple)
     sizes = [size, *(reference for _ in pair.controls)]
-    target, *controls = crop_alike([target, *map(open_rgb, pair.controls)], sizes)
+    target, *controls = crop_alike([target, *whole], sizes)
     name = pair.stem if pair.split == "holdout" else f"{pair.stem} (trained on)"
-    return Subject(name, pair.caption, tuple(controls), target, size)
+    return Subject(name, pair.caption, tuple(controls), target, size, whole)
 
 
-def subject_of_image(image: torch.Tensor, name: str, resolution: int) -> Subject:
+def subject_of_image(
+    image: torch.Tensor, name: str, resolution: int, multiple: int = 16
+) -> Subject:
     """A test picture without a known result. `image` is [1, H, W, 3] in 0..1."""
     picture = image_of(image)
-    size = _fitting(picture, resolution)
-    return Subject(name, "", tuple(crop_alike([picture], [size])), None, size)
+    size = _fitting(picture, resolution, multiple)
+    return Subject(name, "", tuple(crop_alike([picture], [size])), None, size, (picture,))
 
 
-def _fitting(picture: Image.Image, resolution: int) -> tuple[int, int]:
+def _fitting(picture: Image.Image, resolution: int, multiple: int) -> tuple[int, int]:
     """The picture's shape with at most the area of the resolution's square, never enlarged."""
-    return bucket_size(*picture.size, min(resolution**2, picture.width * picture.height))
+    most = min(resolution**2, picture.width * picture.height)
+    return bucket_size(*picture.size, most, multiple)
 
 
 @dataclass(frozen=True)

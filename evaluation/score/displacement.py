@@ -89,7 +89,7 @@ def _flat_lines(lines: Grey) -> int:
 
 def typical(each: Sequence[Displacement]) -> Displacement:
     """The medians over several pictures, of those that could be compared."""
-    values = np.array([astuple(one) for one in each], dtype=np.float64)
+    values = np.array([astuple(one) for one in each], dtype=np.float64).reshape(-1, 3)
     medians = [
         float(np.median(column[np.isfinite(column)])) if np.isfinite(column).any() else np.nan
         for column in values.T

@@ -13,6 +13,7 @@ from ...dataset.pair import Pair
 from ...language import say
 from ...trainer.config import TrainConfig
 from ...trainer.data.pixels import tensor_of
+from ...trainer.families import family_of
 from ...trainer.host import Base, Progress
 from ..pictures.generate import Setting, Trial, generate
 from ..pictures.samples import Samples
@@ -90,11 +91,12 @@ def summarise_pictures(
     node_id: str | None = None,
 ) -> dict[Setting, PictureSummary]:
     """Make the pictures (those that are missing) at equal seeds, and measure them."""
-    sizes = config.sides[0], config.reference_resolution
+    family = family_of(base.model)
+    sizes = config.sides[0], config.reference_resolution, family.multiple
     subjects = [subject_of_pair(pair, *sizes) for pair in holdout[: plan.pairs]]
     targets = [pixels(open_rgb(pair.target)) for pair in training]
     trials = {
-        (subject, prompt): Trial(subject, prompt, plan.seed, plan.sampling_steps)
+        (subject, prompt): Trial(subject, prompt, plan.seed, plan.sampling_steps, family.guidance)
         for subject in subjects
         for prompt in (subject.caption, *filter(None, [plan.off_task]))
     }
@@ -109,10 +111,11 @@ def summarise_pictures(
         scores, moved = [], []
         for subject in subjects:
             out, control = picture(setting, subject, subject.caption), control_of(subject)
-            target = subject.target or control
-            three = (pixels(image) for image in (out, control, target))
-            scores.append(score_picture(*three, targets, plan.embed))
-            moved.append(displacement(out, control, target))
+            assert subject.target is not None  # of a held-out pair
+            before, after = pixels(control) if control else None, pixels(subject.target)
+            scores.append(score_picture(pixels(out), before, after, targets, plan.embed))
+            if control:
+                moved.append(displacement(out, control, subject.target))
         drifts = [
             drift(*(pixels(picture(s, subject, plan.off_task)) for s in (setting, Setting())))
             for subject in subjects
@@ -125,9 +128,10 @@ def summarise_pictures(
     return summaries
 
 
-def control_of(subject: Subject) -> Image.Image:
-    """The first control in the size of the result."""
-    return subject.controls[0].resize(subject.size, Image.Resampling.LANCZOS)
+def control_of(subject: Subject) -> Image.Image | None:
+    """The first control in the size of the result; None for a picture made from words alone."""
+    first = subject.controls[0] if subject.controls else None
+    return first.resize(subject.size, Image.Resampling.LANCZOS) if first else None
 
 
 def means(scores: Sequence[PictureScore]) -> Mapping[str, float]:

@@ -39,21 +39,28 @@ class PictureScore:
 
 def score_picture(
     out: Tensor,
-    control: Tensor,
+    control: Tensor | None,
     target: Tensor,
     training_targets: Sequence[Tensor],
     embed: Embed,
 ) -> PictureScore:
-    """Measure a picture made from `control`, whose true result is `target`, of the same size."""
+    """Measure a picture made from `control`, if there is one, whose true result is `target`.
+
+    All are of the same size.
+    """
     from kornia.metrics import ssim
 
+    edit = (float("nan"),) * 3
+    if control is not None:
+        towards = direction(embed(out), embed(control), embed(target))
+        edit = towards, edit_done(out, control, target), preserved(out, control, target)
     window = 11 if min(out.shape[1:]) >= 11 else 3
     return PictureScore(
         psnr=psnr(out, target),
         ssim=float(ssim(out[None], target[None], window, padding="valid").mean()),
-        direction=direction(embed(out), embed(control), embed(target)),
-        done=edit_done(out, control, target),
-        preserved=preserved(out, control, target),
+        direction=edit[0],
+        done=edit[1],
+        preserved=edit[2],
         memorised=memorised(out, target, training_targets),
     )
 

@@ -1,7 +1,8 @@
 """What is particular to a family of models. Nothing outside this room names one.
 
-Read `family` (the protocol and all that families have in common), then `flux1`. A new family is one
-more file and a place in FAMILIES; docs/design/add-a-model.md says how to prove it right.
+Read `family` (the protocol and all that families have in common), then `flux1`, `flux2` and
+`qwen_image`. A new family is one more file and a place in FAMILIES; docs/design/add-a-model.md says
+how to prove it right.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from ...language import say
 from .. import host
 from .family import Family
 from .flux1 import Flux1
+from .flux2 import Flux2
+from .qwen_image import QwenImage
 
-FAMILIES: tuple[type[Family], ...] = (Flux1,)
+FAMILIES: tuple[type[Family], ...] = (Flux2, Flux1, QwenImage)
 
 
 def recognise(base: host.Base) -> Family:

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from ...language import say
 from .. import host
 from ..batch import Text
+from ..host import files as host_files
 
 FULL_WIDTH = 1024  # of the hidden values; miniatures are narrower
 
@@ -39,7 +39,7 @@ class Family:
     load, by ComfyUI's kinds of files, with `clip_type` as its loaders call the text encoder.
     Latents have `channels` and a value for `pixels` × `pixels`; `patch` × `patch` of them are a
     token; pictures have sides that are multiples of `multiple`. `targets` are the parts of linears'
-    names that the presets train. `guidance` is what pictures are sampled with.
+    names that the presets train.
     """
 
     title: ClassVar[str]
@@ -52,7 +52,7 @@ class Family:
     multiple: ClassVar[int] = 16
     kinds: ClassVar[tuple[Blocks, ...]]
     targets: ClassVar[Mapping[str, tuple[str, ...]]]
-    guidance: ClassVar[float]
+    contrasts: bool = False  # whether it is sampled against an empty prompt, by guidance (CFG)
     sees_pictures: ClassVar[bool] = False  # whether the text encoder is shown the controls
     pads_text: ClassVar[bool] = False  # whether texts of several lengths may share a batch
 
@@ -97,6 +97,29 @@ class Family:
         """The blocks that are checkpointed, compiled and streamed, in the order they run in."""
         return [block for kind in self.kinds for block in getattr(self.network, kind.ours)]
 
+    @property
+    def file_name(self) -> str:
+        """The name of the file that the model was loaded from; empty if it is not known."""
+        return host_files.file_name(self.model)
+
+    @property
+    def member(self) -> str:
+        """Which model of the family this is."""
+        return self.title
+
+    @property
+    def guidance(self) -> float:
+        """What its maker advises to sample with: for `sample`."""
+        raise NotImplementedError
+
+    def description(self) -> str:
+        """As on the node: FLUX.2 Klein base 4B, bf16."""
+        return f"{self.member}, {host.weight_format(self.network)}"
+
+    def notes(self) -> list[str]:
+        """What the user should know of this model before training on it."""
+        return []
+
     def block_counts(self) -> tuple[int, int]:
         """Blocks of the first kind and of the second, if there is one."""
         counts = [len(getattr(self.network, kind.ours)) for kind in self.kinds]
@@ -113,6 +136,14 @@ class Family:
         With a `limit` in bytes, weights that exceed it are streamed.
         """
         return host.encode_text(clip, text, limit)
+
+    def encode_prompts(
+        self, clip: host.Clip, text: str, pictures: Sequence[Tensor] = ()
+    ) -> tuple[Text, Text | None]:
+        """A prompt to sample with, and the empty one if the family `contrasts`."""
+        shown = pictures if self.sees_pictures else ()
+        blank = self.encode_text(clip, "", shown) if self.contrasts else None
+        return self.encode_text(clip, text, shown), blank
 
     def encode_image(self, vae: host.Vae, image: Tensor, limit: int = 0) -> Tensor:
         """`host.encode_image`: a raw latent, as ComfyUI's nodes hand it on."""
@@ -149,6 +180,39 @@ class Family:
         `text` of batch size B.
         """
         return host.predict_velocity(self.model.model, noised, sigma, text, references, guidance)
+
+    def sampled_with(self, model: host.Model) -> host.Model:
+        """The model, or a clone of it with LoRAs, as this family's graphs sample with it."""
+        return model
+
+    def sigmas(self, model: host.Model, width: int, height: int, steps: int) -> Tensor:
+        """Noise levels of sampling [steps + 1], for a picture of this size in pixels."""
+        return host.simple_sigmas(model, steps)
+
+    def sample(
+        self,
+        model: host.Model,
+        text: Text,
+        references: Sequence[Tensor],
+        width: int,
+        height: int,
+        seed: int,
+        steps: int = 20,
+        guidance: float = 0.0,
+        blank: Text | None = None,
+    ) -> Tensor:
+        """The raw latent that this family's graphs give for the same inputs (euler).
+
+        `references` are raw latents, `width` and `height` in pixels; a guidance of 0 is the one
+        that the maker advises. `blank` is the empty prompt, if the family `contrasts`.
+        """
+        guidance = guidance or self.guidance
+        model = self.sampled_with(model)
+        sigmas = self.sigmas(model, width, height, steps)
+        given = model, text, references, width, height, seed, steps, guidance
+        if self.contrasts:
+            return host.sample(*given, sigmas, blank, cfg=guidance)
+        return host.sample(*given, sigmas)
 
     def shift(self, latent: Sequence[int]) -> float:
         """How far the maker's sampler moves the noise levels of a target of shape [..., h, w]."""
@@ -213,11 +277,17 @@ class Family:
         """What LoRA files say of the model they are for."""
         raise NotImplementedError
 
+    def about(self) -> dict[str, str]:
+        """`metadata` of this very member."""
+        return self.metadata()
 
-def exact_width(ratio: int, tensors: Mapping[str, Tensor], linear: str) -> bool:
-    """Whether each LoRA pair of this linear has `ratio` times as many rows as it has columns."""
-    return all(
-        tensors[f"{key.removesuffix('.down')}.up"].shape[0] == ratio * down.shape[1]
+
+def has_rows(tensors: Mapping[str, Tensor], linear: str, ratio: int) -> bool | None:
+    """Whether LoRA pairs of this linear have `ratio` times as many rows as columns; None without
+    such a pair."""
+    sides = [
+        (tensors[f"{key.removesuffix('.down')}.up"].shape[0], down.shape[1])
         for key, down in tensors.items()
-        if key.endswith(f".{linear}.down") and torch.is_tensor(down)
-    )
+        if key.endswith(f".{linear}.down")
+    ]
+    return all(rows == ratio * columns for rows, columns in sides) if sides else None

@@ -67,7 +67,6 @@ class Flux1(Family):
         "blocks": ("_attn.", "_mlp.", "linear1", "linear2"),
         "all": ("_attn.", "_mlp.", "linear1", "linear2", "_mod.lin", "modulation.lin"),
     }
-    guidance = 2.5
 
     def check_model(self) -> None:
         if not self.network.params.guidance_embed:
@@ -109,6 +108,17 @@ class Flux1(Family):
                     expected=expected,
                 )
             )
+
+    @property
+    def member(self) -> str:
+        name = self.file_name.lower()
+        if "kontext" in name:
+            return "FLUX.1 Kontext"
+        return "FLUX.1 dev" if "dev" in name else self.title
+
+    @property
+    def guidance(self) -> float:
+        return 3.5 if self.member == "FLUX.1 dev" else 2.5
 
     @property
     def width(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -55,6 +56,8 @@ def encode_image(vae: Vae, image: Tensor, limit: int = 0) -> Tensor:
 
     With a `limit` in bytes, in tiles where the whole would not fit: see `tile_side`.
     """
+    if vae.latent_dim == 3 and len(image) > 1:  # to which a batch is a video
+        return torch.cat([encode_image(vae, one, limit) for one in image.split(1)])
     if not limit:
         return vae.encode(image).float().cpu()
     tile = tile_side(vae, image.shape[1:3], limit)
@@ -86,7 +89,8 @@ def tile_side(vae: Vae, size: Sequence[int], limit: int) -> int:
 
 def decode_latent(vae: Vae, latent: Tensor) -> Tensor:
     """Image [B, H, W, 3] in 0..1 of a raw latent."""
-    return vae.decode(latent).clamp(0, 1).float().cpu()
+    pixels = vae.decode(latent)
+    return pixels.reshape(-1, *pixels.shape[-3:]).clamp(0, 1).float().cpu()
 
 
 def encode_text(clip: Clip, text: str, limit: int = 0) -> Text:
@@ -97,6 +101,19 @@ def encode_text(clip: Clip, text: str, limit: int = 0) -> Text:
     with within(limit, clip.patcher):
         cond, pooled = clip.encode_from_tokens(clip.tokenize(text), return_pooled=True)
     return Text(cond.float().cpu(), None if pooled is None else pooled.float().cpu())
+
+
+def encode_by_node(module: str, name: str, clip: Clip, limit: int = 0, **inputs: Any) -> Text:
+    """A prompt, and what else the encoder is shown, as one of ComfyUI's own nodes encodes it."""
+    node = getattr(importlib.import_module(f"comfy_extras.{module}"), name)
+    with within(limit, clip.patcher):
+        ((cond, _),) = node.execute(clip=clip, **inputs).result[0]
+    return Text(cond.float().cpu())
+
+
+def text_width(encoder: Any) -> int:
+    """Hidden values of a token in a language model that encodes text."""
+    return getattr(encoder, encoder.clip).transformer.get_input_embeddings().weight.shape[-1]
 
 
 def flux_tokenizers() -> tuple[Any, Any]:
@@ -130,23 +147,55 @@ def sample(
     seed: int,
     steps: int = 20,
     guidance: float = 2.5,
+    sigmas: Tensor | None = None,
+    negative: Text | None = None,
+    cfg: float = 1.0,
 ) -> Tensor:
-    """Raw latent that KSampler gives for the same inputs (cfg 1, euler, simple).
+    """Raw latent that KSampler gives for the same inputs (euler; without `sigmas` simple).
 
-    `references` are raw latents; `width` and `height` are in pixels.
+    `references` are raw latents, which the negative prompt gets too; `width` and `height` are in
+    pixels.
     """
     with torch.inference_mode():
         latent = model.model.latent_format
         sides = (side // latent.spacial_downscale_ratio for side in (height, width))
-        size = (1, latent.latent_channels, *sides)
+        frame = (1,) * (latent.latent_dimensions - 2)
+        size = (1, latent.latent_channels, *frame, *sides)
         empty = torch.zeros(size, device=memory.intermediate_device())
         noise = comfy.sample.prepare_noise(empty, seed)
-        sampling = model.get_model_object("model_sampling")
-        sigmas = comfy.samplers.calculate_sigmas(sampling, "simple", steps)
+        sigmas = simple_sigmas(model, steps) if sigmas is None else sigmas
         guider = comfy.samplers.CFGGuider(model)
-        guider.inner_set_conds({"positive": conditioning(text, references, guidance)})
+        guider.set_cfg(cfg)
+        both = {"positive": text} | ({"negative": negative} if negative else {})
+        guider.inner_set_conds(
+            {name: conditioning(each, references, guidance) for name, each in both.items()}
+        )
         euler = comfy.samplers.sampler_object("euler")
         return guider.sample(noise, empty, euler, sigmas, disable_pbar=True, seed=seed).cpu()
+
+
+def simple_sigmas(model: Model, steps: int) -> Tensor:
+    """Noise levels [steps + 1] of the scheduler `simple`."""
+    sampling = model.get_model_object("model_sampling")
+    return comfy.samplers.calculate_sigmas(sampling, "simple", steps)
+
+
+def flux2_sigmas(steps: int, width: int, height: int) -> Tensor:
+    """Noise levels [steps + 1] of the node Flux2Scheduler."""
+    node = importlib.import_module("comfy_extras.nodes_flux").Flux2Scheduler
+    return node.execute(steps, width, height).result[0]
+
+
+def with_shift(model: Model, shift: float) -> Model:
+    """The model as the node ModelSamplingAuraFlow returns it."""
+    node = importlib.import_module("comfy_extras.nodes_model_advanced").ModelSamplingAuraFlow
+    return node().patch_aura(model, shift)[0]
+
+
+def with_guidance_norm(model: Model) -> Model:
+    """The model as the node CFGNorm returns it, at strength 1."""
+    node = importlib.import_module("comfy_extras.nodes_cfg").CFGNorm
+    return node.execute(model, 1.0).result[0]
 
 
 # ---- LoRA files ----------------------------------------------------------------------------

@@ -80,6 +80,11 @@ def load_base(files: Mapping[str, Any]) -> Base:
     )
 
 
+def file_name(patcher: Any) -> str:
+    """The name, without its folder, of the file that a model was loaded from; "" if unknown."""
+    return os.path.basename(next(iter(_loaded(patcher)), ""))
+
+
 def _loaded(patcher: Any) -> list[str]:
     """Paths that this patcher was loaded from."""
     how = getattr(patcher, "cached_patcher_init", None)

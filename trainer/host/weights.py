@@ -6,6 +6,7 @@ Together with `host` the only module that touches ComfyUI's internals.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -196,6 +197,18 @@ def check_products(flux: nn.Module, device: torch.device, dtype: torch.dtype) ->
                 f"the weight it stores: the results differ by {error:.0%}. Load the model in "
                 "another format, or without the node that changes it."
             )
+
+
+def weight_format(network: nn.Module) -> str:
+    """The format that most of the weights are stored in, in short: bf16, fp8, …"""
+    counts: dict[str, int] = {}
+    for module in network.modules():
+        if is_linear(module):
+            form = storage(module)[1]
+            counts[form] = counts.get(form, 0) + math.prod(FrozenLinear(module).shape)
+    form = max(counts, key=lambda name: counts[name])
+    names = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32", "uint8": "4 bit"}
+    return "fp8" if form.startswith("float8") else names.get(form, form)
 
 
 def storage(module: Any) -> tuple[type, str]:

@@ -1,0 +1,71 @@
+"""What a family predicts is what ComfyUI predicts, and diffusers."""
+
+import comfy.model_management as memory
+import pytest
+import torch
+from kontext.trainer import host
+
+
+@pytest.mark.parametrize("references", [0, 1, 2])
+def test_it_is_that_of_comfyuis_own_sampler(family, model, miniature, make_batch, references):
+    """Reference: one step of CFGGuider on the conditioning of ReferenceLatent and FluxGuidance."""
+    batch, sigma = make_batch(1, references), torch.tensor([0.7])
+    frame = (1,) * (model.model.latent_format.latent_dimensions - 2)
+
+    def framed(latent):
+        return latent.reshape(*latent.shape[:2], *frame, *latent.shape[2:])
+
+    raw = [model.model.process_latent_out(framed(each)) for each in batch.references]
+    positive = host.conditioning(batch.text, raw, miniature.guidance)
+    noised, given = framed(batch.target), (batch.text, batch.references, miniature.guidance)
+    with torch.inference_mode():
+        memory.load_models_gpu([model])
+        ours = family.predict(batch.target, sigma, *given)
+        clean = one_step(model, noised, sigma, positive)
+    theirs = ((noised - clean) / sigma).reshape(batch.target.shape)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * 2)
+
+
+def one_step(model, noised, sigma, positive):
+    """The clean latent, normalised, that CFGGuider makes of a noised one."""
+    import comfy.samplers
+
+    class Once:
+        def max_denoise(self, *_):
+            return False
+
+        def sample(self, wrap, sigmas, extra_args, *_, **__):
+            return wrap(noised, sigma, **extra_args)
+
+    guider = comfy.samplers.CFGGuider(model)
+    guider.inner_set_conds({"positive": positive})
+    empty = torch.zeros_like(noised)
+    ends = torch.tensor([sigma.item(), 0.0])
+    raw = guider.sample(empty, empty, Once(), ends, disable_pbar=True, seed=0)
+    return model.model.process_latent_in(raw)
+
+
+def test_a_batch_is_its_samples_one_by_one(family, model, miniature, make_batch):
+    """With captions of unequal length where the family pads them."""
+    from kontext.trainer.batch import Text, stacked
+
+    batch, sigma = make_batch(2), torch.tensor([0.3, 0.8])
+    texts = [Text(batch.text.cond[:1]), Text(batch.text.cond[1:])]
+    if family.pads_text:
+        texts[0] = Text(texts[0].cond[:, :4])
+    with torch.inference_mode():
+        memory.load_models_gpu([model])
+        both = family.predict(
+            batch.target, sigma, stacked(texts), batch.references, miniature.guidance
+        )
+        one_by_one = [
+            family.predict(
+                batch.target[i : i + 1],
+                sigma[i : i + 1],
+                texts[i],
+                [each[i : i + 1] for each in batch.references],
+                miniature.guidance,
+            )
+            for i in range(2)
+        ]
+    torch.testing.assert_close(both, torch.cat(one_by_one), rtol=0, atol=1e-5)
