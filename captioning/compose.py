@@ -2,6 +2,8 @@
 
 import re
 
+from ..language import say
+
 FIELDS = ("trigger", "instruction", "description", "suffix", "stem")
 DEFAULT_TEMPLATE = "{trigger} {instruction} {description} {suffix}"
 
@@ -9,6 +11,7 @@ COMMAS = ",，、"
 STOPS = ".!?;:…。！？；："
 FULL_WIDTH = "，、。！？；：…"
 _MARKS_AND_SPACE = COMMAS + STOPS + " \t\r\n\u3000"
+_MARK = "\ue000"  # stands for a description; of Unicode's private letters, so in no caption
 _CJK = re.compile(r"[\u2e80-\u2fdf\u3040-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
 
 
@@ -30,9 +33,13 @@ def compose_caption(
     separator; otherwise a comma is set, a Chinese one between two Chinese parts. In `template`,
     words are kept as written, and marks between two fields replace the comma.
     """
+    if (template or "").count("{description}") > 1:
+        raise TemplateError(
+            say("The caption template {template} names the description twice.", template=template)
+        )
     values = dict(zip(FIELDS, (trigger, instruction, description, suffix, stem), strict=True))
     text, gap, after_field = "", "", True
-    for index, piece in enumerate(re.split(r"\{(.*?)\}", template or DEFAULT_TEMPLATE)):
+    for index, piece in enumerate(re.split(r"\{([^{}]*)\}", template or DEFAULT_TEMPLATE)):
         is_field = index % 2 == 1
         if is_field:
             piece = _clean(values, piece, template or DEFAULT_TEMPLATE)
@@ -50,17 +57,45 @@ def compose_caption(
     return " ".join(text.split()).rstrip(COMMAS + " ")
 
 
-def strip_parts(caption: str, trigger: str, instruction: str, suffix: str) -> str:
+def strip_parts(
+    caption: str,
+    trigger: str,
+    instruction: str,
+    suffix: str,
+    template: str | None = None,
+    stem: str = "",
+) -> str:
     """The description inside a caption that `compose_caption` made; other text is returned as is.
 
     Makes composing idempotent: a caption read back from disk does not get its instruction twice.
     """
-    text = caption.strip()
+    text = " ".join(caption.split())
+    parts = trigger, instruction
+    before, mark, after = compose_caption(*parts, _MARK, suffix, template, stem).partition(_MARK)
+    before, after = before.rstrip(_MARKS_AND_SPACE), after.strip(_MARKS_AND_SPACE)
+    inner = text.removeprefix(before) if mark and text.startswith(before) else ""
+    ended = inner.rstrip(_MARKS_AND_SPACE)
+    if inner and ended.endswith(after):
+        inner = ended.removesuffix(after) if after else inner
+        inner = inner.lstrip(_MARKS_AND_SPACE).rstrip()
+        for found in (
+            inner.rstrip(COMMAS + " "),
+            inner,
+        ):  # the comma may be the joint's, or its own
+            if compose_caption(*parts, found, suffix, template, stem) == text:
+                return found
+    if compose_caption(*parts, "", suffix, template, stem) == text:
+        return ""
+    return _without_parts(text, trigger, instruction, suffix)
+
+
+def _without_parts(text: str, trigger: str, instruction: str, suffix: str) -> str:
+    """Text without those of the parts that stand at its ends."""
     for part in (trigger, instruction):
-        words = part.strip(_MARKS_AND_SPACE)
+        words = " ".join(part.split()).strip(_MARKS_AND_SPACE)
         if words and text.startswith(words) and _ends_a_word(words, text[len(words) :]):
             text = text[len(words) :].lstrip(_MARKS_AND_SPACE)
-    words = suffix.strip(_MARKS_AND_SPACE)
+    words = " ".join(suffix.split()).strip(_MARKS_AND_SPACE)
     if words and text.rstrip(_MARKS_AND_SPACE).endswith(words):
         rest = text.rstrip(_MARKS_AND_SPACE)[: -len(words)]
         if not rest or rest[-1] in _MARKS_AND_SPACE:

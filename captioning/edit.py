@@ -4,11 +4,15 @@ import random
 import re
 from dataclasses import dataclass
 from enum import Enum
-from fnmatch import fnmatch
+
+import regex
 
 from ..dataset.pair import Pair
+from ..language import say
 from .captioner import CaptionError
 from .compose import COMMAS, FULL_WIDTH, compose_caption, is_chinese
+
+LONGEST_SEARCH = 1.0  # seconds for a regular expression in one caption
 
 
 class Where(str, Enum):
@@ -60,7 +64,7 @@ class Edits:
 def applies(pair: Pair, where: Where, text: str) -> bool:
     """Whether a filter selects a pair; `text` is a phrase, or a file name with `*`."""
     if where is Where.NAME:
-        return fnmatch(pair.stem.lower(), text.strip().lower())
+        return _matches(pair.stem.lower(), text.strip().lower())
     found = text.strip().lower() in pair.caption.lower()
     return where is Where.ALL or found is (where is Where.CONTAINS)
 
@@ -71,8 +75,8 @@ def edit_caption(caption: str, stem: str, edits: Edits) -> str:
     for phrase in entries(edits.remove_phrases):
         whole = rf"(?<!\w){re.escape(phrase)}(?!\w)" if phrase.isascii() else re.escape(phrase)
         caption = re.sub(whole, "", caption, flags=re.IGNORECASE)
-        caption = re.sub(r"\s+(?=[,，、.。；]|$)", "", caption)  # what stood before the phrase
-        caption = re.sub(r"(?<=\S)\s+", " ", caption)
+        caption = " ".join(caption.split())
+        caption = re.sub(r" (?=[,，、.。；]|$)", "", caption)  # what stood before the phrase
     if edits.remove_phrases or _touches_tags(edits):
         caption = _join(_edited_tags(split_tags(caption), stem, edits))
     if edits.case is not Case.AS_IS:
@@ -113,8 +117,20 @@ def _replaced(caption: str, edits: Edits) -> str:
     if not edits.regex:
         return caption.replace(edits.find, edits.replace)
     try:
-        return re.sub(edits.find, edits.replace, caption)
-    except (re.error, IndexError) as error:
+        return regex.sub(
+            edits.find, edits.replace, caption, timeout=LONGEST_SEARCH, concurrent=True
+        )
+    except TimeoutError as error:
+        raise CaptionError(
+            say(
+                "{find} takes more than {seconds} s for one caption: repeated groups that may "
+                "match the same letters in many ways, such as (a+)+, have to be written "
+                "otherwise.",
+                find=edits.find,
+                seconds=LONGEST_SEARCH,
+            )
+        ) from error
+    except (regex.error, IndexError) as error:
         raise CaptionError(
             f"{edits.find!r} → {edits.replace!r} is not a regular expression with its replacement: "
             f"{error}. Switch regex off to look for exactly these letters."
@@ -157,18 +173,30 @@ def _listed(tag: str, patterns: list[str]) -> bool:
 
 
 def _matches(words: str, pattern: str) -> bool:
-    parts = [re.escape(part) for part in pattern.split("*")]
-    return re.fullmatch(".*".join(parts), words, re.DOTALL) is not None
+    """Whether words are of a pattern whose `*` stand for any letters. One pass, no way back."""
+    first, *others = pattern.split("*")
+    if not others:
+        return words == first
+    *inner, last = others
+    place, end = len(first), len(words) - len(last)
+    if not words.startswith(first) or not words.endswith(last) or place > end:
+        return False
+    for part in inner:
+        place = words.find(part, place, end)
+        if place < 0:
+            return False
+        place += len(part)
+    return True
 
 
 def _join(tags: list[str]) -> str:
     """Tags with the marks they had; one that had none, because it was the last, gets a comma."""
-    text = ""
-    for tag in tags:
-        if text and words_of(text) == text:
-            text += "，" if is_chinese(text[-1]) and is_chinese(tag[0]) else ","
-        text += tag if not text or text[-1] in FULL_WIDTH else f" {tag}"
-    return text.rstrip(COMMAS + " ")
+    pieces = tags[:1]
+    for before, tag in zip(tags, tags[1:], strict=False):
+        if words_of(before) == before:
+            pieces.append("，" if is_chinese(before[-1]) and is_chinese(tag[0]) else ",")
+        pieces.append(tag if pieces[-1][-1] in FULL_WIDTH else f" {tag}")
+    return "".join(pieces).rstrip(COMMAS + " ")
 
 
 _CASES = {

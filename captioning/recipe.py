@@ -43,7 +43,8 @@ class Recipe:
     def caption(self, pair: Pair, description: str = "") -> str:
         """The pair's new caption. Its old text is the description where that is to be kept."""
         if not self.wants_description(pair):
-            description = strip_parts(pair.caption, self.trigger, self.instruction, self.suffix)
+            parts = self.trigger, self.instruction, self.suffix
+            description = strip_parts(pair.caption, *parts, self.template, pair.stem)
         shorten = limit_length if self.unit is Unit.WORDS else limit_tokens
         return compose_caption(
             self.trigger,

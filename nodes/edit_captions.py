@@ -10,7 +10,7 @@ from ..captioning.edit import Case, Edits, Order, Where, applies, changes, edit_
 from ..captioning.sidecars import LATEST, restore_captions, timestamp, write_caption
 from ..captioning.stats import caption_stats, chart, table
 from ..dataset.pair import PairedDataset
-from ..trainer.host import Progress
+from ..trainer.host import Progress, throw_if_interrupted
 from .sockets import Pairs
 
 
@@ -145,12 +145,11 @@ class EditCaptions(io.ComfyNode):
             after = before | restore_captions(pairs, undo.strip())
         else:
             wanted = Edits(order=Order(order), case=Case(case), **edits)
-            after = {
-                pair.stem: edit_caption(pair.caption, pair.stem, wanted)
-                for pair in pairs
-                if applies(pair, Where(edit_where), filter_text)
-            }
-            after = before | after
+            after = dict(before)
+            for pair in pairs:
+                throw_if_interrupted()
+                if applies(pair, Where(edit_where), filter_text):
+                    after[pair.stem] = edit_caption(pair.caption, pair.stem, wanted)
             if save_txt:
                 backup = timestamp()
                 for pair in pairs:

@@ -1,6 +1,7 @@
 """One separator between the parts of a caption, whatever marks the user typed."""
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -100,3 +101,31 @@ def test_length_limit_prefers_whole_clauses(text, limit, short):
 @given(st.text("ab ,.，金 ", max_size=60), st.integers(1, 8))
 def test_length_limit_holds(text, limit):
     assert len(word_spans(limit_length(text, limit))) <= limit
+
+
+spaced = st.text(" \t\n\u00a0\u3000ab戒.,，。(){\\*", max_size=14)
+templates = st.permutations(["{trigger}", "{instruction}", "{description}", "{suffix}", "{stem}"])
+
+
+@given(spaced, spaced, spaced, spaced, templates, st.sampled_from([" ", ", ", "。", " and ", ""]))
+def test_composing_what_was_composed_changes_nothing(
+    trigger, instruction, description, suffix, fields, between
+):
+    """Whatever the order of the parts, and line breaks or odd spaces in them: three times over."""
+    template = between.join(fields)
+    caption = compose_caption(trigger, instruction, description, suffix, template, "001")
+    for _ in range(3):
+        found = strip_parts(caption, trigger, instruction, suffix, template, "001")
+        again = compose_caption(trigger, instruction, found, suffix, template, "001")
+        assert again == caption
+
+
+def test_a_description_stands_in_a_template_once():
+    with pytest.raises(TemplateError, match="twice"):
+        compose_caption("", "", "a ring", "", "{description} {description}")
+
+
+def test_a_long_template_is_read_in_one_pass():
+    started = time.perf_counter()
+    compose_caption("", "", "a ring", "", "{" * 100_000)
+    assert time.perf_counter() - started < 10

@@ -1,5 +1,9 @@
 """What each edit makes of a caption."""
 
+import threading
+import time
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -116,3 +120,66 @@ def test_a_wrong_regex_is_explained(find, replace):
 def test_before_and_after():
     shown = changes({"a": "old", "b": "same"}, {"a": "new", "b": "same"})
     assert shown == "1 of 2 captions changed\n\na\n− old\n+ new"
+
+
+HOSTILE = [
+    (Edits(remove_tags="*a*a*a*a*a*a*a*a*a*a*b"), "a" * 20_000),
+    (Edits(keep_only="*a" * 500 + "b"), "a" * 20_000),
+    (Edits(remove_phrases="x"), " " * 20_000 + "y"),
+    (Edits(remove_phrases="x", deduplicate=True), "tag, " * 10_000 + "." * 20_000),
+    (Edits(find=r"(a|aa)*b", replace="", regex=True), "ab" * 10_000),
+    (Edits(order=Order.SORTED, max_tags=3), "9" * 20_000 + ", {" * 20_000),
+]
+
+
+@pytest.mark.parametrize("edits, caption", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_pattern_freezes_the_server(edits, caption):
+    started = time.perf_counter()
+    edit_caption(caption, "ring", edits)
+    assert time.perf_counter() - started < 20
+
+
+@pytest.mark.parametrize("find", [r"(a+)+$", r"(a|aa)+$", r"(.*a){20}$", r"(?:a?){40}a{40}b"])
+def test_a_search_without_end_is_ended(find):
+    with pytest.raises(CaptionError, match="more than 1.0 s"):
+        edit_caption("a" * 20_000 + "!", "ring", Edits(find=find, regex=True))
+
+
+def test_others_work_meanwhile():
+    """The rest of the server has its turn while a search goes on."""
+    turns, searching = [], threading.Event()
+
+    def rest():
+        searching.wait()
+        while not done.is_set():
+            turns.append(1)
+            time.sleep(0.01)
+
+    done, thread = threading.Event(), threading.Thread(target=rest)
+    thread.start()
+    searching.set()
+    try:
+        with pytest.raises(CaptionError):
+            edit_caption("a" * 20_000 + "!", "ring", Edits(find="(a+)+$", regex=True))
+    finally:
+        done.set()
+        thread.join()
+    assert len(turns) > 10
+
+
+@pytest.mark.parametrize(
+    "pattern, words, fits",
+    [
+        ("*", "", True),
+        ("a*a", "a", False),
+        ("a*a", "aa", True),
+        ("*hair", "blue hair", True),
+        ("*hair", "hairy", False),
+        ("b*e*r", "blue hair", True),
+        ("b**r", "blue hair", True),
+        ("[a]", "a", False),
+        ("a\nb*", "a\nbc", True),
+    ],
+)
+def test_a_star_stands_for_any_letters(pattern, words, fits):
+    assert applies(Pair(words, (), Path("a.png"), ""), Where.NAME, pattern) is fits
