@@ -1,8 +1,5 @@
 """Caption files beside their pictures: written whole or not at all, the old ones kept."""
 
-import csv
-import io
-import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -11,7 +8,8 @@ from pathlib import Path
 
 from ..dataset.access import readable
 from ..dataset.image import picture_size, readable_suffixes
-from ..dataset.pair import DatasetError, Pair, PairedDataset
+from ..dataset.metadata import table_content
+from ..dataset.pair import DatasetError, PairedDataset
 from ..files import write_atomically
 from ..language import say
 
@@ -97,39 +95,24 @@ def restore_captions(pairs: PairedDataset, backup: str) -> dict[str, str]:
 def write_tables(pairs: PairedDataset) -> list[Path]:
     """`metadata.csv` and `metadata.jsonl` in every target folder; Load Paired Dataset reads them.
 
+    What else stands in such a table stays there; the table as it was is kept as a caption is.
     `file_name` and `text` are the columns of Hugging Face's image folders.
     """
+    backup = timestamp()
     for pair in pairs:
         caption_file(pair.target)
     written = []
     for folder in sorted({pair.target.parent for pair in pairs}):
-        rows = [_row(pair, folder) for pair in pairs if pair.target.parent == folder]
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        table = io.StringIO(newline="")
-        writer = csv.DictWriter(table, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        for name, text in {"metadata.csv": table.getvalue(), "metadata.jsonl": lines}.items():
-            write_atomically(folder / name, text.encode("utf-8"))
-            written.append(folder / name)
+        inside = [pair for pair in pairs if pair.target.parent == folder]
+        for table in (folder / "metadata.csv", folder / "metadata.jsonl"):
+            content = table_content(table, inside)
+            if table.is_file() and table.read_bytes() != content:
+                kept = readable(folder / BACKUPS / backup / table.name)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(table, kept)
+            write_atomically(table, content)
+            written.append(table)
     return written
-
-
-def _row(pair: Pair, folder: Path) -> dict[str, str]:
-    controls = [_relative(control, folder) for control in pair.controls]
-    names = (
-        ["control"] if len(controls) == 1 else [f"control_{i + 1}" for i in range(len(controls))]
-    )
-    row = {"file_name": pair.target.name, "text": pair.caption, "split": pair.split}
-    return row | dict(zip(names, controls, strict=True)) | {"repeats": str(pair.repeats)}
-
-
-def _relative(path: Path, folder: Path) -> str:
-    try:
-        return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:  # another drive on Windows
-        return path.as_posix()
 
 
 def _dirs(folder: Path) -> Iterable[os.DirEntry[str]]:

@@ -1,15 +1,20 @@
 """Unpacking a zip that somebody sent: only pictures and texts, nowhere but in its own folder."""
 
 import hashlib
+import lzma
 import os
 import shutil
 import stat
+import struct
 import tempfile
 import time
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from ..files import file_mark
+from ..language import say
+from .access import names_a_file
 from .files import CAPTION_SUFFIXES, folded
 from .image import PICTURE_SUFFIXES
 from .pair import DatasetError
@@ -24,6 +29,13 @@ FREE_OF_RATIO = 100 * 2**20
 """Archives that unpack to less than this cannot fill a disk, whatever their ratio."""
 
 WANTED = PICTURE_SUFFIXES.union(CAPTION_SUFFIXES, TABLE_SUFFIXES)
+
+
+# What zipfile and its decompressors say of damaged archives (tests/dataset/test_archive.py)
+DAMAGE = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
+    NotImplementedError, RuntimeError, ValueError, OverflowError, LookupError,
+)  # fmt: skip
 
 
 def unpack(archive: Path, scratch: Path) -> Path:
@@ -41,10 +53,21 @@ def unpack(archive: Path, scratch: Path) -> Path:
         with zipfile.ZipFile(archive) as opened:
             _unpack_all(opened, archive, partial)
         os.replace(partial, folder)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
-        if isinstance(error, DatasetError):
-            raise
-        raise DatasetError(f"{archive} is damaged ({error}). Pack or download it again.") from error
+    except DatasetError:
+        raise
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno:
+            sentence = say(
+                "{path} could not be unpacked: {error}.", path=archive, error=error.strerror
+            )
+            raise DatasetError(sentence) from error
+        raise DatasetError(
+            say(
+                "{path} is damaged ({error}). Pack or download it again.",
+                path=archive,
+                error=error or type(error).__name__,
+            )
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
@@ -61,7 +84,14 @@ def _unpack_all(opened: zipfile.ZipFile, archive: Path, folder: Path) -> None:
     seen: dict[str, str] = {}
     for entry, name in wanted:
         if other := seen.get(folded(str(name))):
-            raise DatasetError(f"{archive} holds {other} and {name}: names must differ by more.")
+            raise DatasetError(
+                say(
+                    "{path} holds {one} and {other}: names must differ by more.",
+                    path=archive,
+                    one=other,
+                    other=name,
+                )
+            )
         seen[folded(str(name))] = str(name)
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +105,13 @@ def _unpack_one(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, arc
         while block := packed.read(2**20):
             left -= len(block)
             if left < 0:
-                raise DatasetError(f"{archive}: {entry.filename} is larger than it declares.")
+                raise DatasetError(
+                    say(
+                        "{path}: {name} is larger than it declares.",
+                        path=archive,
+                        name=entry.filename,
+                    )
+                )
             file.write(block)
     # The archive's own time, so that unpacking again gives the same dataset.
     moment = time.mktime((*entry.date_time, 0, 0, -1))
@@ -84,14 +120,29 @@ def _unpack_one(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path, arc
 
 def _safe_name(entry: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
     if entry.flag_bits & 0x1:
-        raise DatasetError(f"{archive} is locked with a password. Pack it again without one.")
+        raise DatasetError(
+            say("{path} is locked with a password. Pack it again without one.", path=archive)
+        )
     name = _readable(entry).replace("\\", "/")
     path = PurePosixPath(name)
     link = stat.S_ISLNK(entry.external_attr >> 16)
     if link or path.is_absolute() or ".." in path.parts or ":" in name or "\0" in name:
         raise DatasetError(
-            f"{archive} holds {name}, which leads out of the archive. It was not unpacked; "
-            "get it from a source you trust."
+            say(
+                "{path} holds {name}, which leads out of the archive. It was not unpacked; get it "
+                "from a source you trust.",
+                path=archive,
+                name=name.replace("\0", "?"),
+            )
+        )
+    if not names_a_file(Path(name)):
+        raise DatasetError(
+            say(
+                "{path} holds a file whose name is too long or no name on this system: {name}. "
+                "Rename it and pack again.",
+                path=archive,
+                name=name[:80],
+            )
         )
     return path
 
@@ -113,16 +164,33 @@ def _check_limits(entries: list[zipfile.ZipInfo], archive: Path) -> None:
     unpacked = sum(entry.file_size for entry in entries)
     packed = max(1, archive.stat().st_size)
     if len(entries) > MOST_FILES:
-        raise DatasetError(f"{archive} holds {len(entries):,} files; the limit is {MOST_FILES:,}.")
+        raise DatasetError(
+            say(
+                "{path} holds {count:,} files; the limit is {most:,}.",
+                path=archive,
+                count=len(entries),
+                most=MOST_FILES,
+            )
+        )
     if unpacked > MOST_BYTES:
         raise DatasetError(
-            f"{archive} unpacks to {unpacked / 2**30:.0f} GB; the limit is "
-            f"{MOST_BYTES // 2**30} GB. Unpack it yourself and choose the folder."
+            say(
+                "{path} unpacks to {size} GB; the limit is {most} GB. Unpack it yourself and "
+                "choose the folder.",
+                path=archive,
+                size=round(unpacked / 2**30),
+                most=MOST_BYTES // 2**30,
+            )
         )
     if unpacked > FREE_OF_RATIO and unpacked / packed > MOST_RATIO:
         raise DatasetError(
-            f"{archive} unpacks to {unpacked / packed:.0f} times its size, as only a harmful "
-            f"archive does (limit {MOST_RATIO}). Unpack it yourself if you trust it."
+            say(
+                "{path} unpacks to {ratio} times its size, as only a harmful archive does (limit "
+                "{most}). Unpack it yourself if you trust it.",
+                path=archive,
+                ratio=round(unpacked / packed),
+                most=MOST_RATIO,
+            )
         )
 
 

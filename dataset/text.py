@@ -18,10 +18,13 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_text(path: Path) -> str:
-    """Text in UTF-8, or in UTF-16 with a byte order mark. Raises UnicodeDecodeError otherwise."""
+    """Text in UTF-8, or in UTF-16 with a byte order mark. Raises UnicodeDecodeError otherwise.
+
+    Halves of letters, as in names of files that are no Unicode, are read as they were written.
+    """
     content = readable(path).read_bytes()
     encoding = next((name for bom, name in _BOMS.items() if content.startswith(bom)), "utf-8")
-    return content.decode(encoding)
+    return content.decode(encoding, "surrogatepass")
 
 
 def read_utf8(path: Path) -> str:

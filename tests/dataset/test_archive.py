@@ -149,3 +149,23 @@ def test_no_damage_breaks_the_reader(packed: Path, position: int, value: int, cu
     outside = {path.name for path in packed.parent.iterdir()}
     assert outside <= {"data", "pairs.zip", "damaged.zip", "scratch"}
     assert not list(scratch.glob("partial_*"))
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_spoilt_stream_is_damage_whatever_packed_it(tmp_path: Path, packing: int):
+    """zipfile itself checks names and sums; the decompressors have errors of their own."""
+    path = tmp_path / "spoilt.zip"
+    with zipfile.ZipFile(path, "w", packing) as file:
+        file.writestr("a.png", os.urandom(5000))
+    whole = path.read_bytes()
+    for place in range(40, len(whole) - 200, 150):
+        path.write_bytes(whole[:place] + bytes(b ^ 0x5A for b in whole[place : place + 8])
+                         + whole[place + 8 :])  # fmt: skip
+        with pytest.raises(DatasetError, match=r"spoilt\.zip"):
+            unpack(path, tmp_path / "scratch")
+
+
+def test_a_name_of_300_letters(tmp_path: Path):
+    path = zip_of(tmp_path / "long.zip", **{"x" * 300 + ".png": b"x"})
+    with pytest.raises(DatasetError, match=r"long\.zip holds a file whose name is too long"):
+        unpack(path, tmp_path / "scratch")

@@ -1,5 +1,6 @@
 """Every way in leads to the same pairs; every mistake is told with its file and its remedy."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,14 @@ import pytest
 from folders import save, save_both
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kontext.dataset.load import LoadedPairs, PairSource, find_pairs, load_pairs
+from kontext.dataset.load import (
+    LoadedPairs,
+    PairSource,
+    SourcePairs,
+    find_pairs,
+    load_pairs,
+    split_pairs,
+)
 from kontext.dataset.pair import DatasetError
 
 NAMES = ["ring_01", "ring 02", "项链", "💍", "x" * 245, "é", "a.b"]
@@ -309,3 +317,132 @@ print(len(found.dataset), len(found.dataset.holdout), grown // 1024, time.proces
     assert (pairs, held) == (20_000, 2_000)
     assert megabytes < 100
     assert seconds < 5 + 2  # of the processor, with the start of Python and NumPy
+
+
+def test_captions_in_json_files_and_in_the_folders_table(tmp_path: Path):
+    save_both(tmp_path, ["a", "b", "c", "d", "e"])
+    after = tmp_path / "after"
+    (after / "a.json").write_text('{"width": 5, "caption": "from json"}', "utf-8")
+    (after / "b.json").write_text('{"tags": ["gold", "ring"]}', "utf-8")
+    (after / "c.json").write_text('{"width": 5}', "utf-8")
+    rows = [{"file_name": "d.png", "text": "from the table"}, {"file_name": "a.png", "text": "no"}]
+    (after / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    (after / "stray.txt").write_text("nobody's", "utf-8")
+    loaded = find(tmp_path)
+    captions = {pair.stem: pair.caption for pair in loaded.dataset}
+    assert captions == {
+        "a": "from json",
+        "b": "gold, ring",
+        "c": "",
+        "d": "from the table",
+        "e": "",
+    }
+    assert "1 captions from metadata.jsonl" in loaded.notes
+    assert (
+        "1 captions in metadata.jsonl differ from the text files, which were taken" in loaded.notes
+    )
+    assert any("No caption in c.json" in note for note in loaded.notes)
+    assert "Texts without a picture: stray.txt" in loaded.notes
+
+
+def test_captions_beside_the_control_only(tmp_path: Path):
+    save_both(tmp_path, ["a", "b"])
+    (tmp_path / "before" / "a.txt").write_text("shine", "utf-8")
+    loaded = find(tmp_path)
+    assert [pair.caption for pair in loaded.dataset] == ["shine", ""]
+    assert "1 captions lie beside the control, none beside the target" in loaded.notes
+    (tmp_path / "after" / "b.txt").write_text("polish", "utf-8")
+    loaded = find(tmp_path)
+    assert [pair.caption for pair in loaded.dataset] == ["", "polish"]
+    assert "Captions beside the control are not read: a.txt" in loaded.notes
+
+
+def test_several_references_by_number(tmp_path: Path):
+    """musubi-tuner: image1_0.png, image1_1.png beside image1.png."""
+    for name in ("ring_1", "ring_0", "ring_10", "chain", "watch_0", "watch"):
+        save(tmp_path / "before" / f"{name}.png")
+    for name in ("ring", "chain", "watch", "watch_0"):
+        save(tmp_path / "after" / f"{name}.png")
+    loaded = find(tmp_path)
+    assert {stem: controls for stem, (controls, _) in files(loaded).items()} == {
+        "ring": ("ring_0.png", "ring_1.png", "ring_10.png"),
+        "chain": ("chain.png",),
+        "watch": ("watch.png",),
+        "watch_0": ("watch_0.png",),
+    }
+    assert "References × pairs: 1 × 3, 3 × 1" in loaded.notes
+
+
+def test_references_by_endings(tmp_path: Path):
+    """fal: ROOT_start, ROOT_start2 … and ROOT_end; Pruna: ROOT_input, ROOT_target."""
+    for name in ("a_start", "a_start2", "a_end", "b_start", "b_end"):
+        save(tmp_path / "fal" / f"{name}.png")
+    assert files(find(tmp_path, "fal", "")) == {
+        "a": (("a_start.png", "a_start2.png"), "a_end.png"),
+        "b": (("b_start.png",), "b_end.png"),
+    }
+    for name in ("a_input", "a_target", "before_01", "after_01", "戒指前", "戒指后"):
+        save(tmp_path / "mixed" / f"{name}.png")
+    assert files(find(tmp_path, "mixed", "")) == {
+        "a": (("a_input.png",), "a_target.png"),
+        "01": (("before_01.png",), "after_01.png"),
+        "戒指": (("戒指前.png",), "戒指后.png"),
+    }
+    for name in ("a_before_1", "a_after_1", "a_before_2", "a_after_2"):
+        save(tmp_path / "numbers" / f"{name}.png")
+    assert list(files(find(tmp_path, "numbers", ""))) == ["a_1", "a_2"]
+
+
+def test_pictures_that_cannot_be_opened_are_named(tmp_path: Path):
+    save_both(tmp_path, ["a"])
+    for side in ("before", "after"):
+        save(tmp_path / side / "c.jfif")
+        (tmp_path / side / "b.cr2").write_bytes(b"raw")
+        (tmp_path / side / "a.psd").write_bytes(b"8BPS")  # what a.png was made from
+    with pytest.raises(
+        DatasetError, match=r"1 pictures in .*before .*cannot be opened.*b\.cr2. Exp"
+    ):
+        find(tmp_path)
+    loaded = find(tmp_path, skip_unmatched=True)
+    assert sorted(files(loaded)) == ["a", "c"]
+    assert sum("b.cr2" in note and note.startswith("Skipped") for note in loaded.notes) == 2
+
+
+def test_a_link_that_leads_nowhere(tmp_path: Path):
+    save_both(tmp_path, ["a"])
+    (tmp_path / "after" / "a.png").unlink()
+    (tmp_path / "after" / "a.png").symlink_to(tmp_path / "moved.png")
+    with pytest.raises(DatasetError, match=r"a\.png is a link to .*moved\.png.*Copy"):
+        find(tmp_path)
+
+
+def test_sizes_in_folder_names_are_no_repeats(tmp_path: Path):
+    save(tmp_path / "set" / "512_before" / "a.png")
+    save(tmp_path / "set" / "512_after" / "a.png")
+    for control, target in (("set", ""), ("set/512_before", "set/512_after")):
+        loaded = find(tmp_path, control, target)
+        assert [pair.repeats for pair in loaded.dataset] == [1]
+        assert any("512_after: the number is taken for a size" in note for note in loaded.notes)
+    (tmp_path / "set" / "512_after").rename(tmp_path / "set" / "40_after")
+    assert [pair.repeats for pair in find(tmp_path, "set", "").dataset] == [40]
+
+
+def test_a_picture_of_several_sources_is_held_out_of_all(tmp_path: Path):
+    for name, seeds in (("one", range(8)), ("two", range(4, 12))):
+        for seed in seeds:
+            save(tmp_path / name / "before" / f"{seed}.png", 2 * seed)
+            save(tmp_path / name / "after" / f"{name}{seed}.png", 2 * seed + 1)
+        for path in (tmp_path / name / "after").iterdir():
+            path.rename(path.with_name(path.name.removeprefix(name)))
+    sources = [
+        SourcePairs(find(tmp_path / name).dataset.pairs, share)
+        for name, share in (("one", 3), ("two", 4))
+    ]
+    pairs, _ = split_pairs(sources, tmp_path / "hashes.json")
+    splits: dict[str, set[str]] = {}
+    for pair in pairs:
+        splits.setdefault(pair.target.name, set()).add(pair.split)
+    assert all(len(split) == 1 for split in splits.values())
+    assert len({pair.stem for pair in pairs}) == 16
+    held = [pair.target.parts[-3] for pair in pairs if pair.split == "holdout"]
+    assert held.count("one") == 3 and held.count("two") <= 4

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from ...dataset.geometry import bucket_size, centred_box, crop_alike, resize_box
-from ...dataset.image import open_rgb
+from ...dataset.image import open_rgb, picture_size
 from ...dataset.masks import open_mask
 from ...dataset.pair import Pair
 from ...files import content_hash, storing
@@ -55,7 +55,7 @@ class Cache:
         sizes = self.sizes(pair, side)
         if pair.mask:
             self.encode_mask(pair, pair.mask, flip, side)
-        frame = f"{full_size(pair.target)} {sizes[0]} {flip}"
+        frame = f"{picture_size(pair.target)} {sizes[0]} {flip}"
         keys = [
             self.key(self.vae_hash, content_hash(path), frame, f"{size}{self.tiles(size)}")
             for path, size in zip(paths, sizes, strict=True)
@@ -68,7 +68,7 @@ class Cache:
 
     def encode_mask(self, pair: Pair, mask: Path, flip: bool = False, side: int = 0) -> Path:
         """A target's mask, cut as the target is: a mean [1, 1, h, w] for each latent's pixels."""
-        full, size = full_size(pair.target), self.sizes(pair, side)[0]
+        full, size = picture_size(pair.target), self.sizes(pair, side)[0]
         key = self.key("mask", content_hash(mask), f"{full} {size} {flip}")
 
         def encoded() -> dict[str, Tensor]:
@@ -110,7 +110,7 @@ class Cache:
     def sizes(self, pair: Pair, side: int = 0) -> list[tuple[int, int]]:
         """Pixel sizes of target and references: within the budgets, never enlarged."""
         side = side or self.config.sides[0]
-        width, height = full_size(pair.target)
+        width, height = picture_size(pair.target)
         if self.config.aspect == "square":
             width = height = min(width, height)
         multiple = self.family.multiple
@@ -160,10 +160,3 @@ def mirrored(image: Image.Image, flip: bool) -> Image.Image:
 def tensor_shape(path: Path, name: str) -> tuple[int, ...]:
     with safe_open(path, "pt") as file:
         return tuple(file.get_slice(name).get_shape())
-
-
-def full_size(path: Path) -> tuple[int, int]:
-    """Width and height once EXIF orientations 5 to 8, a quarter turn, have been applied."""
-    with Image.open(path) as image:
-        width, height = image.size
-        return (height, width) if image.getexif().get(0x0112, 1) >= 5 else (width, height)

@@ -17,9 +17,7 @@ By hand it is short; what is left out has its default:
 from __future__ import annotations
 
 import io
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -31,7 +29,8 @@ from torch import Tensor
 
 from ...dataset.image import open_rgb
 from ...dataset.load import LoadedPairs, PairSource, SourcePairs, find_pairs, split_pairs
-from ...dataset.pair import DatasetError, Pair, PairedDataset
+from ...dataset.pair import PairedDataset
+from ...dataset.records import json_lines, pair_rows, read_records
 from ...files import storing, write_atomically
 from ...language import say
 from .. import host
@@ -227,8 +226,7 @@ def write_job(
     content.pop("samples", None)  # another time the run may have been shown otherwise
     if plan:
         job["samples"] = written_samples(plan, run)
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    write_atomically(run.folder / "dataset.jsonl", lines.encode("utf-8", "surrogatepass"))
+    write_atomically(run.folder / "dataset.jsonl", json_lines(rows))
     config = content.pop("config")
     text = yaml.safe_dump({**content, **job, "config": config}, allow_unicode=True, sort_keys=False)
     write_atomically(run.folder / "run.yaml", text.encode("utf-8"))
@@ -247,57 +245,11 @@ def written_samples(plan: SamplePlan, run: Run) -> dict[str, Any]:
     return {"prompts": list(plan.prompts), "controls": names, **numbers}
 
 
-def pair_rows(pairs: PairedDataset) -> tuple[list[dict[str, Any]], str]:
-    """The pairs as table rows, their paths relative to the folder that holds them all, and it.
-
-    On Windows pictures may lie on several drives: then paths stay absolute, below no folder.
-    """
-    files = [str(path) for pair in pairs for path in (*pair.controls, pair.target)]
-    files += [str(pair.mask) for pair in pairs if pair.mask]
-    try:
-        folder = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in files])
-    except ValueError:
-        folder = ""
-
-    def named(path: Path) -> str:
-        below = os.path.relpath(path, folder) if folder else str(path)
-        return below.replace("\\", "/")
-
-    rows: list[dict[str, Any]] = []
-    for pair in pairs:
-        row: dict[str, Any] = {"stem": pair.stem, "target": named(pair.target)}
-        row |= {"control": [named(path) for path in pair.controls], "caption": pair.caption}
-        row |= {"split": pair.split, "repeats": pair.repeats}
-        rows.append(row | ({"mask": named(pair.mask)} if pair.mask else {}))
-    return rows, folder
-
-
-def read_rows(path: Path, folder: Path) -> tuple[Pair, ...]:
-    """The pairs that `write_job` wrote; DatasetError if the pictures are not in `folder`."""
-    if not path.is_file():
-        raise DatasetError(f"There is no {path}, which `pairs` names.")
-    pairs = []
-    for line in path.read_bytes().decode("utf-8", "surrogatepass").splitlines():
-        row = json.loads(line)
-        controls = tuple(folder / name for name in row["control"])
-        mask = folder / row["mask"] if "mask" in row else None
-        target, rest = folder / row["target"], (row["caption"], row["split"], row["repeats"])
-        pairs.append(Pair(row["stem"], controls, target, *rest, mask))
-    files = [file for pair in pairs for file in (*pair.controls, pair.target, pair.mask) if file]
-    missing = [str(file) for file in files if not file.is_file()]
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} of {len(files)} pictures are not here: {', '.join(missing[:3])}. "
-            "Set `folder`, below `pairs`, to where the pictures lie on this machine."
-        )
-    return tuple(pairs)
-
-
 def _find(source: Mapping[str, Any], places: Places) -> LoadedPairs:
     """The pairs of one entry of `pairs`, none held out yet unless it says so itself, and notes."""
     if "file" in source:
         folder = places.find(source.get("folder", "."))
-        return LoadedPairs(PairedDataset(read_rows(places.find(source["file"]), folder)), ())
+        return LoadedPairs(PairedDataset(read_records(places.find(source["file"]), folder)), ())
     single = source.get("pictures_folder", "")
     controls = (single or source.get("control_folder", "")).split("|")
     target, masks = source.get("target_folder", ""), source.get("mask_folder", "")
