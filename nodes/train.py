@@ -324,7 +324,7 @@ class TrainLora(io.ComfyNode):
                 io.LossMap.Output(display_name="loss_map"),
                 io.Image.Output(display_name="loss_plot"),
             ],
-            hidden=[io.Hidden.unique_id],
+            hidden=[io.Hidden.unique_id, io.Hidden.extra_pnginfo],
             is_output_node=True,
         )
 
@@ -359,7 +359,7 @@ class TrainLora(io.ComfyNode):
             replace,
             start_from,
             node_id=cls.hidden.unique_id,
-            watcher=Follower(pairs, cls.hidden.unique_id),
+            watcher=Follower(pairs, cls.hidden.unique_id, graph_of(cls.hidden.extra_pnginfo)),
             samples=samples,
             rescue_places=[Path(folder_paths.get_user_directory()) / "kontext_rescued"],
         )
@@ -372,6 +372,12 @@ class TrainLora(io.ComfyNode):
         losses = {"loss": [entry["loss"] for entry in log]}
         image = tensor_of(plot)
         return io.NodeOutput(run, lora, losses, image, ui={"kontext_run": [run.name]})
+
+
+def graph_of(embedded: object) -> dict | None:
+    """The graph as the page sent it along; a script sends none."""
+    graph = embedded.get("workflow") if isinstance(embedded, dict) else None
+    return graph if isinstance(graph, dict) else None
 
 
 class OpenRun(io.ComfyNode):

@@ -5,7 +5,7 @@ Files inside run folders only, addressed by name, and only for ComfyUI's own pag
 
 from aiohttp import web
 
-from . import compare, files, language
+from . import compare, files, language, runs
 
 
 def register(routes: web.RouteTableDef) -> None:
@@ -13,3 +13,4 @@ def register(routes: web.RouteTableDef) -> None:
     language.register(routes)
     files.register(routes)
     compare.register(routes)
+    runs.register(routes)

@@ -13,7 +13,10 @@ from aiohttp import web
 
 from ..evaluation.compare.comparison import Comparison, ComparisonError, folder_named
 from ..evaluation.compare.vote import CHOICES, Vote, ballot_of, next_vote, rank
+from ..evaluation.keep import Choice, KeepError, keep
 from ..evaluation.score.outcome import outcome_of
+from ..language import say
+from ..trainer.runs.run import Run, RunError, checked_name
 from .files import WEB
 from .guard import UNCHANGING, guarded, read_json, text_file
 
@@ -27,6 +30,7 @@ def register(routes: web.RouteTableDef) -> None:
     routes.get(PAGE + "/pair")(guarded(pair))
     routes.get(PAGE + "/votes")(guarded(votes))
     routes.post(PAGE + "/votes")(guarded(vote))
+    routes.post(PAGE + "/keep")(guarded(keep_one))
 
 
 # ---- pages ---------------------------------------------------------------------------------
@@ -110,11 +114,49 @@ def vote_of(content: dict[str, Any], comparison: Comparison) -> Vote:
     return Vote(*items, comparison.rows[row].item, content["choice"])
 
 
+# ---- keeping -------------------------------------------------------------------------------
+
+
+async def keep_one(request: web.Request) -> web.StreamResponse:
+    """Keep a column's LoRA as *Keep This Checkpoint* does: `{"column": 3, "name": "polish"}`."""
+    folder, comparison = opened(request)
+    content = await read_json(request)
+    column, name = content.get("column"), content.get("name")
+    if type(column) is not int or not 0 <= column < len(comparison.columns):
+        raise web.HTTPBadRequest(text="There is no such column in this comparison.")
+    if not isinstance(name, str):
+        raise web.HTTPBadRequest(text=say("Give the LoRA a name."))
+    run = Run.open(request.match_info["run"], output_folder())
+    try:
+        path = await asyncio.to_thread(kept, run, comparison, column, name)
+    except (KeepError, RunError) as error:
+        raise web.HTTPConflict(text=str(error)) from error
+    return web.json_response({"file": path.name})
+
+
+def kept(run: Run, comparison: Comparison, column: int, name: str) -> Path:
+    """The LoRA of a column, copied into ComfyUI's first LoRA folder. KeepError for no LoRA."""
+    shown = comparison.columns[column]
+    checkpoint = next((each for each in run.checkpoints() if each.path.name == shown.file), None)
+    if checkpoint is None:
+        raise KeepError(say("This picture is not of a checkpoint of run “{run}”.", run=run.name))
+    loras = Path(folder_paths.get_folder_paths("loras")[0])
+    prompts = {row.prompt for row in comparison.rows}
+    notes = {"modelspec.usage_hint": prompts.pop() if len(prompts) == 1 else ""}
+    path = loras / f"{checked_name(name)}.safetensors"
+    keep(run, Choice(checkpoint, shown.strength), path, notes)
+    run.pin(checkpoint.step)
+    return path
+
+
 # ---- files ---------------------------------------------------------------------------------
 
 
 def opened(request: web.Request) -> tuple[Path, Comparison]:
     """The run's folder and the comparison that the address names."""
-    output = Path(folder_paths.get_output_directory())
-    folder = folder_named(request.match_info["run"], output)
+    folder = folder_named(request.match_info["run"], output_folder())
     return folder, Comparison.read(folder, request.match_info["comparison"])
+
+
+def output_folder() -> Path:
+    return Path(folder_paths.get_output_directory())

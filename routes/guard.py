@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import yaml
 from aiohttp import web
 
 from ..evaluation.compare.comparison import ComparisonError
@@ -28,6 +30,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError, yaml.YAMLError)
 UNCHANGING = {"Cache-Control": "private, max-age=31536000, immutable"}
 LONGEST_BODY = 4096
 
@@ -46,6 +49,10 @@ def guarded(handler: Handler) -> Handler:
             raise web.HTTPNotFound(text=str(error)) from error
         except StorageError as error:
             raise web.HTTPInsufficientStorage(text=str(error)) from error
+        except UNREADABLE as error:  # what lies in a run's folder may have been spoilt
+            logging.exception("%s could not be answered.", request.path)
+            text = str(error) or type(error).__name__
+            raise web.HTTPUnprocessableEntity(text=text) from error
         response.headers.update(HEADERS)
         return response
 

@@ -132,6 +132,18 @@ class Page:
 @contextmanager
 def front_end(url: str, width: int = 1600, height: int = 900) -> Iterator[Page]:
     """Open ComfyUI's page and wait until its graph is there."""
+    with any_page(url, width, height) as opened:
+        page = opened.page
+        page.wait_for_function("window.app && window.app.graph", timeout=60_000)
+        page.wait_for_timeout(3000)
+        page.keyboard.press("Escape")  # a first visit opens the template browser
+        page.wait_for_timeout(500)
+        yield opened
+
+
+@contextmanager
+def any_page(url: str, width: int = 1600, height: int = 900) -> Iterator[Page]:
+    """Open a page of the server, the pack's own for example."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -140,10 +152,6 @@ def front_end(url: str, width: int = 1600, height: int = 900) -> Iterator[Page]:
             page = browser.new_page(viewport={"width": width, "height": height})
             opened = Page(page)
             page.goto(url)
-            page.wait_for_function("window.app && window.app.graph", timeout=60_000)
-            page.wait_for_timeout(3000)
-            page.keyboard.press("Escape")  # a first visit opens the template browser
-            page.wait_for_timeout(500)
             yield opened
         finally:
             browser.close()

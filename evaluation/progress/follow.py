@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -33,11 +34,17 @@ class Follower(Watcher):
     """Writes `log.csv` and `run.html` at every checkpoint and sends ComfyUI's pages the steps.
 
     Every event holds the whole chart, so that a page that was just opened has it too. Without a
-    node there are none. A step costs the same however many came before it.
+    node there are none. A step costs the same however many came before it. `graph`, the one that
+    trains, is kept, to continue the run from its page.
     """
 
-    def __init__(self, pairs: PairedDataset, node_id: str | None = None) -> None:
-        self.pairs, self.node_id = pairs, node_id
+    def __init__(
+        self,
+        pairs: PairedDataset,
+        node_id: str | None = None,
+        graph: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.pairs, self.node_id, self.graph = pairs, node_id, graph
 
     def begin(self, run: Run) -> None:
         self.run, self.steps = run, run.config.steps
@@ -45,6 +52,9 @@ class Follower(Watcher):
         self.table = Table(run, self.course)
         self.first, self.last_event = len(self.course), -math.inf
         self.symptoms = diagnose(self.course)
+        if self.graph:
+            graph = json.dumps(self.graph, ensure_ascii=False)
+            write_atomically(run.folder / "workflow.json", graph.encode("utf-8", "replace"))
 
     def add(self, entry: Entry) -> None:
         self.course.add(entry)

@@ -6,7 +6,7 @@ import base64
 import io
 import re
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,11 @@ def settings(config: TrainConfig) -> list[tuple[str, Any, bool]]:
     """Name, value, and whether it differs from the default."""
     usual = asdict(TrainConfig())
     return [(name, value, value != usual[name]) for name, value in asdict(config).items()]
+
+
+def topics() -> dict[str, str]:
+    """The topic of each setting."""
+    return {each.name: each.metadata.get("topic", "") for each in fields(TrainConfig)}
 
 
 def describe(pairs: PairedDataset) -> dict[str, Any]:

@@ -192,7 +192,7 @@ def test_results_show_what_was_measured_beside_the_votes(page):
     row = page.locator("#results tr[data-item='000005dc 1']")
     row.wait_for()
     text = row.inner_text()
-    assert "step 1500 × 1" in text and "30 %" in text and "25 % – 35 %" in text and "good" in text
+    assert "step 1500 × 1" in text and "30%" in text and "25% – 35%" in text and "good" in text
     assert "0.60 s" in text and "14.2 GB" in text
     page.keyboard.press("Escape")
     assert page.locator("#results").is_hidden()
@@ -222,9 +222,9 @@ def test_it_speaks_chinese_in_both_themes(page, address, theme):
 
 
 def test_both_languages_have_the_same_words():
-    from kontext.routes import compare
+    from kontext.routes.files import WEB
 
-    text = (compare.FILES / "words.mjs").read_text("utf-8")
+    text = (WEB / "viewer" / "words.mjs").read_text("utf-8")
     keys = [
         {line.split(":")[0].strip() for line in part.splitlines() if line[:2] == "  " != line[2:4]}
         for part in text.split("const CHINESE")

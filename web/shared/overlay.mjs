@@ -29,10 +29,11 @@ function showOver(address) {
   Object.assign(frame.style, {
     position: "fixed", inset: "0", width: "100%", height: "100%", border: "0", zIndex: "10000",
   });
-  const hear = (event) => {
-    if (event.source !== frame.contentWindow || event.data?.kontext !== "close") return;
+  const hear = ({ source, data }) => {
+    if (source !== frame.contentWindow || !data?.kontext) return;
     window.removeEventListener("message", hear);
     frame.remove();
+    if (data.kontext === "graph") app.loadGraphData(data.graph, true, true, data.name);
   };
   window.addEventListener("message", hear);
   frame.addEventListener("load", () => frame.contentWindow.focus());

@@ -23,17 +23,23 @@ export function switchTheme() {
 // This page's own address, with or without what a reverse proxy puts in front of it.
 export const HOME = location.pathname;
 
-/** What the server answers to HOME/what; with a body, as a POST. An Error has the server's sentence. */
-export async function ask(what, body) {
+/** What the server answers at HOME/what; with a body, to a POST. An Error has the server's sentence. */
+export const ask = (what, body) => askAt(`${HOME}/${what}`, body);
+
+export async function askAt(address, body) {
   const options = body && {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
   };
-  const reply = await fetch(`${HOME}/${what}`, options);
+  const reply = await fetch(address, options);
   if (!reply.ok) throw Error(await reply.text());
-  return reply.status === 204 ? null : reply.json();
+  return reply.json();
 }
+
+/** Another page of the pack, in the same language and theme. */
+export const pageAddress = (path) =>
+  `${path}?theme=${document.documentElement.dataset.theme}&lang=${LANGUAGE}`;
 
 let fading;
 export function notice(text) {
@@ -51,4 +57,9 @@ export const embedded = window.parent !== window;
 /** Ask the page around this one to put it away (shared/overlay.mjs). */
 export function leave() {
   window.parent.postMessage({ kontext: "close" }, location.origin);
+}
+
+/** Ask it to open a graph in a new tab of its own. */
+export function openGraph(graph, name) {
+  window.parent.postMessage({ kontext: "graph", graph, name }, location.origin);
 }

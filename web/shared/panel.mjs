@@ -35,6 +35,8 @@ app.registerExtension({
   },
 });
 
+export const hasPanel = (node) => node.widgets?.some((widget) => widget.name === WIDGET);
+
 const panelOf = (node) =>
   node.widgets?.find((widget) => widget.name === WIDGET) ?? addPanel(node);
 

@@ -23,7 +23,7 @@ export class Blind {
       element("header", {},
         element("div", { class: "about" }, element("h1", {}, words.question), this.prompt),
         element("span"),
-        element("nav", {}, element("button", { onclick: leave }, words.leave, element("kbd", {}, "Esc")))),
+        element("nav", {}, element("button", { id: "done", onclick: () => leave(true) }, words.leave, element("kbd", {}, "Esc")))),
       pictures,
       element("div", { class: "ballot" },
         element("div", { class: "before" }, this.control, element("span", {}, words.before)),

@@ -14,16 +14,19 @@ const COLOURS = {
 const WIDTH = 180, HEIGHT = 18;
 
 const chance = (score) => 1 / (1 + Math.exp(-score));
-const percent = (share) => `${Math.round(share * 100)} %`;
+const percent = (share) => `${Math.round(share * 100)}%`;
 
-export function resultsSheet(manifest, ranking, nameOf, select, close) {
+/** `keep(column, name)` gives the name of the file that the LoRA was kept as. */
+export function resultsSheet(manifest, ranking, nameOf, select, close, keep) {
   const scored = Object.keys(manifest.scores).length > 0;
   const costed = manifest.columns.some((column) => column.cost);
   const heads = [
     ["", "number"], [words.picture], [words.byEye], [words.record],
     ...(scored ? [[words.measured], [words.verdict]] : []),
     ...(costed ? [[words.load, "number"], [words.each, "number"], [words.memory, "number"]] : []),
+    ...(keep ? [[""]] : []),
   ];
+  const keeping = keepForm(manifest.title, nameOf, keep);
   const votes = (standing) => standing.wins + standing.equal + standing.losses;
   const seenFirst = [...ranking.standings].sort((one, other) => !votes(one) - !votes(other));
   const body = seenFirst.map((standing, place) => {
@@ -37,7 +40,8 @@ export function resultsSheet(manifest, ranking, nameOf, select, close) {
         interval(standing, voted)),
       element("td", {}, voted ? `${standing.wins} · ${standing.equal} · ${standing.losses}` : "–"),
       ...(scored ? measured(manifest.scores[column.file]) : []),
-      ...(costed ? costs(column.cost) : []));
+      ...(costed ? costs(column.cost) : []),
+      ...(keep ? [element("td", {}, ...keepButton(column, at, keeping))] : []));
   });
   const table = element("table", {},
     element("thead", {}, element("tr", {},
@@ -46,10 +50,48 @@ export function resultsSheet(manifest, ranking, nameOf, select, close) {
   return element("div", { class: "sheet", role: "dialog" },
     element("header", {}, element("h2", {}, words.ranking(ranking.votes)),
       element("button", { onclick: close }, words.close, element("kbd", {}, "Esc"))),
-    table,
+    element("div", { class: "wide" }, table),
+    keeping.form,
     element("p", {}, words.explained),
     element("p", {}, scored ? words.scored : words.unscored),
     ...(costed ? [element("p", {}, words.switching)] : []));
+}
+
+// ---- keeping ---------------------------------------------------------------------------------
+
+function keepButton(column, at, keeping) {
+  if (column.kind !== "lora") return [];
+  const ask = (event) => {
+    event.stopPropagation(); // the row would show its picture
+    keeping.ask(column, at);
+  };
+  return [element("button", { class: "strong", "data-action": "keep", onclick: ask }, words.keep)];
+}
+
+/** Asks under which name a LoRA shall be kept, says what became of it. */
+function keepForm(title, nameOf, keep) {
+  const label = element("label"), result = element("span");
+  const name = element("input", { value: title, maxlength: "80", "aria-label": words.name });
+  const form = element("form", { class: "keep", hidden: true }, label, name,
+    element("button", { class: "strong" }, words.keep), result);
+  let at = -1;
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    try {
+      result.textContent = words.kept(await keep(at, name.value));
+    } catch (error) {
+      result.textContent = error.message;
+    }
+  });
+  for (const kind of ["keydown", "keyup"]) form.addEventListener(kind, (event) => event.stopPropagation());
+  const ask = (column, place) => {
+    at = place;
+    label.textContent = words.keepAs(nameOf(column));
+    result.textContent = "";
+    form.hidden = false;
+    name.focus();
+  };
+  return { form, ask };
 }
 
 // A score with its interval, as the chance to be preferred to an average one: 0 to 100 %.

@@ -8,6 +8,7 @@ import { Stage, cellUrl } from "./stage.mjs";
 import { words } from "./words.mjs";
 
 const MODES = ["slider", "flicker", "beside"];
+const ofRun = !decodeURIComponent(location.pathname).includes("/compare/:"); // not of loose LoRAs
 const byId = (id) => document.getElementById(id);
 
 // ---- what is shown, kept in the address so that a reload shows it again -----------------------
@@ -33,7 +34,7 @@ class Viewer {
     this.active = kept.side === "a" ? "a" : "b";
     this.stage = new Stage(byId("stage"));
     this.stage.set({ mode: MODES.includes(kept.mode) ? kept.mode : "slider" });
-    this.blind = new Blind(byId("blind"), manifest, () => this.leaveBlind());
+    this.blind = new Blind(byId("blind"), manifest, (voted) => this.leaveBlind(voted));
     this.buildBars();
     this.show();
     document.addEventListener("keydown", (event) => this.key(event));
@@ -142,8 +143,10 @@ class Viewer {
     this.blind.start();
   }
 
-  leaveBlind() {
+  // Who has voted wants to know who won.
+  leaveBlind(voted) {
     byId("blind").hidden = true;
+    if (voted) this.openResults();
   }
 
   async openResults() {
@@ -154,8 +157,9 @@ class Viewer {
         this.put(column);
         this.closeResults();
       };
+      const keep = async (column, name) => (await ask("keep", { column, name })).file;
       const sheet = resultsSheet(
-        this.manifest, ranking, nameOf, select, () => this.closeResults());
+        this.manifest, ranking, nameOf, select, () => this.closeResults(), ofRun && keep);
       byId("results").replaceChildren(sheet);
       byId("results").hidden = false;
     } catch (error) {

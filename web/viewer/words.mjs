@@ -45,23 +45,27 @@ const ENGLISH = {
   leave: "Done",
   ranking: (votes) => (votes ? `Results of ${votes} ${votes === 1 ? "vote" : "votes"}` : "Results"),
   picture: "picture",
-  byEye: "by eye: preferred to an average one",
+  byEye: "win rate in blind votes",
   record: "won · equal · lost",
-  measured: "measured: held-out gain",
+  measured: "gain on held-out pairs",
   verdict: "verdict",
-  load: "read + apply",
+  load: "loading",
   each: "a picture",
   memory: "memory",
   seconds: (value) => `${value < 10 ? value.toFixed(2) : value.toFixed(0)} s`,
   gigabytes: (value) => `${(value / 1e9).toFixed(1)} GB`,
   explained:
-    "By eye: Bradley–Terry scores of your blind votes, shown as the chance to be preferred to an " +
-    "average one of these pictures; bars are 95 % intervals. Two whose bars overlap widely are not " +
+    "Win rate: Bradley–Terry scores of your blind votes, shown as the chance to be preferred to an " +
+    "average one of these pictures; bars are 95% intervals. Two whose bars overlap widely are not " +
     "told apart yet: vote on. All votes of this run count, whichever comparison they were given in.",
+  keep: "Keep this one",
+  keepAs: (name) => `Keep ${name} in models/loras as`,
+  name: "Name of the LoRA",
+  kept: (file) => `Kept: choose ${file} in any Load LoRA node.`,
   scored: "The measured gain and verdict are those of the checkpoint at strength 1.",
   unscored: "Not measured yet: run Score Checkpoints on this run.",
   switching:
-    "Read + apply: what switching to this LoRA took; the base model stays loaded. The first one of a " +
+    "Loading: what switching to this LoRA took; the base model stays loaded. The first one of a " +
     "session includes loading the base.",
   verdicts: {},
 };
@@ -107,29 +111,33 @@ const CHINESE = {
   leave: "完成",
   ranking: (votes) => (votes ? `${votes} 票的结果` : "结果"),
   picture: "图片",
-  byEye: "眼睛：胜过平均水平的机会",
+  byEye: "盲选胜率",
   record: "胜 · 平 · 负",
-  measured: "测量：留出图片对的改善",
+  measured: "验证图片对的改善",
   verdict: "判断",
-  load: "读取 + 应用",
-  each: "每张图",
-  memory: "内存",
+  load: "加载耗时",
+  each: "单张耗时",
+  memory: "显存 / 内存",
   seconds: (value) => `${value < 10 ? value.toFixed(2) : value.toFixed(0)} 秒`,
   gigabytes: (value) => `${(value / 1e9).toFixed(1)} GB`,
   explained:
-    "眼睛：由盲选投票算出的 Bradley–Terry 分数，表示胜过这些图片平均水平的机会；横条是 95 % 区间。" +
+    "盲选胜率：由盲选投票算出的 Bradley–Terry 分数，表示胜过这些图片平均水平的机会；横条是 95% 区间。" +
     "两个横条大部分重叠，说明还分不出高下，请继续投票。同一次训练的所有投票都计算在内，不论在哪次对比中投的。",
+  keep: "保留这一个",
+  keepAs: (name) => `将 ${name} 保存到 models/loras，名称：`,
+  name: "LoRA 的名称",
+  kept: (file) => `已保留：在任何 LoRA 加载节点中选择 ${file}。`,
   scored: "测得的改善和判断是该检查点在强度 1 时的结果。",
-  unscored: "还没有测量：请对这次训练运行“给检查点评分”。",
-  switching: "读取 + 应用：切换到这个 LoRA 用的时间，基础模型一直留在内存里。一次会话中的第一个包含加载基础模型的时间。",
+  unscored: "还没有测量：请对这次训练运行“检查点评分”。",
+  switching: "加载耗时：切换到这个 LoRA 用的时间，基础模型一直留在内存里。启动后的第一个还包含加载基础模型的时间。",
   verdicts: {
     "no effect": "没有效果",
     "under-fitted": "欠拟合",
-    good: "正好",
+    good: "拟合良好",
     "over-fitted": "过拟合",
     diverged: "发散",
     "still improving": "仍在进步",
-    "not enough held-out pairs to say": "留出的图片对太少，无法判断",
+    "not enough held-out pairs to say": "验证图片对太少，无法判断",
   },
 };
 

@@ -1,0 +1,130 @@
+"""The list of all runs: how far each is, how good it got, when, and how much room it takes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ...files import file_mark
+from ...trainer.runs.lock import NAME as LOCK
+from ...trainer.runs.lock import alive, owner_of
+from ...trainer.runs.run import Run
+from .curves import Course, Tested
+
+SAMPLES = "step_*.png"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A run in the list. `state` is training, finished, stopped or damaged, with the `problem`.
+
+    `best` is the step with the lowest held-out loss among the saved LoRAs, `change` that loss
+    against the base's in percent; None where none was measured. `changed` is in seconds since 1970.
+    """
+
+    name: str
+    state: str
+    changed: float
+    size: int
+    done: int = 0
+    steps: int = 0
+    checkpoints: int = 0
+    best: int | None = None
+    change: float | None = None
+    thumbnail: str = ""
+    comparison: str = ""
+    graph: bool = False
+    problem: str = ""
+
+
+def summaries(output: Path) -> list[Summary]:
+    """All runs, the latest first. A run that cannot be read is listed as damaged."""
+    found = [summary(Run(name, output)) for name in Run.names(output)]
+    return sorted(found, key=lambda each: -each.changed)
+
+
+def summary(run: Run) -> Summary:
+    changed, size = weight(run)
+    try:
+        steps, tested = planned(run), measured(run.folder / "log.jsonl")
+        saved = run.checkpoints()
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
+        return Summary(run.name, "damaged", changed, size, problem=str(error))
+    done = max((each.step for each in saved), default=0)
+    at = {each.step: each for each in tested if each.is_evidence}
+    best = min((each.step for each in saved if each.step in at), default=None,
+               key=lambda step: at[step].change.mean)  # fmt: skip
+    return Summary(
+        run.name,
+        state(run, done, steps),
+        changed,
+        size,
+        done,
+        steps,
+        len(saved),
+        best,
+        None if best is None else round(100 * at[best].change.mean, 2),
+        newest(run.folder / "samples", SAMPLES).name,
+        newest(run.folder / "comparisons", "*.json").stem,
+        (run.folder / "workflow.json").is_file(),
+    )
+
+
+def state(run: Run, done: int, steps: int) -> str:
+    lock = run.folder / LOCK
+    owner = owner_of(lock)
+    if owner and alive(owner, time.time() - lock.stat().st_mtime):
+        return "training"
+    return "finished" if steps and done >= steps else "stopped"
+
+
+def planned(run: Run) -> int:
+    """Steps to train, whatever else stands in run.yaml: it may be of another version."""
+    content = yaml.safe_load((run.folder / "run.yaml").read_text(encoding="utf-8"))
+    return int(content["config"]["steps"])
+
+
+def measured(log: Path) -> list[Tested]:
+    return held_out_in(log, file_mark(log)) if log.exists() else []
+
+
+@lru_cache(maxsize=256)
+def held_out_in(log: Path, _mark: str) -> list[Tested]:
+    """The measurements in a log. Of a million lines, only those that hold one are parsed."""
+    return Course(tested_entries(log)).tested
+
+
+def tested_entries(log: Path) -> Iterator[dict[str, Any]]:
+    with log.open("rb") as file:
+        for line in file:
+            if b'"holdout"' in line:
+                try:
+                    entry = json.loads(line)
+                    yield {
+                        name: entry[name] for name in ("step", "loss", "holdout", "holdout_base")
+                    }
+                except (ValueError, KeyError, TypeError):  # torn: the log's own reader names it
+                    continue
+
+
+def weight(run: Run) -> tuple[float, int]:
+    """When the run last changed, and the bytes of its files."""
+    files = [run.folder / "run.yaml", *files_below(run.folder), *files_below(run.lora_folder)]
+    status = [path.stat() for path in files if path.is_file()]
+    return max((each.st_mtime for each in status), default=0.0), sum(s.st_size for s in status[1:])
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else iter(())
+
+
+def newest(folder: Path, pattern: str) -> Path:
+    """The file that was written last; an empty path where there is none."""
+    return max(folder.glob(pattern), key=lambda path: path.stat().st_mtime, default=Path())
