@@ -19,9 +19,12 @@ from ..evaluation.pictures.axes import parse_numbers, parse_whole_numbers
 from ..evaluation.pictures.samples import Samples
 from ..evaluation.pictures.subjects import (
     Subject,
+    instruction_of,
+    pairs_of_run,
     subject_of_image,
     subject_of_pair,
 )
+from ..language import say
 from ..trainer.data.pixels import tensor_of
 from ..trainer.families import recognise
 from ..trainer.host import Base, Progress
@@ -44,7 +47,7 @@ class CompareCheckpoints(io.ComfyNode):
             description=(
                 "Makes one labelled grid: test pictures down; control, base model, every "
                 "checkpoint at every strength and the target across, all from the same seed. Each "
-                "picture is saved at once, so a cancelled grid goes on where it stopped."
+                "picture is saved at once, so a cancelled grid continues where it stopped."
             ),
             search_aliases=["xy plot", "xyz plot", "lora grid", "checkpoint comparison", "对比"],
             is_input_list=True,
@@ -60,14 +63,15 @@ class CompareCheckpoints(io.ComfyNode):
                 io.Image.Input(
                     "images",
                     optional=True,
-                    tooltip="Test pictures, of any size: a batch or a list.",
+                    tooltip="Test pictures, of any size: a batch or a list. None: the held-out "
+                    "pairs.",
                 ),
                 Pairs.Input(
                     "pairs",
                     optional=True,
                     tooltip=(
                         "Uses the held-out pairs, whose true result is shown as well. Without "
-                        "held-out pairs, training pairs."
+                        "held-out pairs, training pairs. Not connected: those of the run."
                     ),
                 ),
                 io.String.Input(
@@ -75,7 +79,7 @@ class CompareCheckpoints(io.ComfyNode):
                     default="",
                     multiline=True,
                     tooltip="The instruction. Several lines: every line is tried. Empty: each "
-                    "pair's own caption.",
+                    "pair's own caption, for other pictures the one the run was trained with most.",
                 ),
                 io.String.Input(
                     "strengths", default="1.0", tooltip="LoRA strengths to try." + AXIS
@@ -172,17 +176,17 @@ class CompareCheckpoints(io.ComfyNode):
             loras_to_try(the_run, checkpoints[0], loras[0]),
             parse_numbers(strengths[0], "strengths"),
         )
+        prompts = [line.strip() for text in prompt for line in text.splitlines() if line.strip()]
+        sizes = resolution[0], most_pictures[0]
         trials = trials_of(
-            test_pictures(the_run, images, pairs, resolution[0], family.multiple)[
-                : most_pictures[0]
-            ],
-            [line.strip() for text in prompt for line in text.splitlines() if line.strip()],
+            test_pictures(the_run, images, pairs, *sizes, family.multiple, bool(prompts)),
+            prompts,
             parse_whole_numbers(seeds[0], "seeds"),
             parse_whole_numbers(sampling_steps[0], "sampling_steps"),
             parse_numbers(guidance[0].strip() or f"{family.guidance}", "guidance"),
         )
         samples = Samples(folder_of(the_run) / "samples")
-        title = the_run.name if the_run else "LoRA comparison"
+        title = the_run.name if the_run else say("LoRA comparison")
         progress = Progress(len(settings) * len(trials), cls.hidden.unique_id)
         grid, comparison = compare(
             base, settings, trials, samples, title, progress, embedded_graph(cls)
@@ -208,24 +212,29 @@ def test_pictures(
     images: tuple[torch.Tensor, ...],
     pairs: tuple[PairedDataset, ...],
     resolution: int,
-    multiple: int = 16,
+    most: int,
+    multiple: int,
+    prompted: bool,
 ) -> list[Subject]:
-    """The held-out pairs (training pairs where there are none), then the images."""
+    """The held-out pairs (training pairs where there are none), then the images; at most `most`.
+
+    With neither, the held-out pairs of the run. An image's caption is the run's instruction.
+    """
     config = run.config if run else None
     side = resolution or (config.sides[0] if config else 1024)
     reference = config.reference_resolution if config and not resolution else 0
-    subjects = [
-        subject_of_pair(pair, side, reference, multiple)
-        for dataset in pairs
-        for pair in dataset.holdout or dataset.train
-    ]
-    loose = [image for batch in images for image in batch.split(1)]
+    if run and not pairs and not images:
+        pairs = (pairs_of_run(run),)
+    tested = [pair for dataset in pairs for pair in dataset.holdout or dataset.train][:most]
+    loose = [image for batch in images for image in batch.split(1)][: most - len(tested)]
+    instruction = instruction_of(pairs_of_run(run)) if run and loose and not prompted else ""
+    subjects = [subject_of_pair(pair, side, reference, multiple) for pair in tested]
     subjects += [
-        subject_of_image(image, f"picture {number}", side, multiple)
+        subject_of_image(image, say("picture {number}", number=number), side, multiple, instruction)
         for number, image in enumerate(loose, start=1)
     ]
     if not subjects:
-        raise ValueError("Nothing to test on: connect `pairs` or `images`.")
+        raise ValueError(say("Nothing to test on: connect a run, `pairs` or `images`."))
     return subjects
 
 

@@ -60,7 +60,7 @@ class KeepCheckpoint(io.ComfyNode):
                     "overwrite",
                     default=False,
                     optional=True,
-                    tooltip="Replace another LoRA of this name.",
+                    tooltip="Replace another LoRA of this name, and a picture of yours beside it.",
                 ),
             ],
             outputs=[

@@ -11,11 +11,13 @@ from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
 from ..evaluation.pictures.axes import parse_numbers
+from ..evaluation.pictures.subjects import pairs_of_run
 from ..evaluation.score.finalists import PicturePlan
 from ..evaluation.score.measures import Embed, thumbnail
 from ..evaluation.score.report import advice, as_csv, as_json, as_table, as_verdicts, draw_chart
 from ..evaluation.score.score import cost, score
-from ..files import write_atomically
+from ..files import write_atomically, write_picture
+from ..language import say
 from ..trainer.config import TrainConfig
 from ..trainer.data.pixels import tensor_of
 from ..trainer.families import recognise
@@ -35,7 +37,8 @@ class ScoreCheckpoints(io.ComfyNode):
             category="training/kontext",
             description=(
                 "Measures every checkpoint on the held-out pairs, always with the same noise, and "
-                "calls it under-fitted, good or over-fitted. Recommends the earliest that is as "
+                "calls it under-fitted, good or over-fitted; says whether it shifts, zooms or "
+                "borders the picture. Recommends the earliest that is as "
                 "good as the best, and its strength. Scores are kept: Cancel loses nothing."
             ),
             search_aliases=["validation loss", "overfitting", "best checkpoint", "epoch", "评估"],
@@ -45,13 +48,14 @@ class ScoreCheckpoints(io.ComfyNode):
                 io.Model.Input("model", tooltip="FLUX.1-Kontext, without the LoRAs to score."),
                 io.Clip.Input("clip", tooltip="Its text encoders (clip_l and t5xxl)."),
                 io.Vae.Input("vae", tooltip="Its VAE."),
-                RunSocket.Input(
-                    "run", optional=True, tooltip="A training run: all of its saved checkpoints."
-                ),
                 Pairs.Input(
                     "pairs",
+                    optional=True,
                     tooltip="The dataset of the training, with the same hold-out: at least 4 "
-                    "held-out pairs, better 8.",
+                    "held-out pairs, better 8. Not connected: the pairs of the run.",
+                ),
+                RunSocket.Input(
+                    "run", optional=True, tooltip="A training run: all of its saved checkpoints."
                 ),
                 io.String.Input(
                     "strengths",
@@ -125,7 +129,7 @@ class ScoreCheckpoints(io.ComfyNode):
         model,
         clip,
         vae,
-        pairs,
+        pairs=None,
         run=None,
         strengths="0.6, 0.8, 1.0, 1.2",
         checkpoints="",
@@ -137,14 +141,23 @@ class ScoreCheckpoints(io.ComfyNode):
     ) -> io.NodeOutput:
         base = Base(model, clip, vae)
         recognise(base)
+        if pairs is None and run is None:
+            raise ValueError(say("Connect a training run, or `pairs` to score other LoRAs on."))
+        pairs = pairs or pairs_of_run(run)
         tried = loras_to_try(run, checkpoints, loras)
         several = parse_numbers(strengths, "strengths")
         embed = vision(clip_vision) if clip_vision else thumbnail
         plan = PicturePlan(pictures, sampling_steps, off_task=off_task.strip(), embed=embed)
         first, more, sampling = cost(len(tried), pairs, len(several), plan)
         Progress(1, cls.hidden.unique_id).say(
-            f"Screening {len(tried)} LoRAs takes {first} forward passes of the model, finalists "
-            f"and strengths at most {more} more, pictures {sampling}"
+            say(
+                "Screening {loras} LoRAs takes {first} forward passes of the model, finalists and "
+                "strengths at most {more} more, pictures {sampling}",
+                loras=len(tried),
+                first=first,
+                more=more,
+                sampling=sampling,
+            )
         )
         folder = folder_of(run) / "scores"
         scores = score(
@@ -162,7 +175,7 @@ class ScoreCheckpoints(io.ComfyNode):
         table, comma, full = as_table(scores), as_csv(scores), as_json(scores)
         write_atomically(folder / "scores.csv", comma.encode("utf-8-sig"))
         write_atomically(folder / "scores.json", full.encode("utf-8"))
-        chart.save(folder / "scores.png")
+        write_picture(folder / "scores.png", chart)
         best = scores.best
         image = tensor_of(chart)
         return io.NodeOutput(

@@ -8,6 +8,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageOps
 
 from ...dataset.sheet import draw_label, label_font, wrapped
+from ...files import storing, write_picture
 
 PAPER, INK, FAINT, GAP_FILL = "#ffffff", "#1c1e22", "#6b7178", "#eceef0"
 LONGEST_CELL, USUAL_CELL, SHORTEST_CELL = 512, 320, 192
@@ -62,14 +63,16 @@ class Grid:
 
 def save_pages(pages: Sequence[Image.Image], path: Path) -> list[Path]:
     """Write the pages as `path`'s suffix says; a PDF holds all, other formats number the files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".pdf":
-        pages[0].save(path, save_all=True, append_images=list(pages[1:]), resolution=150)
+        more = {"save_all": True, "append_images": list(pages[1:])}
+        write_picture(path, pages[0], **more, resolution=150)
         return [path]
     paths = []
     for number, page in enumerate(pages, start=1):
         numbered = path if len(pages) == 1 else path.with_stem(f"{path.stem}-{number}")
-        page.save(numbered, quality=92)
+        write_picture(numbered, page, quality=92)
         paths.append(numbered)
     return paths
 

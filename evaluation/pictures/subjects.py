@@ -1,6 +1,7 @@
 """What is compared: test pictures and LoRA files, whoever made them."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -8,11 +9,15 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+import yaml
 from PIL import Image
 
 from ...dataset.geometry import bucket_size, crop_alike
 from ...dataset.image import open_rgb
-from ...dataset.pair import Pair
+from ...dataset.pair import DatasetError, Pair, PairedDataset
+from ...dataset.records import read_records
+from ...files import understanding
+from ...language import say
 from ...trainer.data.pixels import image_of
 from ...trainer.runs.run import Run
 from .axes import choose_steps
@@ -50,17 +55,18 @@ def subject_of_pair(
         reference = bucket_size(*size, reference_resolution**2, multiple)
     sizes = [size, *(reference for _ in pair.controls)]
     target, *controls = crop_alike([target, *whole], sizes)
-    name = pair.stem if pair.split == "holdout" else f"{pair.stem} (trained on)"
+    held_out = pair.split == "holdout"
+    name = pair.stem if held_out else say("{name} (trained on)", name=pair.stem)
     return Subject(name, pair.caption, tuple(controls), target, size, whole)
 
 
 def subject_of_image(
-    image: torch.Tensor, name: str, resolution: int, multiple: int = 16
+    image: torch.Tensor, name: str, resolution: int, multiple: int = 16, caption: str = ""
 ) -> Subject:
     """A test picture without a known result. `image` is [1, H, W, 3] in 0..1."""
     picture = image_of(image)
     size = _fitting(picture, resolution, multiple)
-    return Subject(name, "", tuple(crop_alike([picture], [size])), None, size, (picture,))
+    return Subject(name, caption, tuple(crop_alike([picture], [size])), None, size, (picture,))
 
 
 def _fitting(picture: Image.Image, resolution: int, multiple: int) -> tuple[int, int]:
@@ -86,9 +92,39 @@ def loras_of_run(run: Run, steps: str = "") -> tuple[LoraFile, ...]:
     """The run's checkpoints that the axis text `steps` names, all when it is empty."""
     checkpoints = {checkpoint.step: checkpoint for checkpoint in run.checkpoints()}
     if not checkpoints:
-        raise ValueError(f"Run '{run.name}' has no checkpoints yet ({run.folder}). Train it first.")
+        raise ValueError(
+            say(
+                "Run '{run}' has no checkpoints yet ({folder}). Train it first.",
+                run=run.name,
+                folder=run.folder,
+            )
+        )
     chosen = choose_steps(steps, sorted(checkpoints))
-    return tuple(LoraFile(f"step {step}", checkpoints[step].path, step) for step in chosen)
+    return tuple(
+        LoraFile(say("step {step}", step=step), checkpoints[step].path, step) for step in chosen
+    )
+
+
+def pairs_of_run(run: Run) -> PairedDataset:
+    """The pairs that the run was trained with, captions and split as they were then.
+
+    Raises DatasetError where they were not noted or have moved, DamagedFileError.
+    """
+    path, remedy = run.folder / "run.yaml", say("Connect `pairs` instead.")
+    with understanding(path, remedy):
+        source = yaml.safe_load(path.read_text(encoding="utf-8")).get("pairs")
+        noted = isinstance(source, dict) and "file" in source
+        file, folder = (source["file"], Path(source["folder"])) if noted else ("", Path())
+    if not noted:
+        raise DatasetError(
+            say("Run '{run}' has not noted its pairs: connect `pairs`.", run=run.name)
+        )
+    return PairedDataset(read_records(run.folder / file, folder))
+
+
+def instruction_of(pairs: PairedDataset) -> str:
+    """The caption that most of the training pairs have."""
+    return Counter(pair.caption for pair in pairs.train).most_common(1)[0][0] if pairs.train else ""
 
 
 def loras_of_files(paths: Sequence[Path]) -> tuple[LoraFile, ...]:
@@ -119,8 +155,11 @@ def match_names(text: str, available: Sequence[str]) -> tuple[str, ...]:
         ]
         if not found:
             raise ValueError(
-                f"No LoRA is called '{line}' in ComfyUI's LoRA folders. Write its name as the LoRA "
-                "loader lists it, a folder, or a pattern such as my_run/*."
+                say(
+                    "No LoRA is called '{name}' in ComfyUI's LoRA folders. Write its name as the "
+                    "LoRA loader lists it, a folder, or a pattern such as my_run/*.",
+                    name=line,
+                )
             )
         names.update(dict.fromkeys(found))
     return tuple(names)

@@ -107,6 +107,24 @@ def test_cancel_keeps_the_cells_and_the_next_run_makes_the_rest(server, run, gra
     assert shown.width > 2000 and shown.height > 1000
 
 
+def test_model_clip_vae_and_run_are_enough(server, run, graph):
+    """The run knows its pairs and captions: the same pictures, none of them made again."""
+    run({**graph, "compare": compare(checkpoints="last", strengths="1")})
+    before = pictures(server)
+    alone = compare(checkpoints="last", strengths="1")
+    for known in ("pairs", "prompt"):
+        del alone["inputs"][known]
+    shown = grid(server, run({**graph, "compare": alone}))
+    assert pictures(server) == before and shown.width > 1000
+
+    wide = node("EmptyImage", width=96, height=64, batch_size=1, color=0x3366AA)
+    alone["inputs"]["images"] = ["wide", 0]
+    run({**graph, "wide": wide, "compare": alone})
+    (made, _) = pictures(server).keys() - before.keys()
+    with Image.open(output_folder(server) / "kontext_runs/choosing/samples" / made) as cell:
+        assert json.loads(cell.text["kontext"])["prompt"] == "invert the colours"
+
+
 def test_cells_open_as_the_graph_that_made_them(server, run, graph):
     run({**graph, "compare": compare(checkpoints="last", strengths="1")})
     name = next(name for name in pictures(server) if name.startswith("step-6-x-1"))
@@ -198,7 +216,8 @@ def test_the_scored_checkpoint_is_kept_and_the_stock_loader_takes_it(server, run
     }
     assert run(used)["outputs"]["shown"]["images"]
     assert "亮 rings.safetensors" in server.loras()
-    # scoring again reads what is known
+    # scoring again reads what is known, and takes the pairs from the run
     chain["score"]["inputs"]["checkpoints"] = "2-6"
+    del chain["score"]["inputs"]["pairs"]
     run(chain)
     assert (folder / "losses.jsonl").read_text(encoding="utf-8") == losses
