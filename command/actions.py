@@ -17,7 +17,7 @@ import yaml
 
 from ..dataset.pair import DatasetError, PairedDataset
 from ..evaluation.progress.follow import Follower
-from ..files import StorageError
+from ..files import DamagedFileError, StorageError
 from ..trainer import host, parallel
 from ..trainer.config import ConfigError
 from ..trainer.data.cache import Cache
@@ -38,6 +38,7 @@ Options = argparse.Namespace
 PACK = Path(__file__).resolve().parents[1]
 INPUT_ERRORS = (
     JobError, ConfigError, DatasetError, RunError, host.BaseModelError, LoraError, FileExistsError,
+    DamagedFileError,
 )  # fmt: skip
 
 
@@ -234,8 +235,14 @@ def status(options: Options, screen: Screen) -> int:
         tell(open_run(options.run), screen)
         return 0
     output = output_folder()
-    facts = [state_of(Run.open(name, output)) for name in Run.names(output)]
-    lines = [f"{each['step']:>7}/{each['steps']:<7} {each['run']}" for each in facts]
+    facts, lines = [], []
+    for name in Run.names(output):
+        try:
+            facts.append(state_of(Run.open(name, output)))
+            lines.append(f"{facts[-1]['step']:>7}/{facts[-1]['steps']:<7} {name}")
+        except (RunError, DamagedFileError) as error:  # the others are shown all the same
+            facts.append({"run": name, "error": str(error)})
+            lines.append(f"{'?':>7}/{'?':<7} {name}: {error}")
     screen.result("\n".join(lines) or f"There are no runs in {output}.", runs=facts)
     return 0
 

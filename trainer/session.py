@@ -27,7 +27,7 @@ from .runs.run import Run
 from .runs.start import start_from
 from .saving import Saving
 from .trials import Trials
-from .watcher import Board, Journal, Watcher
+from .watcher import Board, Journal, Shielded, Watcher
 
 
 @dataclass
@@ -66,7 +66,8 @@ class Session:
         config, family = identity.config, family_of(request.base.model)
         model = host.for_training(request.base.model)
         device, dtype = model.load_device, host.training_dtype(model, config.dtype)
-        journal = Journal(run, request.watcher if parallel.is_first() else Watcher())
+        watcher = Shielded(request.watcher) if parallel.is_first() else Watcher()
+        journal = Journal(run, watcher)
         with host.differentiable():
             parts = family.network.named_modules()
             linears = {name: part for name, part in parts if host.is_linear(part)}

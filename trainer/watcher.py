@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,36 @@ class Board:
         self.writer.flush()
 
 
+class Shielded(Watcher):
+    """Passes everything on to another watcher. If that fails, training continues without it.
+
+    What is only shown never stops what is computed. After the next return to a save, or start,
+    the watcher gets another chance.
+    """
+
+    def __init__(self, watcher: Watcher) -> None:
+        self.watcher, self.failed = watcher, False
+
+    def begin(self, run: Run) -> None:
+        self.failed = False
+        self.attempt(lambda: self.watcher.begin(run))
+
+    def add(self, entry: Mapping[str, Any]) -> None:
+        self.attempt(lambda: self.watcher.add(entry))
+
+    def saved(self) -> None:
+        self.attempt(self.watcher.saved)
+
+    def attempt(self, show: Callable[[], None]) -> None:
+        if self.failed:
+            return
+        try:
+            show()
+        except Exception:
+            self.failed = True
+            logging.exception("The run is not shown any more; it goes on.")
+
+
 @dataclass
 class Journal:
     """Passes each step's log entry on: to the run's log, to TensorBoard and to a watcher."""
@@ -78,5 +108,9 @@ class Journal:
         if parallel.is_first():
             self.run.log(**entry)
         if self.board:
-            self.board.add(entry)
+            try:
+                self.board.add(entry)
+            except OSError:
+                logging.exception("TensorBoard's file is not written any more; the run goes on.")
+                self.board = None
         self.watcher.add(entry)

@@ -20,7 +20,7 @@ from .. import host
 from ..batch import EncodedPair
 from ..config import GB, TrainConfig
 from ..families import recognise
-from ..files import save_tensors
+from ..files import is_whole, save_tensors
 from .pixels import tensor_of
 
 
@@ -60,7 +60,7 @@ class Cache:
             self.key(self.vae_hash, content_hash(path), frame, f"{size}{self.tiles(size)}")
             for path, size in zip(paths, sizes, strict=True)
         ]
-        if not all(key.exists() for key in keys):
+        if not all(map(is_whole, keys)):
             images = crop_alike([open_rgb(path) for path in paths], sizes)
             for key, image in zip(keys, images, strict=True):
                 self.keep(key, partial(self.latent, mirrored(image, flip)))
@@ -146,7 +146,7 @@ class Cache:
         return self.folder / f"{digest}.safetensors"
 
     def keep(self, path: Path, encoded: Callable[[], dict[str, Tensor]]) -> Path:
-        if not path.exists():
+        if not is_whole(path):
             with storing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
             save_tensors(encoded(), path)

@@ -1,15 +1,16 @@
 """Runs on disk: names, bad disks, interrupted writes."""
 
+import shutil
 import signal
 from contextlib import contextmanager
 from dataclasses import replace as replace_in
 
 import pytest
 import torch
-from kontext.files import StorageError, write_atomically
+from kontext.files import DamagedFileError, StorageError, write_atomically
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.runs.run import Identity, Run, RunError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 IDENTITY = Identity(TrainConfig(steps=1000, alpha=16.0), "base", "pairs")
 LORA = {
@@ -223,3 +224,153 @@ def test_a_checkpoint_says_what_it_is(run):
     tensors = load_file(checkpoint.path)
     assert tensors["lora_unet_single_blocks_0_linear1.alpha"] == 16
     assert tensors["lora_unet_single_blocks_0_linear1.lora_up.weight"].dtype == torch.bfloat16
+
+
+# ---- nothing is lost, nothing is called finished that is not -------------------------------
+
+OTHER = replace_in(IDENTITY, base_hash="other")
+
+
+def worked(tmp_path, name="edit", steps=(250, 1000)):
+    run = Run.create(name, tmp_path, IDENTITY)
+    saved(run, *steps)
+    run.write_state(steps[-1], LORA)
+    return run
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("left", ["state", "log", "loras", "a damaged state", "all but run.yaml"])
+def test_whatever_is_left_of_a_run_is_work(tmp_path, left):
+    """Its LoRAs were moved away, say. It is not deleted, and with `replace` it is moved aside."""
+    run = worked(tmp_path)
+    if left != "loras" and left != "all but run.yaml":
+        shutil.rmtree(run.lora_folder)
+    if left != "log" and left != "all but run.yaml":
+        run.lines.path.unlink()
+    if left in ("log", "loras"):
+        run.state_file.unlink()
+    if left == "a damaged state":
+        run.state_file.write_bytes(b"\0" * 100)
+    if left == "all but run.yaml":
+        run.yaml_file.unlink()
+    before = contents(tmp_path)
+    with pytest.raises(RunError, match="exists and differs.*`replace` to move.*kontext_trash"):
+        Run.create("edit", tmp_path, OTHER)
+    assert contents(tmp_path) == before
+    new = Run.create("edit", tmp_path, OTHER, replace=True)
+    assert not new.has_work() and new.identity() == OTHER
+    (trash,) = (tmp_path / "kontext_trash").iterdir()
+    assert contents(trash) == before
+    if left != "all but run.yaml":
+        assert Run.open("edit", trash).identity() == IDENTITY
+
+
+@pytest.mark.parametrize("name, twin", [("Ring", "ring"), ("RING", "ring"), ("é", "e\u0301")])
+def test_names_that_are_one_folder_elsewhere(tmp_path, name, twin):
+    worked(tmp_path, name)
+    before = contents(tmp_path)
+    for replace in (False, True):
+        with pytest.raises(RunError, match=f"There is a run named '{name}'"):
+            Run.create(twin, tmp_path, OTHER, replace)
+    with pytest.raises(RunError, match="no training run"):
+        Run.open(twin, tmp_path)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:5],
+        lambda content: content[: len(content) // 2],
+        lambda content: content[:-1],
+        lambda content: b"\0" * len(content),
+        lambda content: content + b"more",
+        lambda content: content.replace(b"lora_up.weight", b"lora_xx.weight"),
+        lambda content: content.replace(b".alpha", b".alpfa"),
+    ],
+    ids=["empty", "5 bytes", "half", "all but one", "zeros", "longer", "names", "no alpha"],
+)
+def test_a_run_is_finished_with_a_whole_file_only(tmp_path, damage):
+    run = worked(tmp_path)
+    assert run.finished
+    path = run.checkpoint_at(0).path
+    path.write_bytes(damage(path.read_bytes()))
+    assert not run.finished and kept(run) == [250]
+    with pytest.raises(RunError, match="edit_001000.safetensors is damaged"):
+        run.checkpoint_at(1000)
+    Run.create("edit", tmp_path, IDENTITY)
+    assert path.exists(), "it is written again, not deleted"
+
+
+@pytest.mark.parametrize("text, steps", [('["1"]', {1}), ("[1, 2]", {1, 2}), ("[]", set())])
+def test_pins_written_by_hand(run, text, steps):
+    saved(run, 1, 2, 3)
+    (run.folder / "pinned.json").write_text(text, encoding="utf-8")
+    assert run.pinned() == steps
+    run.drop_oldest(1)
+    assert set(kept(run)) == steps | {3}
+
+
+@pytest.mark.parametrize("text", ["[1", "{}", '["last"]', "[1.5]", "\0\0", "[null]", "[[1]]"])
+def test_with_pins_that_cannot_be_read_nothing_is_deleted(run, text):
+    saved(run, 1, 2, 3)
+    (run.folder / "pinned.json").write_text(text, encoding="utf-8")
+    with pytest.raises(DamagedFileError, match="pinned.json is damaged.*list of steps"):
+        run.pinned()
+    assert "pinned.json is damaged" in run.drop_oldest(1)[0]
+    assert kept(run) == [1, 2, 3]
+
+
+BROKEN = [
+    b"",
+    b"\0" * 50,
+    b"a: [",
+    b"- 1",
+    b"config: 3",
+    b"\xff\xfe\x00",
+    b"name: edit\n",
+    b"[" * 9000,
+]
+
+
+@pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
+def test_a_broken_run_yaml_is_taken_from_the_last_lora(tmp_path, content):
+    run = worked(tmp_path)
+    run.yaml_file.write_bytes(content)
+    worked(tmp_path, "other")
+    assert set(Run.names(tmp_path)) == {"edit", "other"}
+    assert run.config == IDENTITY.config and run.finished
+    Run.create("edit", tmp_path, IDENTITY)
+    assert run.settings()["config"]["steps"] == 1000
+    with pytest.raises(RunError, match="differs"):
+        Run.create("edit", tmp_path, replace_in(OTHER, config=TrainConfig(steps=1000, rank=7)))
+
+
+def test_a_broken_run_yaml_without_a_lora_is_named(run):
+    run.yaml_file.write_bytes(b"a: [")
+    with pytest.raises(RunError, match="run.yaml is damaged"):
+        run.identity()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"a": 3}', "\0"])
+def test_a_broken_pairs_json_does_not_matter(run, tmp_path, text):
+    saved(run, 1)
+    run.write_state(1, LORA)
+    (run.folder / "pairs.json").write_text(text, encoding="utf-8")
+    assert Run.create("edit", tmp_path, IDENTITY).identity() == IDENTITY
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"step": "many"}, {"rest": ""}])
+def test_a_state_of_another_version_is_named(run, metadata):
+    save_file({"a": torch.zeros(1)}, run.state_file, metadata)
+    with pytest.raises(RunError, match="state.safetensors.*damaged.*`start_from`"):
+        run.read_state()
+
+
+def test_the_same_checkpoint_has_the_same_bytes(run):
+    first = run.write_checkpoint(1, LORA, IDENTITY).path.read_bytes()
+    assert {run.write_checkpoint(1, LORA, IDENTITY).path.read_bytes() for _ in range(8)} == {first}
