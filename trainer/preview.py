@@ -24,7 +24,7 @@ from .runs.job import SamplePlan
 from .runs.run import Run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subject:
     """Controls at their sampling size and whole, the target if there is one, and its size."""
 

@@ -5,6 +5,7 @@ import torch
 from kontext.trainer import host
 from kontext.trainer.batch import Batch, Text
 from kontext.trainer.families import family_of
+from kontext.trainer.network.lora import Lora
 
 from .miniatures import MINIATURES, load_model
 
@@ -72,3 +73,15 @@ def make_batch(miniature):
         return Batch(draw(*miniature.latent), shown, Text(draw(tokens, miniature.text_width)))
 
     return make
+
+
+@pytest.fixture
+def lora(family):
+    """On every linear that can be trained, doing something."""
+    parts = family.network.named_modules()
+    linears = {name: host.FrozenLinear(part) for name, part in parts if host.is_linear(part)}
+    lora = Lora.create({n: linears[n] for n in family.targeted(linears, "all")}, 4, 2.0, 0)
+    generator = torch.Generator().manual_seed(1)
+    for layer in lora.layers.values():
+        layer.up.data.normal_(std=0.05, generator=generator)
+    return lora

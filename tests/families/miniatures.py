@@ -122,7 +122,7 @@ def qwen_clip(folder: Any) -> Any:
 
     class Small(real):
         def __init__(self, hidden_size: int = 0, **rest: Any) -> None:
-            super().__init__(**VISION, output_hidden_size=32, **rest)
+            super().__init__(**VISION, **rest)
 
     qwen_vl.Qwen2VLVisionTransformer = Small
     try:
@@ -138,7 +138,7 @@ def qwen_clip(folder: Any) -> Any:
 def flux2_vae() -> Any:
     weights = random_weights(comfy.taesd.taesd.TAESD(latent_channels=128), 1)
     weights["vae_scale"], weights["vae_shift"] = torch.tensor(1.0), torch.tensor(0.0)
-    return comfy.sd.VAE(sd=weights)
+    return comfy.sd.VAE(sd=weights, metadata={"tae_latent_channels": 128})  # as VAELoader says
 
 
 def qwen_vae() -> Any:

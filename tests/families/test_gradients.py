@@ -1,29 +1,15 @@
 """Gradients of a LoRA on frozen weights are those of dense autograd, and the weights stay."""
 
-import pytest
 import torch
 from kontext.trainer import host
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.loss.objective import sample_losses
 from kontext.trainer.network.attach import attached
-from kontext.trainer.network.lora import Lora
 from torch.nn.utils.stateless import _reparametrize_module
 
 from ..trainer.conftest import sha256_of
 
 SIGMA = torch.tensor([0.3, 0.8])
-
-
-@pytest.fixture
-def lora(family):
-    """On every linear that can be trained, doing something."""
-    parts = family.network.named_modules()
-    linears = {name: host.FrozenLinear(part) for name, part in parts if host.is_linear(part)}
-    lora = Lora.create({n: linears[n] for n in family.targeted(linears, "all")}, 4, 2.0, 0)
-    generator = torch.Generator().manual_seed(1)
-    for layer in lora.layers.values():
-        layer.up.data.normal_(std=0.05, generator=generator)
-    return lora
 
 
 def in_training(family, lora, batch, noise, checkpointed=(), offloaded=False):
