@@ -26,7 +26,7 @@ from .captioner_inputs import (
 )
 from .sockets import CaptionerSocket
 
-CATEGORY = "training/kontext/captioners"
+CATEGORY = "training/kontext/captions/captioners"
 
 
 class CoreCaptioner(io.ComfyNode):

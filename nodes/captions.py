@@ -25,7 +25,7 @@ class CaptionPairs(io.ComfyNode):
         return io.Schema(
             node_id="KontextCaptionPairs",
             display_name="Caption Pairs",
-            category="training/kontext",
+            category="training/kontext/captions",
             description="Captions every pair: trigger word, the instruction that all pairs share, "
             "a short description of the picture, and a constant ending.",
             search_aliases=["caption", "prompt", "trigger word", "打标", "florence", "joycaption"],

@@ -22,7 +22,7 @@ class CheckPairs(io.ComfyNode):
         return io.Schema(
             node_id="KontextCheckPairs",
             display_name="Check Pairs",
-            category="training/kontext",
+            category="training/kontext/dataset",
             description=(
                 "Finds swapped sides, shifted or identical pictures, duplicates, blur, noise, JPEG "
                 "blocks, missing captions and more. Each finding names the file and the remedy."

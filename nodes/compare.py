@@ -43,7 +43,7 @@ class CompareCheckpoints(io.ComfyNode):
         return io.Schema(
             node_id="KontextCompareCheckpoints",
             display_name="Compare Checkpoints",
-            category="training/kontext",
+            category="training/kontext/choose",
             description=(
                 "Makes one labelled grid: test pictures down; control, base model, every "
                 "checkpoint at every strength and the target across, all from the same seed. Each "

@@ -15,7 +15,7 @@ class Degrade(io.ComfyNode):
         return io.Schema(
             node_id="KontextDegrade",
             display_name="Degrade Image",
-            category="training/kontext",
+            category="training/kontext/dataset",
             description="Adds flaws to a clean picture, to be the control of a pair. Chain several "
             "to combine them.",
             search_aliases=["synthetic pairs", "add noise", "jpeg artifacts", "scratches", "dust"],

@@ -15,7 +15,7 @@ class DemoModel(io.ComfyNode):
         return io.Schema(
             node_id="KontextDemoModel",
             display_name="Load Demo Kontext",
-            category="training/kontext",
+            category="training/kontext/train",
             description=(
                 "A very small Kontext that really edits 128-pixel pictures on a CPU. Use it to try "
                 "every node of this pack before you load FLUX.1-Kontext itself."

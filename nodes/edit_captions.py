@@ -22,7 +22,7 @@ class EditCaptions(io.ComfyNode):
         return io.Schema(
             node_id="KontextEditCaptions",
             display_name="Edit Captions",
-            category="training/kontext",
+            category="training/kontext/captions",
             description="Corrects captions in bulk, in this order: find and "
             "replace, remove, keep only, without doubles, sort or shuffle, limit, case, prefix "
             "and suffix. A tag is what stands between commas. Chain several for several edits.",
@@ -168,7 +168,7 @@ class CaptionStats(io.ComfyNode):
         return io.Schema(
             node_id="KontextCaptionStats",
             display_name="Caption Statistics",
-            category="training/kontext",
+            category="training/kontext/captions",
             description="Which tags and words the captions share: what is in all of them binds to "
             "the LoRA, what is in some stays promptable. Also missing captions and lengths.",
             search_aliases=["tag frequency", "word cloud", "caption statistics", "tag count"],

@@ -22,7 +22,7 @@ class KeepCheckpoint(io.ComfyNode):
         return io.Schema(
             node_id="KontextPickCheckpoint",
             display_name="Keep This Checkpoint",
-            category="training/kontext",
+            category="training/kontext/choose",
             description=(
                 "Copies the chosen checkpoint of a run into models/loras under the name you give, "
                 "with trigger, instruction and strength in its metadata and a sample picture "

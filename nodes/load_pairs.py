@@ -38,7 +38,7 @@ class LoadPairs(io.ComfyNode):
         return io.Schema(
             node_id="KontextLoadPairs",
             display_name="Load Paired Dataset",
-            category="training/kontext",
+            category="training/kontext/dataset",
             description=(
                 "Finds before/after pictures: two folders with the same file names, one folder "
                 "with endings such as _before/_after, a table (metadata.csv, .jsonl) or a zip."
@@ -145,7 +145,7 @@ class PairsFromImages(io.ComfyNode):
         return io.Schema(
             node_id="KontextPairsFromImages",
             display_name="Pairs from Images",
-            category="training/kontext",
+            category="training/kontext/dataset",
             description="Pairs the first control with the first target, the second with the "
             "second, and so on. The pictures are kept as PNG in ComfyUI's temp folder.",
             search_aliases=["image list to pairs", "before after", "dataset from images"],

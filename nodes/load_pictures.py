@@ -19,7 +19,7 @@ class LoadPictures(io.ComfyNode):
         return io.Schema(
             node_id="KontextLoadPictures",
             display_name="Load Pictures",
-            category="training/kontext",
+            category="training/kontext/dataset",
             description="Single pictures with captions, for a plain LoRA of a person, style or "
             "product. To teach an edit, use Load Paired Dataset.",
             search_aliases=["image folder", "character lora", "style lora", "dataset", "kohya"],

@@ -22,7 +22,7 @@ class PreparePairs(io.ComfyNode):
         return io.Schema(
             node_id="KontextPreparePairs",
             display_name="Crop & Resize Pairs",
-            category="training/kontext",
+            category="training/kontext/dataset",
             description="Crops and resizes control and target alike and saves them as PNG with "
             "their captions. The originals are never touched.",
             search_aliases=["birme", "crop dataset", "resize dataset", "align pairs"],
@@ -133,7 +133,7 @@ class SavePair(io.ComfyNode):
         return io.Schema(
             node_id="KontextSavePair",
             display_name="Save Pair",
-            category="training/kontext",
+            category="training/kontext/dataset",
             description="Saves control/<stem>.png, target/<stem>.png and target/<stem>.txt. Load "
             "Paired Dataset reads the folder back as it is.",
             search_aliases=["save before after", "write dataset", "paired image saver"],

@@ -21,7 +21,7 @@ class TrainingPreset(io.ComfyNode):
         return io.Schema(
             node_id="KontextTrainingPreset",
             display_name="Training Preset",
-            category="training/kontext",
+            category="training/kontext/train",
             description=(
                 "Fills in Train Kontext LoRA for one kind of edit, and says why and what is usual "
                 "for this many pairs and this card. Connect settings, steps, rank, learning_rate "

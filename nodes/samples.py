@@ -18,7 +18,7 @@ class TrainingSamples(io.ComfyNode):
         return io.Schema(
             node_id="KontextTrainingSamples",
             display_name="Training Samples",
-            category="training/kontext",
+            category="training/kontext/train",
             description=(
                 "Watch the edit being learnt: every so many steps, each prompt is tried on each "
                 "picture with the LoRA as it is. The pictures are shown on the train node and kept "

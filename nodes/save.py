@@ -19,7 +19,7 @@ class SaveCheckpoint(io.ComfyNode):
         return io.Schema(
             node_id="KontextSaveCheckpoint",
             display_name="Save Kontext LoRA",
-            category="training/kontext",
+            category="training/kontext/train",
             description="Writes a LoRA into output/loras, where every LoRA loader finds it.",
             search_aliases=["save lora", "export lora", "diffusers", "peft"],
             inputs=[

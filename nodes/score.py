@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io, ui
 from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
@@ -22,7 +20,7 @@ from ..trainer.config import TrainConfig
 from ..trainer.data.pixels import tensor_of
 from ..trainer.families import recognise
 from ..trainer.host import Base, Progress
-from .shared import LoraName, folder_of, lora_name, loras_to_try
+from .shared import LoraName, folder_of, lora_name, loras_to_try, output_folder
 from .sockets import Pairs, RunSocket
 
 
@@ -34,7 +32,7 @@ class ScoreCheckpoints(io.ComfyNode):
         return io.Schema(
             node_id="KontextScoreCheckpoints",
             display_name="Score Checkpoints",
-            category="training/kontext",
+            category="training/kontext/choose",
             description=(
                 "Measures every checkpoint on the held-out pairs, always with the same noise, and "
                 "calls it under-fitted, good or over-fitted; says whether it shifts, zooms or "
@@ -166,7 +164,7 @@ class ScoreCheckpoints(io.ComfyNode):
             pairs,
             several,
             run.config if run else TrainConfig(),
-            Path(folder_paths.get_temp_directory()) / "kontext_cache",
+            output_folder() / "kontext_cache",
             folder_of(run),
             plan,
             cls.hidden.unique_id,

@@ -57,7 +57,7 @@ class TrainingSettings(io.ComfyNode):
         schema = io.Schema(
             node_id="KontextTrainingSettings",
             display_name="Kontext Training Settings",
-            category="training/kontext",
+            category="training/kontext/train",
             description="The finer settings of a training run; without this node, the defaults.",
             search_aliases=["lora settings", "alpha", "resolution", "batch size", "timesteps"],
             inputs=[
@@ -255,7 +255,7 @@ class TrainLora(io.ComfyNode):
         return io.Schema(
             node_id="KontextTrainLora",
             display_name="Train Kontext LoRA",
-            category="training/kontext",
+            category="training/kontext/train",
             description=(
                 "Learns an edit from before/after pairs, on the FLUX.1-Kontext that is already "
                 "loaded. Saves checkpoints into the LoRA folder as it goes. Cancel keeps what is "
@@ -355,7 +355,7 @@ class TrainLora(io.ComfyNode):
             (settings or DEFAULTS).replace(**short_list),
             name,
             output_folder(),
-            Path(folder_paths.get_temp_directory()) / "kontext_cache",
+            output_folder() / "kontext_cache",
             replace,
             start_from,
             node_id=cls.hidden.unique_id,
@@ -388,7 +388,7 @@ class OpenRun(io.ComfyNode):
         return io.Schema(
             node_id="KontextOpenRun",
             display_name="Open Training Run",
-            category="training/kontext",
+            category="training/kontext/train",
             description="A training run made earlier, to compare, score or save its checkpoints.",
             search_aliases=["load run", "training run", "resume", "checkpoints"],
             inputs=[

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +26,9 @@ from ..families import recognise
 from ..files import is_whole, save_tensors
 from .pixels import tensor_of
 
+MOST = 20 * GB  # on disk
+IN_USE = 24 * 3600.0  # seconds: another process may be training from files used since
+
 
 class Cache:
     """Encodes what is not on disk yet. The files are only read back when a batch needs them."""
@@ -35,6 +41,7 @@ class Cache:
         self.clip_hash = host.clip_hash(base.clip)
         self.limit = int(config.max_vram * GB)
         self.tiled: dict[tuple[int, int], int] = {}  # side of the tiles, by size of the picture
+        self.used: set[Path] = set()
 
     def encode(self, pair: Pair, flip: bool = False, side: int = 0) -> EncodedPair:
         """Encode a pair's target, references and caption; with `flip`, its mirror image.
@@ -137,13 +144,29 @@ class Cache:
             for (width, height), tile in self.tiled.items()
         ]
 
+    def shrink(self, most: int = MOST) -> None:
+        """Delete what no run has used for longest until `most` bytes are left."""
+        for path in self.used:
+            if path.exists():
+                os.utime(path)
+        files = [(path.stat().st_mtime, path) for path in self.folder.glob("*.safetensors")]
+        size = sum(path.stat().st_size for _, path in files)
+        for last_used, path in sorted(files):
+            if size <= most or time.time() - last_used < IN_USE:
+                return
+            size -= path.stat().st_size
+            with suppress(PermissionError):  # Windows: another process has it open
+                path.unlink(missing_ok=True)
+
     def latent(self, image: Image.Image) -> dict[str, Tensor]:
         raw = self.family.encode_image(self.base.vae, tensor_of(image), self.limit)
         return {"latent": self.family.normalised(raw)}
 
     def key(self, *parts: str) -> Path:
         digest = hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()[:40]
-        return self.folder / f"{digest}.safetensors"
+        path = self.folder / f"{digest}.safetensors"
+        self.used.add(path)
+        return path
 
     def keep(self, path: Path, encoded: Callable[[], dict[str, Tensor]]) -> Path:
         if not is_whole(path):

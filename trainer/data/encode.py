@@ -23,6 +23,8 @@ def encode_dataset(
     held = [*product(pairs.holdout[:MOST_PAIRS], (False,), config.sides[:1])]
     encoded = encode_all(cache, views, progress)
     held_out = encode_all(cache, held, progress)
+    if parallel.is_first():
+        cache.shrink()
     repeats = [pair.repeats for pair, *_ in views]
     batches = Batches(encoded, repeats, config.batch_size, config.seed)
     return batches, held_out

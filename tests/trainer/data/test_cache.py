@@ -1,5 +1,8 @@
 """Encoded once, by content."""
 
+import os
+import time
+
 import comfy.sd
 import pytest
 import torch
@@ -86,3 +89,19 @@ def test_generators_differ_by_step_seed_and_purpose():
         for words in [(0, 0, "step"), (0, 1, "step"), (1, 0, "step"), (0, 0, "epoch")]
     }
     assert len(draws) == 4
+
+
+def test_what_was_unused_for_longest_goes_first_and_nothing_that_may_be_in_use(cache, pairs):
+    with torch.inference_mode():
+        used = cache.encode_images(pairs.pairs[0])
+    for name, age in (("old", 3), ("older", 5), ("new", 0.1)):
+        path = cache.folder / f"{name}.safetensors"
+        path.write_bytes(b"x" * 1000)
+        os.utime(path, (time.time() - age * 24 * 3600,) * 2)
+    for path in used:
+        os.utime(path, (0, 0))  # from long ago, but this run has just asked for it
+    room = sum(path.stat().st_size for path in used) + 2000
+    cache.shrink(room)
+    assert files(cache) == sorted(["old.safetensors", "new.safetensors", *(p.name for p in used)])
+    cache.shrink(0)
+    assert files(cache) == sorted(["new.safetensors", *(path.name for path in used)])
