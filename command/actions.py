@@ -22,7 +22,7 @@ from ..trainer import host, parallel
 from ..trainer.config import ConfigError
 from ..trainer.data.cache import Cache
 from ..trainer.data.encode import encode_dataset
-from ..trainer.families import recognise
+from ..trainer.families import recognise, text_encoders
 from ..trainer.files import LoraError
 from ..trainer.host import files as host_files
 from ..trainer.loop import train
@@ -209,7 +209,7 @@ def load_base(job: Job) -> host.Base:
         from ..trainer.host.demo import load_demo_model
 
         return host.Base(*load_demo_model())
-    return host_files.load_base(dict(job.model))  # type: ignore[arg-type]
+    return host_files.load_base(dict(job.model), text_encoders)  # type: ignore[arg-type]
 
 
 # ---- runs ----------------------------------------------------------------------------------

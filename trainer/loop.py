@@ -59,6 +59,7 @@ def train_alone(request: TrainingRequest, lock: Lock | None) -> Run:
 
     with host.computing_with(run.threads()):
         progress = host.Progress(config.steps, request.node_id)
+        progress.say(family.description())
         with torch.inference_mode():
             batches, held_out = encode_dataset(cache, pairs, progress)
             plan = samples or SamplePlan(seed=config.seed, steps=config.preview_steps, most=1)
@@ -68,7 +69,7 @@ def train_alone(request: TrainingRequest, lock: Lock | None) -> Run:
         lengths = (family.sequence_length(pair.shape) for pair in batches.pairs())
         longest = -(-config.batch_size // parallel.processes()) * max(lengths)
         session = Session.begin(request, run, identity, longest, held_out)
-        for note in cache.notes():
+        for note in [*family.notes(), *cache.notes()]:
             session.journal.note(note)
         try:
             while session.saving.saved < config.steps:

@@ -51,6 +51,12 @@ def family_of(model: host.Model) -> Family:
     )
 
 
+def text_encoders(model: host.Model) -> tuple[str, int]:
+    """How ComfyUI's loaders call the text encoders of a model, and how many files they are."""
+    family = family_of(model)
+    return family.clip_type, family.clip_files
+
+
 def known_families() -> str:
     return say(" or ").join(family.title for family in FAMILIES)
 

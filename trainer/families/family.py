@@ -36,7 +36,8 @@ class Family:
     """A loaded model, as its family knows it.
 
     `classes` are the names of ComfyUI's classes of the model and of its network, `files` what to
-    load, by ComfyUI's kinds of files, with `clip_type` as its loaders call the text encoder.
+    load, by ComfyUI's kinds of files, with `clip_type` as its loaders call the text encoder, which
+    is `clip_files` files.
     Latents have `channels` and a value for `pixels` × `pixels`; `patch` × `patch` of them are a
     token; pictures have sides that are multiples of `multiple`. `targets` are the parts of linears'
     names that the presets train.
@@ -46,6 +47,7 @@ class Family:
     classes: ClassVar[tuple[str, str]]
     files: ClassVar[Mapping[str, str]]
     clip_type: ClassVar[str]
+    clip_files: ClassVar[int] = 1
     channels: ClassVar[int]
     pixels: ClassVar[int]
     patch: ClassVar[int]

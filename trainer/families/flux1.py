@@ -57,6 +57,7 @@ class Flux1(Family):
         "vae": "ae.safetensors",
     }
     clip_type = "flux"
+    clip_files = 2
     channels = 16
     pixels = 8
     patch = 2

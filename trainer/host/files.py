@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import folder_paths
 import torch
 
+from ...language import say
 from .comfy import Base
 from .weights import BaseModelError
 
@@ -58,8 +59,12 @@ def lacking(files: Mapping[str, Any]) -> list[str]:
     return problems
 
 
-def load_base(files: Mapping[str, Any]) -> Base:
-    """Load a job's model by ComfyUI's loader nodes. Raises BaseModelError if a file is lacking."""
+def load_base(files: Mapping[str, Any], encoders: Callable[[Any], tuple[str, int]]) -> Base:
+    """Load a job's model by ComfyUI's loader nodes.
+
+    `encoders` says of a loaded model the type of its text encoders, and how many files they are.
+    Raises BaseModelError if a file is lacking.
+    """
     import nodes  # ComfyUI's
 
     problems = lacking(files)
@@ -69,15 +74,22 @@ def load_base(files: Mapping[str, Any]) -> Base:
         name = _known("checkpoints", files["checkpoint"])
         return Base(*nodes.CheckpointLoaderSimple().load_checkpoint(name)[:3])
     texts = [_known("text_encoders", name) for name in files["text_encoders"]]
-    if len(texts) != 2:
-        raise BaseModelError(f"text_encoders: name two, clip_l and t5xxl, not {len(texts)}.")
     dtype = files.get("weight_dtype") or "default"
-    model = _known("diffusion_models", files["diffusion_model"])
-    return Base(
-        nodes.UNETLoader().load_unet(model, dtype)[0],
-        nodes.DualCLIPLoader().load_clip(*texts, "flux")[0],
-        nodes.VAELoader().load_vae(_known("vae", files["vae"]))[0],
-    )
+    name = _known("diffusion_models", files["diffusion_model"])
+    model = nodes.UNETLoader().load_unet(name, dtype)[0]
+    kind, count = encoders(model)
+    if len(texts) != count:
+        raise BaseModelError(
+            say(
+                "text_encoders: {name} needs {count}, not {named}.",
+                name=files["diffusion_model"],
+                count=count,
+                named=len(texts),
+            )
+        )
+    loader = nodes.CLIPLoader() if count == 1 else nodes.DualCLIPLoader()
+    vae = nodes.VAELoader().load_vae(_known("vae", files["vae"]))[0]
+    return Base(model, loader.load_clip(*texts, kind)[0], vae)
 
 
 def file_name(patcher: Any) -> str:

@@ -21,7 +21,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import save_on_cpu
 from torch.utils.checkpoint import checkpoint
 
-from .frozen import STREAMS, Forward, FrozenBase
+from .frozen import Forward, FrozenBase
 from .lora import Lora, frozen_linear
 
 if TYPE_CHECKING:
@@ -126,6 +126,11 @@ def layer_norm_forward(base: Forward) -> Forward:
     return forward
 
 
+def is_stream(value: Any) -> bool:
+    """Whether a block's input is a sequence [B, tokens, C]: blocks overwrite some of these."""
+    return isinstance(value, Tensor) and value.ndim == 3 and value.is_floating_point()
+
+
 def checkpointed_forward(base: Forward, offloaded: bool) -> Forward:
     def on_copies(inputs: dict[str, Any], names: Iterable[str], *streams: Tensor) -> Any:
         copies = {name: stream.clone() for name, stream in zip(names, streams, strict=True)}
@@ -138,7 +143,7 @@ def checkpointed_forward(base: Forward, offloaded: bool) -> Forward:
             return base(**inputs)
         # ComfyUI counts blocks in this dictionary: recomputing needs it as it is now
         inputs["transformer_options"] = dict(inputs["transformer_options"])
-        names = [name for name in STREAMS if name in inputs]
+        names = [name for name, value in inputs.items() if is_stream(value)]
         streams = [inputs.pop(name) for name in names]
         with save_on_cpu(pin_memory=True) if offloaded else nullcontext():
             return checkpoint(

@@ -133,7 +133,7 @@ class Compiler:
                 return eager(**inputs)
             inputs["transformer_options"] = {}  # its block counter would make one graph per block
             streams = {name: inputs.pop(name) for name in STREAMS if name in inputs}
-            if self.lengths:
+            if self.lengths and "pe" in inputs:  # others are compiled for each length
                 self.lengths.mark(streams, inputs["pe"])
             try:
                 return self.kind(block)(eager, streams, inputs)

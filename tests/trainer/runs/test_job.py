@@ -5,7 +5,7 @@ import pytest
 import torch
 import yaml
 from kontext.dataset.pair import DatasetError, PairedDataset
-from kontext.trainer import host, loop
+from kontext.trainer import families, host, loop
 from kontext.trainer.config import ConfigError, TrainConfig
 from kontext.trainer.host import files as host_files
 from kontext.trainer.runs.job import Job, JobError, Places, SamplePlan, pair_rows
@@ -212,7 +212,8 @@ def test_a_file_that_is_not_there_is_named_with_those_that_are(model_folder):
     assert "flux1.safetensors is not in models/diffusion_models" in first
     assert "tiny.safetensors" in first
     with pytest.raises(host.BaseModelError, match="t5 is not in"):
-        host_files.load_base({**files, "text_encoders": ["clip_l.safetensors", "t5"]})
+        named = {**files, "text_encoders": ["clip_l.safetensors", "t5"]}
+        host_files.load_base(named, families.text_encoders)
 
 
 def test_a_whole_path_is_as_good_as_a_name(model_folder, tmp_path, weights):
