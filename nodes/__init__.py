@@ -76,6 +76,8 @@ class KontextExtension(ComfyExtension):
 
         from .. import routes
 
+        host.report_missing()
+
         routes.register(PromptServer.instance.routes)
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:

@@ -89,7 +89,8 @@ OLDEST_COMFYUI = Release(
 )
 
 # ComfyUI's front end comes as a package of its own; the tests try this one too.
-NEWEST_FRONT_END = HOME / "front-end-1.58.1" / "static"
+FRONT_END = "comfyui-frontend-package==1.58.1"
+NEWEST_FRONT_END = HOME / "front-end" / "comfyui_frontend_package" / "static"
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ def _set_up(python: Path, tests: bool) -> None:
     layers = [("comfyui", [*TORCH, COMFYUI.sdist, *_lines(ROOT / "requirements.txt")])]
     if tests:
         groups = (ROOT / "pyproject.toml").read_text("utf-8").partition("[dependency-groups]")[2]
-        layers.append(("tests", [OLDEST_COMFYUI.sdist, groups.partition("\n[")[0]]))
+        layers.append(("tests", [OLDEST_COMFYUI.sdist, FRONT_END, groups.partition("\n[")[0]]))
     stamps = {name: (HOME / f"{name}.installed", _hash(wanted)) for name, wanted in layers}
     stale = [
         name
@@ -198,6 +199,8 @@ def _set_up(python: Path, tests: bool) -> None:
         print("Installing what the tests need …", flush=True)
         _pip(python, "install", *TORCH, "--group", f"{ROOT / 'pyproject.toml'}:test")
         _fetch(OLDEST_COMFYUI, python)
+        front_end = NEWEST_FRONT_END.parents[1]
+        _pip(python, "install", "--no-deps", "--upgrade", "--target", str(front_end), FRONT_END)
     for name in stale:
         stamp, wanted = stamps[name]
         stamp.write_text(wanted, encoding="utf-8")

@@ -37,6 +37,7 @@ def train(request: TrainingRequest) -> Run:
     settings. Raises BaseModelError, ConfigError, DatasetError, RunError, StorageError,
     LockedError, TrainingError, and Interrupted (after saving) when the user cancels.
     """
+    host.require_names()
     check(request)
     run = Run(request.name, request.output)
     with holding(run.folder, run.name) if parallel.is_first() else nullcontext() as lock:

@@ -40,6 +40,7 @@ from .device import (
     within,
 )
 from .lora_files import LowRankPart, load_lora_file, low_rank_parts
+from .names import HostError, report_missing, require_names
 from .progress import (
     Progress,
     interrupt,
@@ -75,6 +76,7 @@ __all__ = [
     "Base",
     "BaseModelError",
     "FrozenLinear",
+    "HostError",
     "Interrupted",
     "Model",
     "OutOfMemory",
@@ -112,6 +114,8 @@ __all__ = [
     "normalised",
     "peak_bytes",
     "predict_velocity",
+    "report_missing",
+    "require_names",
     "room_for",
     "sample",
     "sampling_allowed",
