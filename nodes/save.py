@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
+from ..language import say
 from ..trainer import host
+from ..trainer.config import SETTINGS
 from ..trainer.runs.export import FORMATS, export_lora
 from ..trainer.runs.run import checked_name
 from .shared import output_folder
@@ -23,13 +25,13 @@ class SaveCheckpoint(io.ComfyNode):
             description="Writes a LoRA into output/loras, where every LoRA loader finds it.",
             search_aliases=["save lora", "export lora", "diffusers", "peft"],
             inputs=[
-                RunSocket.Input("run", optional=True, tooltip="The run to take a checkpoint of."),
+                RunSocket.Input("run", optional=True, tooltip="The run that has the checkpoint."),
                 io.Int.Input(
                     "step",
                     default=0,
                     min=0,
-                    max=1_000_000,
-                    tooltip="Which checkpoint of the run; 0 = the last.",
+                    max=int(SETTINGS["steps"].high),
+                    tooltip="Step of the checkpoint; 0 = the last.",
                 ),
                 io.String.Input(
                     "name",
@@ -46,7 +48,7 @@ class SaveCheckpoint(io.ComfyNode):
                     ),
                 ),
                 io.LoraModel.Input(
-                    "lora", optional=True, tooltip="A LoRA from another node, instead of a run."
+                    "lora", optional=True, tooltip="A LoRA from another node instead of a run."
                 ),
                 io.Boolean.Input(
                     "overwrite",
@@ -62,7 +64,7 @@ class SaveCheckpoint(io.ComfyNode):
     @classmethod
     def execute(cls, step, name, format, run=None, lora=None, overwrite=False) -> io.NodeOutput:
         if (run is None) == (lora is None):
-            raise ValueError("Connect either a run or a LoRA, one of the two.")
+            raise ValueError(say("Connect either a run or a LoRA, not both."))
         metadata: dict[str, str] = {}
         if run is not None:
             checkpoint = run.checkpoint_at(step)

@@ -23,6 +23,11 @@ def boot(comfyui: Path, base: Path, device: str = "cpu") -> None:
     import comfy.cli_args  # noqa: F401  parses sys.argv once, at import
 
     sys.argv = arguments
+    import_pack()
+
+
+def import_pack() -> None:
+    """The pack, as `kontext`; ComfyUI names a pack by its folder."""
     spec = importlib.util.spec_from_file_location(
         "kontext", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )

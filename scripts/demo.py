@@ -150,7 +150,7 @@ def adapt(prompt: dict[str, Any], steps: int | None, models: Models | None) -> N
     if steps is not None:
         changes["KontextTrainLora"] |= {"steps": steps, "save_every": max(1, steps // 4)}
     if models:
-        changes["KontextTrainingSettings"] = {"resolution": REAL_MODEL_SIDE}
+        changes["KontextTrainingPreset"] = {"resolution": REAL_MODEL_SIDE}
         for key, node in list(prompt.items()):
             if node["class_type"] == "KontextDemoModel":
                 replace_node(prompt, key, models.loaders())

@@ -554,7 +554,7 @@ def test_names_of_saved_loras_do_not_lead_out(shared_server, ask, outside):
     run = {
         "model": ("KontextDemoModel", {}),
         "pairs": loading("mine/before", "mine/after"),
-        "quick": ("KontextTrainingSettings", {"preview_steps": 0}),
+        "quick": ("KontextTrainingSettings", {"more": "preview_steps: 0"}),
         "train": ("KontextTrainLora", {
             "model": ["model", 0], "clip": ["model", 1], "vae": ["model", 2], "rank": 2,
             "pairs": ["pairs", 0], "settings": ["quick", 0], "name": "access", "steps": 1}),

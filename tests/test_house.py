@@ -13,12 +13,12 @@ FILES = [path for room in PACK for path in sorted((ROOT / room).rglob("*.py"))]
 FILES += [ROOT / "files.py", ROOT / "language.py", ROOT / "lines.py"]
 
 # Each room of the trainer may import what stands before it, and itself
-GROUND = {f"trainer.{name}" for name in ("config", "batch", "files", "parallel")}
+GROUND = {f"trainer.{name}" for name in ("setting", "config", "batch", "files", "parallel")}
 STOREYS = [GROUND, {"trainer.host", "trainer.network"}, {"trainer.families"}]
 STOREYS += [{"trainer.loss", "trainer.runs"}, {"trainer.data"}, {"trainer"}]
 COMFY = {"trainer/host", "captioning/core_vlm.py", "captioning/residence.py"}
 # What several nodes share
-COMMON = {"nodes.shared", "nodes.sockets", "nodes.captioner_inputs"}
+COMMON = {"nodes.shared", "nodes.sockets", "nodes.setting_inputs", "nodes.captioner_inputs"}
 
 
 def name_of(path: Path) -> str:

@@ -1,45 +1,70 @@
-"""Everything a training run can be told."""
+"""Everything that can be set for a training run, each setting once.
+
+A new setting is one field here, its Chinese in `locales/zh/nodeDefs.json` if it is on a node, and
+`scripts/settings_tables.py` for the docs. Topics are in the order of the fields; what is `basic`
+is shown at once on the node, the rest unfolds, and the topic `run` is on the train node itself.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from ..language import say
+from .setting import ConfigError, Setting, choice, parts_of, setting, settings_of
 
 GB = 10**9  # what a card's maker calls a gigabyte
 STEPS_PER_PAIR = 100
 FEWEST_STEPS = 1500
 HIGHEST_LOHA_RANK = 32
-# What may be another when a run is continued, and what does not even matter to its result
-MAY_CHANGE = {"steps", "learning_rate", "schedule"}
-DOES_NOT_MATTER = {
-    "save_every", "keep", "validate_every", "preview_steps", "checkpointing", "tensorboard",
-    "max_vram",
-}  # fmt: skip
-CHOICES: dict[str, tuple[str, ...]] = {
-    "dtype": ("auto", "bf16", "fp16", "fp32"),
-    "save_dtype": ("bf16", "fp16", "fp32"),
-    "targets": ("blocks", "attention", "all"),
-    "adapter": ("lora", "dora", "lokr", "loha"),
-    "timesteps": ("balanced", "structure", "detail", "logit_normal", "uniform"),
-    "schedule": ("cosine", "constant", "linear", "cosine_restarts", "polynomial"),
-    "optimizer": (
-        "adamw",
-        "adamw8bit",
-        "prodigy",
-        "adafactor",
-        "lion",
-        "came",
-        "schedulefree",
-        "prodigyplus",
-    ),
-    "loss": ("mse", "huber"),
-    "aspect": ("bucket", "square"),
-    "checkpointing": ("auto", "on", "off"),
-    "matmul": ("exact", "int8", "fp8", "mxfp8"),
-    "compile": ("off", "blocks"),
+
+TIMESTEPS = {
+    "balanced": "logit-normal, shifted by the picture's size as the model's own sampler is.",
+    "structure": "logit-normal, shifted by 3, for composition, shape, light. More high noise.",
+    "detail": "uniform, for texture and fine flaws. As much low noise as high.",
+    "logit_normal": "with sigma_mean, sigma_spread and sigma_shift.",
+    "uniform": "with sigma_shift.",
+}
+OPTIMIZERS = {
+    "adamw": "torch's AdamW, the safe choice.",
+    "adamw8bit": "AdamW with its state in 8 bits. A quarter of the memory, the same result.",
+    "prodigy": "finds the learning rate itself; set it to 1.",
+    "adafactor": "hardly any state, for very large ranks.",
+    "lion": "sign of the momentum; a third to a tenth of AdamW's learning rate.",
+    "came": "Adafactor's memory, AdamW's stability.",
+    "schedulefree": "AdamW that needs no schedule; use constant.",
+    "prodigyplus": "Prodigy without a schedule; learning rate 1, constant.",
+}
+ADAPTERS = {
+    "lora": "two thin matrices. The fastest, and every program reads it.",
+    "dora": "a LoRA with direction and strength learnt apart. Closer to full training, slower.",
+    "lokr": "a Kronecker product. Files are many times smaller.",
+    "loha": "a product of two LoRAs, whose rank counts squared, up to 32.",
+}
+SCHEDULES = {
+    "cosine": "half a wave, to 0.",
+    "constant": "not at all.",
+    "linear": "a straight line, to 0.",
+    "cosine_restarts": "several waves, see restarts.",
+    "polynomial": "a parabola, to 0.",
+}
+LOSSES = {"mse": "mean squared error.", "huber": "forgives pixels that cannot be learnt."}
+DTYPES = {"auto": "what ComfyUI samples in.", "bf16": "", "fp16": "", "fp32": ""}
+SAVE_DTYPES = {"bf16": "half as large as fp32.", "fp16": "", "fp32": ""}
+ASPECTS = {
+    "bucket": "each pair keeps its own shape.",
+    "square": "the middle of every picture.",
+}
+CHECKPOINTING = {"auto": "only where they don't fit.", "on": "always.", "off": "never."}
+MATMULS = {"exact": "", "int8": "RTX 30 and newer.", "fp8": "RTX 40, H100.", "mxfp8": "RTX 50."}
+COMPILING = {
+    "off": "",
+    "blocks": "torch compiles the blocks at the start, which takes minutes, compares them with the "
+    "uncompiled ones, and says after how many steps that pays off.",
 }
 # Instructions that most edits have nothing to do with: what `preserve` keeps
 OFF_TASK = """\
@@ -48,151 +73,287 @@ Make the sky darker.
 Put a red ball into the picture.
 Replace the background with a plain wall.
 Add snow to the scene."""
-RANGES: dict[str, tuple[float, float]] = {
-    "steps": (0, 1_000_000),
-    "rank": (1, 256),
-    "alpha": (0.0, 1024.0),
-    "learning_rate": (0.0, 1.0),
-    "batch_size": (1, 64),
-    "accumulate": (1, 256),
-    "save_every": (1, 1_000_000),
-    "keep": (0, 10_000),
-    "resolution": (64, 2048),
-    "reference_resolution": (0, 2048),
-    "warmup_steps": (0, 1_000_000),
-    "weight_decay": (0.0, 1.0),
-    "max_grad_norm": (0.0, 1000.0),
-    "caption_dropout": (0.0, 1.0),
-    "guidance": (0.0, 100.0),
-    "beta1": (0.0, 0.9999),
-    "beta2": (0.0, 0.99999),
-    "restarts": (1, 100),
-    "ema": (0.0, 0.99999),
-    "lora_plus": (1.0, 64.0),
-    "huber_delta": (0.001, 10.0),
-    "edit_weight": (0.0, 100.0),
-    "reference_dropout": (0.0, 1.0),
-    "sigma_mean": (-3.0, 3.0),
-    "sigma_spread": (0.1, 3.0),
-    "sigma_shift": (0.0, 20.0),
-    "preview_steps": (0, 100),
-    "validate_every": (0, 1_000_000),
-    "max_vram": (0.0, 1024.0),
-    "dropout": (0.0, 0.9),
-    "lokr_factor": (0, 256),
-    "outside_mask": (0.0, 1.0),
-    "preserve": (0.0, 100.0),
-    "preserve_every": (1, 1000),
-}
-
-
-class ConfigError(ValueError):
-    """A training setting is out of its range."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The settings of a run. `steps` 0 is auto, `alpha` 0 is the rank, `keep` 0 is all.
+    """The settings of a run. Raises ConfigError for a value that a setting cannot have."""
 
-    `validate_every` 0 is at every checkpoint. `resolution` is the side of the square whose area a
-    target may have at most, in pixels; `reference_resolution` the same for references, 0 for as
-    large as the target. `max_vram` in 10⁹ bytes, 0 for what is free.
-    """
+    # ---- on the train node
+    steps: int = setting(
+        0, 0, 1_000_000, topic="run", zero="automatic", change="unfinished",
+        help="Training steps. Automatic: 100 per pair, and at least 1,500 on the full model.",
+    )  # fmt: skip
+    rank: int = setting(
+        16, 1, 256, topic="run",
+        help="Size of the LoRA: 8 for styles, 16 to 64 for fine retouching.",
+    )  # fmt: skip
+    learning_rate: float = setting(
+        1e-4, 0, 1, step=1e-6, topic="run", change="unfinished",
+        help="1e-4 suits most edits. Halve it when the loss oscillates.",
+    )  # fmt: skip
+    save_every: int = setting(
+        250, 1, 1_000_000, topic="run", change="always", help="Steps between two checkpoints."
+    )
+    keep: int = setting(
+        4, 0, 10_000, topic="run", zero="all", change="always",
+        help="Number of latest checkpoints to keep. The best on held-out pairs and those that you "
+        "pinned or kept stay in any case.",
+    )  # fmt: skip
+    seed: int = setting(
+        0, -(2**63), 2**64 - 1, topic="run",
+        help="Same seed, same pairs, same machine: the same LoRA; on a GPU up to rounding.",
+    )  # fmt: skip
 
-    steps: int = 0
-    rank: int = 16
-    alpha: float = 0.0
-    learning_rate: float = 1e-4
-    batch_size: int = 1
-    accumulate: int = 1
-    save_every: int = 250
-    keep: int = 4
-    seed: int = 0
-    dtype: str = "auto"
-    save_dtype: str = "bf16"
-    resolution: int = 512
-    reference_resolution: int = 0
-    aspect: str = "bucket"
-    targets: str = "blocks"
-    timesteps: str = "balanced"
-    schedule: str = "cosine"
-    warmup_steps: int = 50
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    caption_dropout: float = 0.05
-    guidance: float = 1.0
-    checkpointing: str = "auto"
-    preview_steps: int = 20
-    validate_every: int = 0
-    tensorboard: bool = False
-    optimizer: str = "adamw"
-    beta1: float = 0.9
-    beta2: float = 0.999
-    restarts: int = 3
-    ema: float = 0.0
-    rank_stabilised: bool = False
-    lora_plus: float = 1.0
-    pattern: str = ""
-    loss: str = "mse"
-    huber_delta: float = 0.1
-    edit_weight: float = 0.0
-    reference_dropout: float = 0.0
-    flip: bool = False
-    sigma_mean: float = 0.0
-    sigma_spread: float = 1.0
-    sigma_shift: float = 0.0
-    max_vram: float = 0.0
-    adapter: str = "lora"
-    dropout: float = 0.0
-    lokr_factor: int = 8
-    outside_mask: float = 0.1
-    resolutions: str = ""
-    preserve: float = 0.0
-    preserve_every: int = 4
-    preserve_prompts: str = OFF_TASK
-    matmul: str = "exact"
-    compile: str = "off"
+    # ---- shown at once
+    resolution: int | str = setting(
+        512, 64, 2048, several=True, topic="basic",
+        help="Largest area of a target, as the side of a square: 512, 768 or 1024. Pictures keep "
+        "their shape and are never enlarged. Several, as in 512, 768: every pair is seen at each, "
+        "so that the edit works at all sizes.",
+    )  # fmt: skip
+    reference_resolution: int = setting(
+        0, 0, 2048, step=16, topic="basic", zero="as the target",
+        help="The same for the control picture. Half of it makes a step at 1024 almost twice as "
+        "fast.",
+    )  # fmt: skip
+    batch_size: int = setting(
+        1, 1, 64, topic="basic", help="Pairs per step. 1 is right for most; more needs more memory."
+    )
+    timesteps: str = choice(TIMESTEPS, topic="basic", help="How noisy the training pictures are.")
+    optimizer: str = choice(
+        OPTIMIZERS, topic="basic", help="The method that turns gradients into steps."
+    )
+    edit_weight: float = setting(
+        0.0, 0, 100, step=0.5, topic="basic", zero="everywhere the same",
+        help="How much more the loss counts where target and control differ: 2 to 5 for edits of "
+        "small places.",
+    )  # fmt: skip
+    flip: bool = setting(
+        False, topic="basic",
+        help="Also train on mirror images of the pairs. Not for text, nor where left and right "
+        "matter.",
+    )  # fmt: skip
+    preserve: float = setting(
+        0.0, 0, 100, step=0.1, topic="basic", zero="not at all",
+        help="How firmly the model keeps its answers to other instructions, so that the LoRA does "
+        "not show in unrelated prompts: 1 is firm. A third slower.",
+    )  # fmt: skip
+
+    # ---- the LoRA itself
+    adapter: str = choice(ADAPTERS, topic="lora", help="Kind of LoRA trained on each layer.")
+    alpha: float = setting(
+        0.0, 0, 16_384, step=0.5, topic="lora", zero="equal to the rank",
+        help="Strength of the LoRA relative to its rank. For a rank-stabilised LoRA multiply it by "
+        "the root of the rank: 64 for rank 16.",
+    )  # fmt: skip
+    targets: str = setting(
+        "blocks", topic="lora",
+        help="Layers to train. blocks: attention and MLP of every block. attention: without the "
+        "MLPs. all: with the modulation too. Or a regular expression of layer names: "
+        "single_blocks.*linear2",
+    )  # fmt: skip
+    dropout: float = setting(
+        0.0, 0, 0.9, step=0.01, topic="lora", zero="none",
+        help="Share of each layer's inputs that the LoRA does not see in a training step: 0.05 to "
+        "0.1 against memorising few pairs.",
+    )  # fmt: skip
+    ema: float = setting(
+        0.0, 0, 0.99999, step=0.001, topic="lora", zero="off",
+        help="Save a moving average of the weights with this decay: 0.99 smooths a run that "
+        "oscillates.",
+    )  # fmt: skip
+    lora_plus: float = setting(
+        1.0, 1, 64, topic="lora", on_node=False,
+        help="How many times faster the second matrix learns (LoRA+).",
+    )  # fmt: skip
+    lokr_factor: int = setting(
+        8, 0, 256, topic="lora", on_node=False, zero="the smallest",
+        help="Size of LoKr's small matrix. 4: large files that learn more; 16: small ones.",
+    )  # fmt: skip
+
+    # ---- how it learns
+    schedule: str = choice(
+        SCHEDULES, topic="learning", change="unfinished",
+        help="How the learning rate falls after the warm-up.",
+    )  # fmt: skip
+    warmup_steps: int = setting(
+        50, 0, 1_000_000, topic="learning",
+        help="Steps over which the learning rate rises; at most a tenth of all.",
+    )  # fmt: skip
+    accumulate: int = setting(
+        1, 1, 256, topic="learning", help="Batches whose gradients are gathered for one step."
+    )
+    loss: str = choice(LOSSES, topic="learning", help="Measure of the prediction's error.")
+    huber_delta: float = setting(
+        0.1, 0.001, 10, step=0.01, topic="learning", on_node=False,
+        help="Errors larger than this count less with huber.",
+    )  # fmt: skip
+    restarts: int = setting(
+        3, 1, 100, topic="learning", on_node=False, help="Waves of the schedule cosine_restarts."
+    )
+    weight_decay: float = setting(
+        0.01, 0, 1, step=0.001, topic="learning", on_node=False,
+        help="AdamW's pull of the LoRA towards zero.",
+    )  # fmt: skip
+    max_grad_norm: float = setting(
+        1.0, 0, 1000, step=0.1, topic="learning", on_node=False, zero="never",
+        help="Longer gradients are shortened to this length.",
+    )  # fmt: skip
+    beta1: float = setting(
+        0.9, 0, 0.9999, step=0.01, topic="learning", on_node=False,
+        help="Momentum of the optimiser.",
+    )  # fmt: skip
+    beta2: float = setting(
+        0.999, 0, 0.99999, step=0.001, topic="learning", on_node=False,
+        help="Memory of the optimiser for the size of gradients.",
+    )  # fmt: skip
+
+    # ---- what it sees
+    caption_dropout: float = setting(
+        0.05, 0, 1, step=0.01, topic="data",
+        help="Share of steps without a caption, so that the edit also works without one.",
+    )  # fmt: skip
+    outside_mask: float = setting(
+        0.1, 0, 1, step=0.05, topic="data",
+        help="Weight of the black part of a pair's mask; white counts in full. 1 = masks are not "
+        "used. A mask lies beside its target, 001_mask.png, or in a folder named masks.",
+    )  # fmt: skip
+    preserve_prompts: str = setting(
+        OFF_TASK, topic="data", lines=True,
+        help="Instructions that preserve keeps, one a line. Remove any that is close to your own. "
+        "Without caption dropout, an empty prompt is kept too.",
+    )  # fmt: skip
+    preserve_every: int = setting(
+        4, 1, 1000, topic="data", on_node=False,
+        help="Steps between two pulls of preserve. More is faster and weaker.",
+    )  # fmt: skip
+    reference_dropout: float = setting(
+        0.0, 0, 1, step=0.01, topic="data", on_node=False,
+        help="Share of steps without a control picture.",
+    )  # fmt: skip
+    aspect: str = choice(ASPECTS, topic="data", on_node=False, help="Shape of the pictures.")
+    guidance: float = setting(
+        1.0, 0, 100, step=0.1, topic="data", on_node=False,
+        help="Guidance value that the model gets in training.",
+    )  # fmt: skip
+    sigma_mean: float = setting(
+        0.0, -3, 3, step=0.1, topic="data", on_node=False,
+        help="Mean of logit_normal timesteps; more is noisier.",
+    )  # fmt: skip
+    sigma_spread: float = setting(
+        1.0, 0.1, 3, step=0.1, topic="data", on_node=False,
+        help="Standard deviation of logit_normal timesteps.",
+    )  # fmt: skip
+    sigma_shift: float = setting(
+        0.0, 0, 20, step=0.1, topic="data", on_node=False, zero="by the picture's size",
+        help="Shift of logit_normal and uniform timesteps towards noise; 1 = none.",
+    )  # fmt: skip
+
+    # ---- memory and speed
+    dtype: str = choice(
+        DTYPES, topic="memory",
+        help="Precision of the computation. The LoRA itself is always trained in fp32.",
+    )  # fmt: skip
+    checkpointing: str = choice(
+        CHECKPOINTING, topic="memory", change="always",
+        help="Compute activations twice instead of keeping them: a third slower, much less memory.",
+    )  # fmt: skip
+    max_vram: float = setting(
+        0.0, 0, 1024, step=0.5, topic="memory", zero="what is free", change="always",
+        help="GB of the card that training may take. Less is slower: more is computed twice, then "
+        "weights are streamed.",
+    )  # fmt: skip
+    matmul: str = choice(
+        MATMULS, topic="memory",
+        help="How the frozen layers multiply. All but exact round activations and weights to 8 "
+        "bits where the first step shows that it makes little difference: faster, not exact.",
+    )  # fmt: skip
+    compile: str = choice(
+        COMPILING, topic="memory",
+        help="Compiled blocks take less time. Needs Triton (Windows: triton-windows); without it, "
+        "trains as with off.",
+    )  # fmt: skip
+
+    # ---- what is written beside
+    tensorboard: bool = setting(
+        False, topic="record", change="always",
+        help="Also log for TensorBoard, into the run's folder tensorboard.",
+    )  # fmt: skip
+    validate_every: int = setting(
+        0, 0, 1_000_000, topic="record", on_node=False, zero="at checkpoints only", change="always",
+        help="Steps between two measurements of the held-out pairs, besides those at checkpoints.",
+    )  # fmt: skip
+    preview_steps: int = setting(
+        20, 0, 100, topic="record", on_node=False, zero="no preview", change="always",
+        help="Sampling steps of the preview made at every checkpoint, where no samples are named.",
+    )  # fmt: skip
+    save_dtype: str = choice(
+        SAVE_DTYPES, topic="record", on_node=False, help="Precision of the saved LoRA."
+    )
 
     def __post_init__(self) -> None:
-        for name, choices in CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)!r}; choose one of {', '.join(choices)}."
-                )
-        for name, (low, high) in RANGES.items():
-            if not low <= getattr(self, name) <= high:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it goes from {low} to {high}.")
-
+        for name, of in SETTINGS.items():
+            object.__setattr__(self, name, of.read(getattr(self, name)))
         try:
-            re.compile(self.pattern)
+            re.compile(self.targets)
         except re.error as error:
             raise ConfigError(
-                f"pattern {self.pattern!r} is no regular expression: {error}."
-            ) from error
-
-        low, high = RANGES["resolution"]
-        if not all(side.isdecimal() and low <= int(side) <= high for side in self._sides):
-            raise ConfigError(
-                f"resolutions is {self.resolutions!r}; write sides from {low} to {high} with "
-                "commas between: 512, 768. Leave it empty for `resolution` alone."
-            )
+                say(
+                    "targets is {value}, which is no regular expression: {error}.",
+                    value=repr(self.targets), error=error,
+                )
+            ) from error  # fmt: skip
         if self.preserve and not self.preserved:
             raise ConfigError(
-                "preserve needs instructions to preserve: write one a line in preserve_prompts."
+                say(
+                    "preserve needs instructions to preserve: write one a line in preserve_prompts."
+                )
             )
-
         if self.adapter == "loha" and self.rank > HIGHEST_LOHA_RANK:
             raise ConfigError(
-                f"rank is {self.rank}; a LoHa's goes to {HIGHEST_LOHA_RANK}, because it counts "
-                f"squared: {HIGHEST_LOHA_RANK} reaches as far as a LoRA of rank "
-                f"{HIGHEST_LOHA_RANK**2}."
-            )
+                say(
+                    "rank is {rank}; a LoHa's goes to {highest}, because it counts squared: "
+                    "{highest} reaches as far as a LoRA of rank {squared}.",
+                    rank=self.rank, highest=HIGHEST_LOHA_RANK, squared=HIGHEST_LOHA_RANK**2,
+                )
+            )  # fmt: skip
         if self.lora_plus > 1 and self.optimizer in ("prodigy", "prodigyplus"):
-            raise ConfigError("lora_plus needs an optimiser that takes a learning rate as given.")
+            raise ConfigError(
+                say("lora_plus needs an optimiser that takes a learning rate as given.")
+            )
         if self.edit_weight and self.reference_resolution:
             raise ConfigError(
-                "edit_weight compares target and control: it needs reference_resolution 0."
+                say("edit_weight compares target and control: it needs reference_resolution 0.")
             )
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any]) -> TrainConfig:
+        """Settings from a file or a text, those of earlier versions included.
+
+        Raises ConfigError for a name that is no setting's.
+        """
+        if not isinstance(values, Mapping):
+            raise ConfigError(
+                say("config is {value}; it must hold name: value lines.", value=repr(values))
+            )
+        unknown = [str(name) for name in values if name not in KNOWN]
+        if unknown:
+            raise ConfigError(
+                say(
+                    "config: unknown {names}. Known: {known}.",
+                    names=", ".join(unknown), known=", ".join(sorted(SETTINGS)),
+                )
+            )  # fmt: skip
+        today = {name: value for name, value in values.items() if name in SETTINGS}
+        if values.get("resolutions"):
+            today["resolution"] = values["resolutions"]
+        if values.get("pattern"):
+            today["targets"] = values["pattern"]
+        config = cls(**today)
+        if STABILISED.read(values.get(STABILISED.name, False)):
+            config = config.replace(alpha=(config.alpha or config.rank) * math.sqrt(config.rank))
+        return config
 
     def replace(self, **changes: Any) -> TrainConfig:
         return dataclasses.replace(self, **changes)
@@ -200,19 +361,23 @@ class TrainConfig:
     def settled(self, pairs: int, full_model: bool) -> TrainConfig:
         """With nothing left automatic: steps from the number of pairs, alpha from the rank.
 
-        100 steps per pair; at least 1,500 on the full FLUX.1, which fewer steps barely move.
+        100 steps per pair; at least 1,500 on the full FLUX.1, which fewer steps barely move. Raises
+        ConfigError for a learning rate of 0, with which hours of training would learn nothing.
         """
+        if not self.learning_rate:
+            raise ConfigError(
+                say(
+                    "learning_rate is 0: the LoRA would learn nothing. 0.0001 suits most edits, 1 "
+                    "the prodigy optimisers."
+                )
+            )
         steps = self.steps or max(STEPS_PER_PAIR * pairs, FEWEST_STEPS if full_model else 0)
         return self.replace(steps=steps, alpha=self.alpha or float(self.rank))
 
     @property
     def sides(self) -> tuple[int, ...]:
         """The resolutions trained at; held-out pairs and previews use the first."""
-        return tuple(dict.fromkeys(map(int, self._sides))) or (self.resolution,)
-
-    @property
-    def _sides(self) -> list[str]:
-        return re.findall(r"[^\s,;，、；]+", self.resolutions)
+        return tuple(map(int, parts_of(self.resolution)))
 
     @property
     def preserved(self) -> tuple[str, ...]:
@@ -223,8 +388,8 @@ class TrainConfig:
 
     @property
     def scale(self) -> float:
-        """What `up @ down` is multiplied by (rank-stabilised: Kalajdzievski 2023)."""
-        return self.alpha / (math.sqrt(self.rank) if self.rank_stabilised else self.rank)
+        """What `up @ down` is multiplied by."""
+        return self.alpha / self.rank
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of step 0, 1, …: linear warm-up, then the schedule, to 0 at the end."""
@@ -240,3 +405,13 @@ class TrainConfig:
             "cosine_restarts": 0.5 * (1 + math.cos(math.pi * (progress * self.restarts % 1))),
         }
         return self.learning_rate * decay[self.schedule]
+
+
+SETTINGS = settings_of(TrainConfig)
+# Rank-stabilised scaling (Kalajdzievski 2023) divided alpha by the root of the rank
+STABILISED = Setting("rank_stabilised", False, topic="lora", help="")
+# Settings of files written before they were merged into resolution, targets and alpha
+KNOWN = {*SETTINGS, "resolutions", "pattern", STABILISED.name}
+# What may be another when a run is continued, and what does not even matter to its result
+MAY_CHANGE = {name for name, of in SETTINGS.items() if of.change == "unfinished"}
+DOES_NOT_MATTER = {name for name, of in SETTINGS.items() if of.change == "always"}

@@ -12,17 +12,6 @@ import torch
 from ..language import say
 from .config import ConfigError, TrainConfig
 
-OPTIMIZERS = {
-    "adamw": "AdamW of torch: the safe choice.",
-    "adamw8bit": "AdamW with its state in 8 bits: a quarter of its memory, the same result.",
-    "prodigy": "finds the learning rate itself; set it to 1.",
-    "adafactor": "hardly any state, for very large ranks.",
-    "lion": "sign of the momentum; a third to a tenth of AdamW's learning rate.",
-    "came": "Adafactor's memory with AdamW's confidence.",
-    "schedulefree": "AdamW that needs no schedule; use constant.",
-    "prodigyplus": "Prodigy without a schedule; learning rate 1, constant.",
-}
-
 
 def package(name: str, optimizer: str) -> ModuleType:
     try:

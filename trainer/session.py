@@ -71,7 +71,7 @@ class Session:
         with host.differentiable():
             parts = family.network.named_modules()
             linears = {name: part for name, part in parts if host.is_linear(part)}
-            names = family.targeted(linears, config.targets, config.pattern)
+            names = family.targeted(linears, config.targets)
             adapted = {name: host.FrozenLinear(linears[name]) for name in names}
             kind = adapter_kind(config)
             lora = Lora.create(adapted, config.rank, config.scale, config.seed, kind).to(device)

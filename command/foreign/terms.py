@@ -81,10 +81,7 @@ def resolution(theirs: Theirs, name: str, sizes: list[Any]) -> None:
     if None in sides:
         theirs.origin["resolution"] = name, None
         return
-    ours = {"resolution": sides[0]} if len(sides) == 1 else {"resolutions": sides}
-    value = theirs.take(name)
-    for setting, amount in ours.items():
-        theirs.set(setting, amount, name, value)
+    theirs.set("resolution", sides, name, theirs.take(name))
 
 
 def warmup(theirs: Theirs, name: str, steps: Any) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
 from ...language import say
-from ...trainer.runs.job import JobError, read_setting
+from ...trainer.config import SETTINGS
+from ...trainer.runs.job import JobError
 
 LONGEST = 80  # letters of a value in a report
 
@@ -114,7 +115,7 @@ class Theirs:
 
     def set(self, ours: str, value: Any, name: str, theirs: Any = None) -> None:
         """A setting of ours from theirs of this name; an error speaks of the latter."""
-        self.config[ours] = read_setting(ours, value, self.where + name)
+        self.config[ours] = replace(SETTINGS[ours], name=self.where + name).read(value)
         self.origin[ours] = name, value if theirs is None else theirs
 
     def default(self, ours: str, value: Any) -> None:

@@ -66,10 +66,12 @@ TRAIN = (
                 {
                     "text": "**Your own LoRA:** name your two folders under 1 and write your own "
                     "instruction above. Then put Load Diffusion Model, DualCLIPLoader and Load VAE "
-                    "in place of Load Demo Kontext, and set the resolution under 3 to 512 or 1024."
+                    "in place of Load Demo Kontext, choose a preset for your kind of edit under 3, "
+                    "and set its resolution to 0, or to 512 where memory is short."
                     "\n\n**训练自己的 LoRA：** 在 1 中填写修改前和修改后的两个文件夹，"
                     "在上面写自己的指令。然后用 Load Diffusion Model、DualCLIPLoader 和 Load VAE "
-                    "换掉 Load Demo Kontext，并把 3 中的 resolution 改为 512 或 1024。"
+                    "换掉 Load Demo Kontext，在 3 中按修改的种类选择预设，"
+                    "并把 resolution 改为 0（用预设自己的），显存不够就用 512。"
                 },
                 {},
                 (400, 260),
@@ -79,7 +81,14 @@ TRAIN = (
     Group(
         "3 · Settings 设置",
         AMBER,
-        (Node("settings", "KontextTrainingSettings", {"resolution": 128}),),
+        (
+            Node(
+                "preset",
+                "KontextTrainingPreset",
+                {"preset": "style transfer", "resolution": 128},
+                {"pairs": "captions.pairs"},
+            ),
+        ),
     ),
     Group(
         "3 · Train 训练",
@@ -94,7 +103,7 @@ TRAIN = (
                     "clip": "model.CLIP",
                     "vae": "model.VAE",
                     "pairs": "captions.pairs",
-                    "settings": "settings.settings",
+                    "settings": "preset.settings",
                 },
                 (360, 900),  # the chart and a sample find room while it trains
             ),

@@ -158,7 +158,7 @@ TRAIN_STYLE = (
     Group(
         "4 · Settings 设置",
         AMBER,
-        (Node("settings", "KontextTrainingSettings", {"resolution": 128}),),
+        (Node("settings", "KontextTrainingSettings", {"resolution": "128"}),),
     ),
     Group(
         "4 · Train 训练",

@@ -58,7 +58,7 @@ def train(load_pairs: dict[str, Any]):
         return {
             "model": node("KontextDemoModel"),
             "pairs": load_pairs,
-            "quick": node("KontextTrainingSettings", preview_steps=0),
+            "quick": node("KontextTrainingSettings", more="preview_steps: 0"),
             "train": node(
                 "KontextTrainLora",
                 model=["model", 0],

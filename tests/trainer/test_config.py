@@ -1,5 +1,11 @@
+import math
+
 import pytest
-from kontext.trainer.config import ConfigError, TrainConfig
+from kontext.trainer.config import SETTINGS, ConfigError, TrainConfig
+from kontext.trainer.setting import read_lines
+
+NUMBERS = [each.name for each in SETTINGS.values() if each.kind in (int, float)]
+CHOICES = [each.name for each in SETTINGS.values() if each.choices]
 
 
 def test_automatic_steps_follow_the_guides():
@@ -19,6 +25,80 @@ def test_a_wrong_value_is_named(setting):
     (name, value), *_ = setting.items()
     with pytest.raises(ConfigError, match=f"{name} is .*{value}"):
         TrainConfig(**setting)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_keeps_to_its_range(name):
+    """Both ends are taken, as numbers and as their texts; what is beyond them, or none, is not."""
+    low, high = SETTINGS[name].low, SETTINGS[name].high
+    assert low < high < math.inf
+    for end in (low, high):
+        for value in (end, str(end)):
+            assert SETTINGS[name].read(value) == end
+            assert type(SETTINGS[name].read(value)) is SETTINGS[name].kind
+    for value in (low - 1, high * 2 + 1, math.nan, math.inf, "many", "", None, True, [], {}, 1j):
+        with pytest.raises(ConfigError, match=f"{name} is "):
+            TrainConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_a_choice_is_one_of_its_names(name):
+    for value in SETTINGS[name].choices:
+        assert SETTINGS[name].read(value) == value
+    for value in ("", "best", None, True, 1, ["cosine", "linear"]):
+        if value is True and "on" in SETTINGS[name].choices:
+            continue
+        with pytest.raises(ConfigError, match=f"{name} is "):
+            TrainConfig(**{name: value})
+
+
+def test_on_and_off_are_what_yaml_makes_of_them():
+    """YAML 1.1 reads them as booleans."""
+    config = TrainConfig.parse({"checkpointing": True, "compile": False, "flip": True})
+    assert (config.checkpointing, config.compile, config.flip) == ("on", "off", True)
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None, "", [True]])
+def test_a_switch_is_true_or_false(value):
+    with pytest.raises(ConfigError, match="flip is .*true or false"):
+        TrainConfig(flip=value)
+
+
+def test_instructions_may_be_a_list():
+    prompts = TrainConfig.parse({"preserve_prompts": ["Add snow.", "Make it dark."]}).preserved
+    assert prompts == ("Add snow.", "Make it dark.")
+
+
+def test_settings_as_lines_of_text():
+    lines = read_lines("learning_rate: 2e-4\n\n flip : true \npreserve_prompts：Add: snow")
+    config = TrainConfig.parse(lines)
+    assert (config.learning_rate, config.flip) == (2e-4, True)
+    assert config.preserve_prompts == "Add: snow"
+    with pytest.raises(ConfigError, match="'flip': .*name: value"):
+        read_lines("rank: 4\nflip")
+
+
+@pytest.mark.parametrize("values", [["rank"], "rank: 4", 3])
+def test_settings_that_are_no_names_and_values(values):
+    with pytest.raises(ConfigError, match="config is .*name: value"):
+        TrainConfig.parse(values)
+
+
+def test_a_misspelt_setting_is_named_with_those_that_exist():
+    with pytest.raises(ConfigError, match="unknown rnak. Known: .*rank, .*weight_decay"):
+        TrainConfig.parse({"rnak": 4, "steps": 3})
+
+
+@pytest.mark.parametrize("pattern", ["(", "*", "[a"])
+def test_targets_that_are_no_regular_expression(pattern):
+    with pytest.raises(ConfigError, match="targets is "):
+        TrainConfig(targets=pattern)
+
+
+def test_a_learning_rate_of_0_is_refused_before_training():
+    """It would end, finished, with a LoRA of zeros."""
+    with pytest.raises(ConfigError, match="learning_rate is 0"):
+        TrainConfig(learning_rate=0).settled(10, full_model=True)
 
 
 def test_schedules_warm_up_and_end():

@@ -60,7 +60,7 @@ def test_every_prompt_on_every_picture(run_training):
 
 
 def test_given_pictures_are_sampled_at_the_first_of_several_resolutions(run_training):
-    config = SHORT.replace(steps=1, save_every=1, resolutions="64, 96")
+    config = SHORT.replace(steps=1, save_every=1, resolution="64, 96")
     large = Image.new("RGB", (128, 128), "red")
     run = run_training(config, samples=SamplePlan(("swap",), (large,), steps=1))
     strip = Image.open(run.folder / "samples" / "step_000001.png")

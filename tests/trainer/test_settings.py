@@ -7,9 +7,8 @@ import pytest
 import torch
 from kontext.dataset.pair import PairedDataset
 from kontext.trainer import host
-from kontext.trainer.config import ConfigError
+from kontext.trainer.config import OPTIMIZERS, ConfigError
 from kontext.trainer.loop import train
-from kontext.trainer.optimizers import OPTIMIZERS
 from kontext.trainer.request import TrainingRequest
 
 from .short_runs import SHORT, assert_same, last_lora
@@ -76,9 +75,9 @@ def train_beside(weights, make_flux, make_pairs, clip, vae, tmp_path_factory):
         {"beta1": 0.5},
         {"beta2": 0.5},
         {"ema": 0.9},
-        {"rank_stabilised": True},
+        {"alpha": 64.0},
         {"lora_plus": 4.0},
-        {"pattern": "single_blocks.0.linear2"},
+        {"targets": "single_blocks.0.linear2"},
         {"loss": "huber"},
         {"edit_weight": 5.0},
         {"reference_dropout": 1.0},

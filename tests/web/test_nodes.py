@@ -6,7 +6,7 @@ from pathlib import Path
 import browser
 
 GRAPH = Path(__file__).resolve().parents[2] / "workflows" / "train_kontext_lora.json"
-FEW = dict(steps=30, save_every=10, preview_steps=2, resolution=64, sampling_steps="2")
+FEW = dict(steps=30, save_every=10, more="preview_steps: 2", resolution=64, sampling_steps="2")
 FEW |= dict(checkpoints="last", most_pictures=1)
 TRAIN, COMPARE = "KontextTrainLora", "KontextCompareCheckpoints"
 

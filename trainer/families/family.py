@@ -14,6 +14,7 @@ from ...language import say
 from .. import host
 from ..batch import Text
 from ..host import files as host_files
+from ..setting import ConfigError
 
 FULL_WIDTH = 1024  # of the hidden values; miniatures are narrower
 
@@ -221,25 +222,27 @@ class Family:
         raise NotImplementedError
 
     @classmethod
-    def targeted(cls, names: Iterable[str], targets: str, pattern: str = "") -> list[str]:
-        """The linears of the blocks that a target preset, or a regular expression, names.
+    def targeted(cls, names: Iterable[str], targets: str) -> list[str]:
+        """The linears of the blocks that a name in `targets`, or a regular expression, stands for.
 
         `attention`: projections around attention; `blocks`: and the MLPs; `all`: and the
-        modulation. Raises ValueError if nothing is left.
+        modulation. Raises ConfigError if there is none.
         """
         inside = tuple(f"{kind.ours}." for kind in cls.kinds)
         linears = [name for name in names if name.startswith(inside)]
-        if not pattern:
+        if targets in cls.targets:
             parts = cls.targets[targets]
             return [name for name in linears if any(part in name for part in parts)]
-        chosen = [name for name in linears if re.search(pattern, name)]
+        chosen = [name for name in linears if re.search(targets, name)]
         if not chosen:
-            raise ValueError(
+            raise ConfigError(
                 say(
-                    "pattern {pattern!r} matches none of {first} … {last}.",
-                    pattern=pattern,
+                    "targets is {value}, which fits no layer from {first} to {last}. Write one of "
+                    "{known}, or a regular expression of layer names.",
+                    value=repr(targets),
                     first=linears[0],
                     last=linears[-1],
+                    known=", ".join(cls.targets),
                 )
             )
         return chosen

@@ -177,8 +177,8 @@ class QwenImage(Family):
         return host.with_guidance_norm(shifted) if self.edits else shifted
 
     @classmethod
-    def targeted(cls, names: Iterable[str], targets: str, pattern: str = "") -> list[str]:
-        chosen = super().targeted(names, targets, pattern)
+    def targeted(cls, names: Iterable[str], targets: str) -> list[str]:
+        chosen = super().targeted(names, targets)
         last = max(int(name.split(".")[1]) for name in chosen)
         dead = {f"{BLOCK.ours}.{last}.{linear}" for linear in DEAD}
         return [name for name in chosen if name not in dead]

@@ -13,13 +13,6 @@ from ..batch import seeded
 from ..config import TrainConfig
 
 ROUND = 8  # steps over which the noise levels are spread evenly
-TIMESTEPS = {
-    "balanced": "logit-normal, shifted as the model's own sampler is for pictures of this size.",
-    "structure": "logit-normal, shifted by 3: composition, shape, light. More high noise.",
-    "detail": "uniform: texture and fine flaws. As much low noise as high.",
-    "logit_normal": "with sigma_mean, sigma_spread and sigma_shift.",
-    "uniform": "with sigma_shift.",
-}
 
 
 def shifted(sigma: Tensor, shift: float) -> Tensor:

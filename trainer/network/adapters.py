@@ -21,12 +21,6 @@ from ..config import ConfigError, TrainConfig
 from .frozen import FrozenBase
 from .lora import Adapter, Drop, Lora, LowRank, frozen_linear, with_low_rank
 
-ADAPTERS = {
-    "lora": "two thin matrices: the fastest, and what every program reads.",
-    "dora": "LoRA that learns directions and strengths apart: closer to full training, slower.",
-    "lokr": "a Kronecker product: files many times smaller.",
-    "loha": "a product of two LoRAs, whose rank counts squared, up to 32.",
-}
 EPSILON = torch.finfo(torch.float32).eps  # ComfyUI adds it to a norm before dividing by it
 
 

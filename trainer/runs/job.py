@@ -19,7 +19,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,8 +115,6 @@ class Job:
         """A job from a file's content. Raises JobError or ConfigError, naming what is wrong."""
         if "base_hash" not in content:  # a run notes more in its own file
             _known("The file", content, KEYS)
-        settings = content.get("config") or {}
-        _known("config", settings, {each.name for each in fields(TrainConfig)})
         sources = content.get("pairs") or []
         sources = sources if isinstance(sources, list) else [sources]
         sources = [{"control_folder": s} if isinstance(s, str) else s for s in sources]
@@ -135,7 +133,7 @@ class Job:
             checked_name(str(content.get("name") or "")),
             model,
             sources,
-            TrainConfig(**{name: read_setting(name, value) for name, value in settings.items()}),
+            TrainConfig.parse(content.get("config") or {}),
             start.get("file", ""),
             start.get("resize", False),
             _whole("epochs", content.get("epochs") or 0),
@@ -378,23 +376,3 @@ def _known(where: str, given: Any, known: set[str]) -> None:
     unknown = [str(key) for key in given if key not in known]
     if unknown:
         raise JobError(f"{where}: unknown {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
-
-
-def read_setting(setting: str, value: Any, name: str = "") -> Any:
-    """A setting's value as its kind: YAML takes 1e-4 for a text, as it has no point.
-
-    Raises JobError that calls it by `name`, if it bears another one in the file.
-    """
-    kind = type(getattr(TrainConfig(), setting))
-    if kind is bool and str(value).lower() in ("true", "false"):
-        return str(value).lower() == "true"
-    if kind is str and not isinstance(value, (bool, dict)):
-        return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-    try:
-        number = float("no number" if isinstance(value, bool) or kind is bool else value)
-        if kind is float or number == int(number):
-            return kind(number)
-    except (TypeError, ValueError, OverflowError):
-        pass
-    wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[kind]
-    raise JobError(f"{name or setting} is {value!r}; it must be {wanted}.")

@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from ...dataset.files import folded
 from ...files import DamagedFileError, read_json, storing, write_atomically
 from ...language import say
 from ...lines import Lines
-from ..config import DOES_NOT_MATTER, MAY_CHANGE, TrainConfig
+from ..config import DOES_NOT_MATTER, KNOWN, MAY_CHANGE, TrainConfig
 from ..files import save_tensors
 from .checkpoint import Checkpoint
 from .export import comfyui_tensors, model_metadata
@@ -249,8 +249,7 @@ class Run:
             if not content:
                 raise RunError(str(error)) from error
             logging.warning("%s", error)
-        known = {setting.name for setting in fields(TrainConfig)}
-        unknown = content["config"].keys() - known
+        unknown = content["config"].keys() - KNOWN
         if unknown:
             raise RunError(
                 f"Run {self.name!r} has settings that this version of the trainer does not know: "
@@ -258,7 +257,7 @@ class Run:
             )
         names = [f"{of}_hash" for of in ("base", "dataset", "start", "text", "vae")]
         hashes: dict[str, str] = {name: content.get(name, "") for name in names}
-        return Identity(TrainConfig(**content["config"]), **hashes, pairs=self.pair_marks())
+        return Identity(TrainConfig.parse(content["config"]), **hashes, pairs=self.pair_marks())
 
     def pair_marks(self) -> Mapping[str, Mapping[str, str]]:
         """What pairs.json says of each pair. It only names differences: damaged, it is left out."""

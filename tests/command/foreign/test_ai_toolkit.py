@@ -5,7 +5,7 @@ config/examples/train_lora_flux_kontext_24gb.yaml, and the code in toolkit/.
 
 import pytest
 import yaml
-from kontext.trainer.config import TrainConfig
+from kontext.trainer.config import ConfigError, TrainConfig
 from kontext.trainer.runs.job import JobError
 
 FLUX = "flux1-dev-kontext_fp8_scaled.safetensors"
@@ -68,7 +68,7 @@ def test_a_file_by_hand(read):
     ]  # fmt: skip
     assert job.config == TrainConfig(
         rank=32, save_dtype="fp16", save_every=200, keep=6, caption_dropout=0.1,
-        resolutions="512, 768", batch_size=1, steps=3000, accumulate=2, optimizer="adamw8bit",
+        resolution="512, 768", batch_size=1, steps=3000, accumulate=2, optimizer="adamw8bit",
         weight_decay=1e-4, learning_rate=1e-4, schedule="constant", timesteps="logit_normal",
         sigma_shift=1.0, ema=0.99, dtype="bf16", preview_steps=20,
     )  # fmt: skip
@@ -171,5 +171,5 @@ def test_what_it_becomes_is_read_again(read):
 )
 def test_what_is_no_lora_of_flux(read, text, words):
     text = text.replace("flux_kontext", "flux") if "schnell" in text else text
-    with pytest.raises(JobError, match=words):
+    with pytest.raises((JobError, ConfigError), match=words):
         read(a__yaml=text)

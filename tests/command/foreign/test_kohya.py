@@ -7,7 +7,7 @@ import sys
 
 import pytest
 from kontext.command.foreign.read import read_files
-from kontext.trainer.config import TrainConfig
+from kontext.trainer.config import ConfigError, TrainConfig
 from kontext.trainer.runs.job import JobError
 
 pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="tomllib")
@@ -259,5 +259,5 @@ def test_zero_is_off_and_a_share_is_of_the_steps(read):
     ],
 )
 def test_what_is_wrong_is_named_as_in_the_file(read, lines, words):
-    with pytest.raises(JobError, match=words):
+    with pytest.raises((JobError, ConfigError), match=words):
         read(a__toml=optimised("AdamW", "1e-4", lines))

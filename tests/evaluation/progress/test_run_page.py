@@ -47,7 +47,7 @@ def page(tmp_path) -> tuple[Run, Reader]:
     pairs = PairedDataset(
         (Pair("a", (before,), after, EVIL), Pair("b & <b>", (before,), after, "", "holdout"))
     )
-    config = TrainConfig(steps=STEPS, alpha=16.0, rank=64, pattern="<i>")
+    config = TrainConfig(steps=STEPS, alpha=16.0, rank=64, targets="<i>")
     run = Run.create("环 & co's", tmp_path / "out", Identity(config, "base", "pairs"))
     for step in (750, 1500):
         (run.lora_folder / f"{run.name}_{step:06d}.safetensors").write_bytes(b"x" * 1_200_000)
@@ -68,7 +68,7 @@ def test_everything_is_on_the_page(page):
     for words in (
         "Memorising: since step", "training loss", "learning rate", "held-out", "step 750",
         f"{run.name}_000750.safetensors", "1.2", "lowest", "rank 64", "96 × 64 (2)", "b & <b>",
-        EVIL, f"sampled {EVIL}", f"step 21: half the learning rate {EVIL}", "pattern <i>",
+        EVIL, f"sampled {EVIL}", f"step 21: half the learning rate {EVIL}", "targets <i>",
     ):  # fmt: skip
         assert words in re.sub(r"\s+", " ", read.text), words
     assert "svg" in read.tags

@@ -16,25 +16,28 @@ from ..short_runs import SHORT
 @pytest.mark.parametrize(
     "text, sides",
     [
-        ("", (512,)),
+        (512, (512,)),
         ("768", (768,)),
+        ([512, 768], (512, 768)),
         ("512, 768", (512, 768)),
         (" 1024 ，768; 1024 ", (1024, 768)),
     ],
 )
 def test_sides_are_read_from_text(text, sides):
-    assert TrainConfig(resolutions=text).sides == sides
+    assert TrainConfig(resolution=text).sides == sides
 
 
-@pytest.mark.parametrize("text", ["512 x 768", "32", "512, big", "4096", "-512", "512.5"])
+@pytest.mark.parametrize(
+    "text", ["512 x 768", "32", "512, big", "4096", "-512", "512.5", "", "9" * 99]
+)
 def test_other_text_is_refused(text):
-    with pytest.raises(ConfigError, match="resolutions is .*512, 768"):
-        TrainConfig(resolutions=text)
+    with pytest.raises(ConfigError, match="resolution is .*512, 768"):
+        TrainConfig(resolution=text)
 
 
 def test_a_pair_is_encoded_at_each_and_never_enlarged(base, make_pairs, tmp_path):
     (pair,) = make_pairs(tmp_path, 1, size=(192, 128))
-    config = TrainConfig(resolutions="96, 128, 1024")
+    config = TrainConfig(resolution="96, 128, 1024")
     cache = Cache(tmp_path / "cache", base, config)
     with torch.inference_mode():
         encoded = {side: cache.encode(pair, False, side) for side in config.sides}
@@ -55,7 +58,7 @@ def test_an_epoch_has_every_pair_at_every_side(run_training, make_pairs, monkeyp
         return batch
 
     monkeypatch.setattr(prefetch, "load_batch", load)
-    config = SHORT.replace(resolutions="96, 64", steps=12, save_every=12)
+    config = SHORT.replace(resolution="96, 64", steps=12, save_every=12)
     pairs = make_pairs(tmp_path / "large", 3, size=(96, 96))
     run_training(config, pairs=pairs)
     run_training(config, pairs=pairs, name="again")
@@ -75,5 +78,5 @@ def test_held_out_pairs_are_measured_at_the_first(run_training, make_pairs, monk
     monkeypatch.setattr(holdout, "load_batch", load)
     first, *rest = make_pairs(tmp_path / "held", 3, size=(96, 96))
     pairs = PairedDataset((replace(first, split="holdout"), *rest))
-    run_training(SHORT.replace(resolutions="64, 96", steps=2), pairs=pairs)
+    run_training(SHORT.replace(resolution="64, 96", steps=2), pairs=pairs)
     assert shapes == {(8, 8)}

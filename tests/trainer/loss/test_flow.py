@@ -3,10 +3,9 @@ import math
 import pytest
 import torch
 from comfy.model_sampling import flux_time_shift
-from kontext.trainer.config import TrainConfig
+from kontext.trainer.config import TIMESTEPS, TrainConfig
 from kontext.trainer.families.flux1 import resolution_shift
 from kontext.trainer.loss.flow import (
-    TIMESTEPS,
     add_noise,
     edit_weights,
     part_of_step,

@@ -302,8 +302,8 @@ def test_every_kind_learns(run_training):
 def test_a_run_starts_from_a_file_of_its_kind(run_training, kind):
     """With no learning rate it ends as it began, whatever its own scale; others are refused."""
     config = SHORT.replace(adapter=KINDS[kind].adapter, rank=KINDS[kind].rank, keep=1)
-    first = last_lora(run_training(config.replace(rank_stabilised=True), name="first"))
-    still = config.replace(learning_rate=0.0, weight_decay=0.0, steps=2)
+    first = last_lora(run_training(config.replace(alpha=2.0 * config.rank), name="first"))
+    still = config.replace(learning_rate=1e-30, weight_decay=0.0, steps=2)
     second = last_lora(run_training(still, name="second", start=first))
     assert first.keys() == second.keys()
     last = {"dora": ".lora_up.weight", "lokr": ".lokr_w2_a", "loha": ".hada_w2_a"}[config.adapter]
@@ -323,7 +323,7 @@ def test_held_out_pairs_see_no_dropout(base, run_training, make_pairs, tmp_path)
                             torch.float32)  # fmt: skip
     more = make_pairs(tmp_path / "pairs", 3).pairs
     split = PairedDataset((*more[:2], replace(more[2], split="holdout")))
-    config = SHORT.replace(learning_rate=0.0, weight_decay=0.0, steps=2, validate_every=1)
+    config = SHORT.replace(learning_rate=1e-30, weight_decay=0.0, steps=2, validate_every=1)
     plain, dropped = (
         run_training(config.replace(dropout=rate), name=f"{rate}", pairs=split, start=start)
         for rate in (0.0, 0.5)

@@ -150,7 +150,7 @@ def test_a_run_of_two_lengths_that_runs_out_of_memory(
     monkeypatch.setattr(Compiler, "backend", "eager")
     given = {"base": host.Base(small, clip, vae)}
     given["pairs"] = make_pairs(tmp_path / "larger", 2, (128, 128))
-    changes = {"resolutions": "64, 128", "caption_dropout": 0.0, "preview_steps": 1}
+    changes = {"resolution": "64, 128", "caption_dropout": 0.0, "preview_steps": 1}
     eager = run_training(SHORT.replace(**changes), "eager", **given)
     run_out_of_memory_once(monkeypatch, 3)
     compiled = run_training(COMPILED.replace(**changes), "compiled", **given)

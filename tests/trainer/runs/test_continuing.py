@@ -3,7 +3,7 @@
 import pytest
 import torch
 from kontext.trainer import host
-from kontext.trainer.optimizers import OPTIMIZERS
+from kontext.trainer.config import OPTIMIZERS
 from kontext.trainer.runs.run import Run, RunError
 from PIL import Image
 

@@ -24,9 +24,9 @@ def lora(base, make_lora):
 
 @pytest.fixture
 def run(base, pairs, tmp_path):
-    """A run whose alpha is not its rank, and whose scale is not their ratio."""
+    """A run whose alpha is not its rank."""
     config = TrainConfig(
-        steps=3, rank=4, alpha=8.0, rank_stabilised=True, learning_rate=0.02, save_dtype="fp32",
+        steps=3, rank=4, alpha=16.0, learning_rate=0.02, save_dtype="fp32",
         dtype="fp32", preview_steps=0, schedule="constant",
     )  # fmt: skip
     with torch.inference_mode():

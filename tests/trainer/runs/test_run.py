@@ -176,7 +176,7 @@ def test_what_differs_is_listed(tmp_path):
         **{f"new{i}": PAIR for i in range(7)},
     }
     other = Identity(
-        config.replace(rank=8, pattern="linear1"), "other", "2", "lora", "fp8", "other", others
+        config.replace(rank=8, targets="linear1"), "other", "2", "lora", "fp8", "other", others
     )
     run = Run.create("edit", tmp_path, first)
     saved(run, 1)
@@ -184,7 +184,7 @@ def test_what_differs_is_listed(tmp_path):
     assert run.changes(replace_in(first, config=config.replace(learning_rate=1e-5))) == []
     assert run.changes(other) == [
         "rank was 16, now 8",
-        "pattern was empty, now linear1",
+        "targets was blocks, now linear1",
         "another base model, or other LoRAs on it",
         "pairs added: new0 new1 new2 new3 new4 and 2 more, pairs removed: pin, "
         "other captions: ring, other masks: clasp, other target pictures: clasp",

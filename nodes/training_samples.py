@@ -1,17 +1,18 @@
-"""Training Samples: which pictures to make while a LoRA trains."""
+"""Training Samples: the pictures to make while a LoRA trains."""
 
 from __future__ import annotations
 
 import torch
 from comfy_api.latest import io
 
+from ..trainer.config import SETTINGS
 from ..trainer.data.pixels import image_of
 from ..trainer.runs.job import SamplePlan
 from .sockets import SamplesSocket
 
 
 class TrainingSamples(io.ComfyNode):
-    """Chooses what the training shows of the LoRA as it learns."""
+    """Prompts and pictures on which training shows what the LoRA has learnt so far."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -20,9 +21,9 @@ class TrainingSamples(io.ComfyNode):
             display_name="Training Samples",
             category="training/kontext/train",
             description=(
-                "Watch the edit being learnt: every so many steps, each prompt is tried on each "
-                "picture with the LoRA as it is. The pictures are shown on the train node and kept "
-                "in the run's folder samples."
+                "Watch the edit being learnt: at regular steps, each prompt is tried on each "
+                "picture with the LoRA as it is then. The results are shown on the train node and "
+                "kept in the run's folder samples."
             ),
             search_aliases=["sample prompts", "preview", "validation images", "训练采样"],
             is_input_list=True,
@@ -31,7 +32,7 @@ class TrainingSamples(io.ComfyNode):
                     "prompts",
                     default="",
                     multiline=True,
-                    tooltip="An instruction on each line. Empty: the captions of the pairs.",
+                    tooltip="One instruction a line. Empty: the captions of the pairs.",
                 ),
                 io.Image.Input(
                     "images",
@@ -43,7 +44,7 @@ class TrainingSamples(io.ComfyNode):
                     "every",
                     default=0,
                     min=0,
-                    max=1_000_000,
+                    max=int(SETTINGS["save_every"].high),
                     tooltip="Steps between two rounds of samples; 0 = at every checkpoint.",
                 ),
                 io.Int.Input(
@@ -52,16 +53,16 @@ class TrainingSamples(io.ComfyNode):
                     min=0,
                     max=2**53 - 1,
                     control_after_generate=False,
-                    tooltip="Noise that every sample begins with: the same each time, so that only "
-                    "the LoRA makes the difference.",
+                    tooltip="Seed of the noise that every sample starts from. It stays the same, "
+                    "so that any difference comes from the LoRA.",
                 ),
                 io.Int.Input(
                     "sampling_steps",
-                    default=20,
-                    min=1,
-                    max=100,
-                    tooltip="Steps of the sampler for each picture. A sampling step takes about a "
-                    "third of a training step.",
+                    default=SETTINGS["preview_steps"].default,
+                    min=0,
+                    max=int(SETTINGS["preview_steps"].high),
+                    tooltip="Sampling steps for each picture. A sampling step takes about a third "
+                    "of a training step. 0 = no samples.",
                 ),
             ],
             outputs=[SamplesSocket.Output(display_name="samples")],
