@@ -1,32 +1,50 @@
-// Nodes 2.0 fold the settings that are marked as advanced. The classic canvas shows them all, so
-// there they are hidden behind a button.
+// Nodes 2.0 fold the inputs that are marked as advanced. The classic canvas shows them all, so there
+// they are hidden behind a button.
 
 import { app } from "../../scripts/app.js";
+import { inLanguage } from "./shared/graph.mjs";
 
-const NODE = "KontextTrainingSettings";
-const ENGLISH = ["Show all settings", "Show fewer settings"];
-const CHINESE = ["显示全部设置", "只显示常用设置"];
+const WORDS = {
+  all: ["Show all inputs", "显示全部选项"],
+  fewer: ["Show fewer inputs", "只显示常用选项"],
+};
+const PLAIN = 60; // Nodes 2.0 let a node grow to what it holds, from any height
+
+const advancedOf = (node) =>
+  node.comfyClass?.startsWith("Kontext")
+    ? (node.widgets ?? []).filter((widget) => widget.options?.advanced) : [];
+
+/** Shows nothing that fills whatever room there is: no text fields, no pictures. */
+const isPlain = (node) =>
+  !node.widgets.some(({ element, options }) => element && !(options?.advanced && !node.properties.kontextAll));
+
+function show(node, all) {
+  const words = inLanguage(WORDS);
+  for (const widget of advancedOf(node)) widget.hidden = !all;
+  node.widgets.find(({ name }) => name === "advanced").label = all ? words.fewer : words.all;
+  node.properties.kontextAll = all; // kept in the graph
+  fit(node);
+}
+
+function fit(node) {
+  const least = LiteGraph.vueNodesMode ? PLAIN : node.computeSize()[1];
+  // the height it was saved with may be that of all inputs
+  if (isPlain(node)) node.setSize([node.size[0], least]);
+  else if (node.size[1] < least) node.setSize([node.size[0], least]);
+}
 
 app.registerExtension({
   name: "kontext.advanced",
   nodeCreated(node) {
-    if (node.comfyClass !== NODE || LiteGraph.vueNodesMode) return;
-    const settings = app.extensionManager?.setting;
-    const labels = settings?.get("Comfy.Locale")?.startsWith("zh") ? CHINESE : ENGLISH;
-    const advanced = node.widgets.filter((widget) => widget.options?.advanced);
-    const show = (all) => {
-      for (const widget of advanced) widget.hidden = !all;
-      button.label = labels[Number(all)];
-      node.setSize([node.size[0], node.computeSize()[1]]);
-    };
-    const toggle = () => show(advanced[0].hidden);
-    const button = node.addWidget("button", "advanced", null, toggle, { serialize: false });
-    button.serialize = false; // neither in the saved graph nor in the queue
-    show(Boolean(settings?.get("Comfy.Node.AlwaysShowAdvancedWidgets")));
+    if (!advancedOf(node).length || LiteGraph.vueNodesMode) return;
+    const toggle = () => show(node, !node.properties.kontextAll);
+    node.addWidget("button", "advanced", null, toggle, { serialize: false }).serialize = false;
+    const always = app.extensionManager?.setting?.get("Comfy.Node.AlwaysShowAdvancedWidgets");
+    show(node, Boolean(always));
   },
   loadedGraphNode(node) {
-    // the size it was saved with may be that of all settings
-    if (node.comfyClass !== NODE || LiteGraph.vueNodesMode) return;
-    node.setSize([node.size[0], node.computeSize()[1]]);
+    if (!advancedOf(node).length) return;
+    if (LiteGraph.vueNodesMode) fit(node);
+    else show(node, Boolean(node.properties.kontextAll));
   },
 });
