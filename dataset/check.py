@@ -13,8 +13,8 @@ from .finding import ERROR, NOTE, WARNING, Finding
 from .image import picture_size
 from .masks import open_mask
 from .measure import offset
-from .names import side_of
 from .pair import DatasetError, Pair, PairedDataset
+from .quick import held_out, swapped, uncaptioned, unreadable_letters
 
 FEWEST_PAIRS = 15
 """Guides: 15–20 pictures at least, 20–60 pairs for an edit."""
@@ -43,6 +43,7 @@ def check(
         tick()
     return [
         *swapped(dataset.pairs, [look.worse for look in looks.values()]),
+        *held_out(dataset.pairs),
         *(finding for look in looks.values() for finding in look.findings),
         *duplicates(dataset.pairs, looks),
         *leftovers(dataset.pairs),
@@ -50,40 +51,6 @@ def check(
         *captions(dataset.pairs, count_tokens),
         *amount(dataset.pairs, looks),
     ]
-
-
-def swapped(pairs: Sequence[Pair], worse_sides: Sequence[str]) -> list[Finding]:
-    """Whether control and target have changed places: by folder names, captions and looks."""
-    paired = [pair for pair in pairs if pair.controls]
-    if not paired:
-        return []
-    controls = {pair.controls[0].parent for pair in paired}
-    targets = {pair.target.parent for pair in paired}
-    evidence: list[tuple[int, str]] = []
-    for folders, side, wrong in ((controls, "control", "target"), (targets, "target", "control")):
-        for folder in folders if controls != targets else ():
-            if found := side_of(folder.name):
-                weight = 2 if found == wrong else -2
-                evidence.append((weight, f"the {side} folder is called “{folder.name}”"))
-    if controls.isdisjoint(targets):
-        texts = [sum(bool(list_folder(f).texts) for f in side) for side in (controls, targets)]
-        if texts[0] and not texts[1]:
-            evidence.append((2, "the captions lie beside the controls"))
-        elif texts[1] and not texts[0]:
-            evidence.append((-1, "the captions lie beside the targets"))
-    votes = Counter(worse_sides)
-    if votes["target"] >= max(3, 0.6 * len(paired)) and votes["target"] > 4 * votes["control"]:
-        evidence.append(
-            (1, f"{votes['target']} of {len(paired)} targets look like their control made worse")
-        )
-    if sum(weight for weight, _ in evidence) <= 0:
-        return []
-    told = "; ".join(what for weight, what in evidence if weight > 0)
-    return [
-        Finding("swapped", ERROR if len(evidence) > 1 else WARNING,
-                f"Control and target seem to have changed places: {told}.",
-                "Control is the picture before the edit. Exchange the two folders if this is so.")
-    ]  # fmt: skip
 
 
 def duplicates(pairs: Sequence[Pair], looks: dict[str, Look]) -> list[Finding]:
@@ -150,13 +117,7 @@ def masks(pairs: Sequence[Pair]) -> list[Finding]:
 
 def captions(pairs: Sequence[Pair], count_tokens: CountTokens | None) -> list[Finding]:
     """Missing, garbled or overlong captions, and an instruction that some pairs lack."""
-    findings = []
-    empty = tuple(pair.stem for pair in pairs if not pair.caption.strip())
-    if empty:
-        findings.append(
-            Finding("no caption", WARNING, f"{len(empty)} pairs have none: {', '.join(empty)}.",
-                    "Set a default caption or use Caption Pairs.", empty)
-        )  # fmt: skip
+    findings = [*uncaptioned(pairs), *unreadable_letters(pairs)]
     garbled = tuple(pair.stem for pair in pairs if _garbled(pair.caption))
     if garbled:
         findings.append(

@@ -15,6 +15,7 @@ from ..dataset.access import writable
 from ..dataset.files import resolve
 from ..dataset.load import LoadedPairs
 from ..dataset.pair import DatasetError
+from ..dataset.quick import require_sound
 from ..dataset.store import to_image
 from ..dataset.summary import describe, pages
 from ..evaluation.compare.comparison import LOOSE_FOLDER
@@ -93,9 +94,13 @@ def target_folder(text: str) -> Path:
 
 
 def loaded_output(loaded: LoadedPairs, preview: int) -> io.NodeOutput:
-    """PAIRS, contact sheet and report, the way every node that makes pairs returns them."""
+    """PAIRS, contact sheet and report, the way every node that makes pairs returns them.
+
+    Raises DatasetError for pairs that are surely wrong; what is doubtful stands first on the node.
+    """
+    warnings = require_sound(loaded.dataset.pairs)
     sheet = pages(loaded.dataset, preview) if preview else [Image.new("RGB", (64, 64), "white")]
-    report = describe(loaded)
+    report = describe(loaded, warnings)
     running = get_executing_context()
     Progress(1, running.node_id if running else None).say(report)
     return io.NodeOutput(loaded.dataset, image_batch(sheet), report, ui=ui.PreviewText(report))

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 import torch
 
 from ..dataset.pair import DatasetError
+from ..dataset.quick import require_sound
 from ..language import say
 from . import host, parallel
 from .data.cache import Cache
@@ -70,7 +71,8 @@ def train_alone(request: TrainingRequest, lock: Lock | None) -> Run:
         lengths = (family.sequence_length(pair.shape) for pair in batches.pairs())
         longest = -(-config.batch_size // parallel.processes()) * max(lengths)
         session = Session.begin(request, run, identity, longest, held_out)
-        for note in [*family.notes(), *cache.notes()]:
+        doubts = [doubt.message for doubt in require_sound(pairs.pairs)]
+        for note in [*family.notes(), *cache.notes(), *doubts]:
             session.journal.note(note)
         try:
             while session.saving.saved < config.steps:
@@ -102,6 +104,7 @@ def check(request: TrainingRequest) -> None:
     parallel.check_batch(config)
     if not pairs.train:
         raise DatasetError(say("There is no pair to train on: all are held out. Lower `holdout`."))
+    require_sound(pairs.pairs)
     require_off_task(config, pairs.train)
 
 

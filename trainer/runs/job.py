@@ -30,6 +30,7 @@ from torch import Tensor
 from ...dataset.image import open_rgb
 from ...dataset.load import LoadedPairs, PairSource, SourcePairs, find_pairs, split_pairs
 from ...dataset.pair import PairedDataset
+from ...dataset.quick import require_sound
 from ...dataset.records import json_lines, pair_rows, read_records
 from ...files import storing, write_atomically
 from ...language import say
@@ -172,7 +173,8 @@ class Job:
         ]
         pairs, warnings = split_pairs(sources, places.scratch / "hashes.json")
         notes = [note for found in loaded for note in found.notes]
-        return PairedDataset(pairs), (*notes, *warnings)
+        doubts = [f"{doubt.message} {doubt.remedy}" for doubt in require_sound(pairs)]
+        return PairedDataset(pairs), (*doubts, *notes, *warnings)
 
     def sample_plan(self, places: Places) -> SamplePlan | None:
         """What to show while training; None if the file doesn't say. Reads the controls."""

@@ -1,0 +1,239 @@
+"""The cheap checks, made whenever pairs are loaded and again when training starts.
+
+What is surely wrong is an error, what is doubtful a warning. Opens no picture.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..files import content_hash
+from ..language import say
+from .finding import ERROR, WARNING, Finding
+from .load import require_controls
+from .names import CONTROL, TARGET, ending_of, side_of
+from .pair import DatasetError, Pair
+from .text import listed
+
+MOST_HELD_OUT = 0.4
+"""Share of the pairs from which on the hold-out is rather a mistake."""
+
+LOOKED_AT = 200
+"""Pairs whose captions are looked for beside them."""
+
+
+def require_sound(pairs: Sequence[Pair]) -> list[Finding]:
+    """What is doubtful about the pairs. Raises DatasetError for what is surely wrong."""
+    if any(pair.controls for pair in pairs):
+        require_controls(pairs)
+    findings = quick_findings(pairs)
+    errors = [finding for finding in findings if finding.severity == ERROR]
+    if errors:
+        raise DatasetError("\n".join(f"{error.message} {error.remedy}" for error in errors))
+    return findings
+
+
+def quick_findings(pairs: Sequence[Pair]) -> list[Finding]:
+    """Sides that have changed places, no edit, a large or leaking hold-out, captions."""
+    return [
+        *swapped(pairs),
+        *identical(pairs),
+        *held_out(pairs),
+        *uncaptioned(pairs),
+        *unreadable_letters(pairs),
+    ]
+
+
+def swapped(pairs: Sequence[Pair], worse_sides: Sequence[str] = ()) -> list[Finding]:
+    """Whether control and target have changed places: by names, captions and, if given, looks."""
+    paired = [pair for pair in pairs if pair.controls]
+    if not paired:
+        return []
+    evidence = [*_folder_names(paired), *_file_names(paired), *_captions_beside(paired)]
+    votes = {side: worse_sides.count(side) for side in (CONTROL, TARGET)}
+    if votes[TARGET] >= max(3, 0.6 * len(paired)) and votes[TARGET] > 4 * votes[CONTROL]:
+        worse = say(
+            "{count} of {all} targets look like their control made worse",
+            count=votes[TARGET],
+            all=len(paired),
+        )
+        evidence.append((1, worse))
+    weight = sum(weight for weight, _ in evidence)
+    if weight <= 0:
+        return []
+    reasons = "; ".join(reason for weight, reason in evidence if weight > 0)
+    return [
+        Finding(
+            "swapped",
+            ERROR if weight > 2 else WARNING,
+            say("Control and target seem to have changed places: {reasons}.", reasons=reasons),
+            say(
+                "Control is the picture before the edit. Exchange the two folders if this is so; "
+                "otherwise rename them."
+            ),
+        )
+    ]
+
+
+def identical(pairs: Sequence[Pair]) -> list[Finding]:
+    """Pairs whose control and target are the same file, or copies of one."""
+    same = [pair.stem for pair in pairs for path in pair.controls[:1] if _copies(path, pair.target)]
+    if not same:
+        return []
+    return [
+        Finding(
+            "identical",
+            ERROR if len(same) > len(pairs) / 2 else WARNING,
+            say(
+                "{count} of {all} pairs have the same file on both sides, so there is no edit: "
+                "{names}.",
+                count=len(same),
+                all=len(pairs),
+                names=listed(same, most=20),
+            ),
+            say("Put the edited picture in its place, or remove the pair."),
+            tuple(same),
+        )
+    ]
+
+
+def held_out(pairs: Sequence[Pair]) -> list[Finding]:
+    """A hold-out of nearly half, and pictures that are trained on and held out too."""
+    held = [pair for pair in pairs if pair.split == "holdout"]
+    findings = []
+    if len(held) > max(4, MOST_HELD_OUT * len(pairs)):
+        findings.append(
+            Finding(
+                "hold-out",
+                WARNING,
+                say(
+                    "{count} of {all} pairs are held out: nothing is learnt from them.",
+                    count=len(held),
+                    all=len(pairs),
+                ),
+                say("Below 1, holdout is a share: 0.15 is 15 %. Four to eight pairs are enough."),
+            )
+        )
+    trained = {path for pair in pairs if pair.split != "holdout" for path in _shown(pair)}
+    both = [pair.stem for pair in held if trained.intersection(_shown(pair))]
+    if both:
+        findings.append(
+            Finding(
+                "leak",
+                WARNING,
+                say("Held out and trained on, too: {names}.", names=listed(both, most=20)),
+                say("Hold out all pairs of a picture, or none; else the verdict is too good."),
+                tuple(both),
+            )
+        )
+    return findings
+
+
+def _shown(pair: Pair) -> tuple[Path, ...]:
+    """The pictures that a pair is about; further references may be the same in all pairs."""
+    return (*pair.controls[:1], pair.target)
+
+
+def uncaptioned(pairs: Sequence[Pair]) -> list[Finding]:
+    empty = [pair.stem for pair in pairs if not pair.caption.strip()]
+    if not empty:
+        return []
+    return [
+        Finding(
+            "no caption",
+            WARNING,
+            say(
+                "{count} of {all} pairs have no caption: {names}.",
+                count=len(empty),
+                all=len(pairs),
+                names=listed(empty, most=20),
+            ),
+            say("Set a default caption or use Caption Pairs."),
+            tuple(empty),
+        )
+    ]
+
+
+def unreadable_letters(pairs: Sequence[Pair]) -> list[Finding]:
+    """Captions in letters that T5 has no tokens for; it reads them as one unknown word."""
+    foreign = [pair for pair in pairs if _mostly_foreign(pair.caption)]
+    if not foreign:
+        return []
+    return [
+        Finding(
+            "letters",
+            WARNING,
+            say(
+                "{count} of {all} captions are in letters that T5 cannot read, as “{text}”.",
+                count=len(foreign),
+                all=len(pairs),
+                text=foreign[0].caption[:30],
+            ),
+            say(
+                "FLUX.1 reads by T5: write the instruction in English. FLUX.2 and Qwen-Image read "
+                "Chinese."
+            ),
+            tuple(pair.stem for pair in foreign),
+        )
+    ]
+
+
+def _folder_names(pairs: Sequence[Pair]) -> list[tuple[int, str]]:
+    """Two points for or against by each side's folder; three by a word of one meaning."""
+    controls = {pair.controls[0].parent for pair in pairs}
+    targets = {pair.target.parent for pair in pairs}
+    evidence = []
+    for folders, side in ((controls, CONTROL), (targets, TARGET)):
+        for folder in sorted(folders) if controls != targets else ():
+            found, clear = side_of(folder.name), side_of(folder.name, clearly=True)
+            if found == side:
+                evidence.append((-2, ""))
+            elif found:
+                weight = 3 if clear == found else 2
+                evidence.append((weight, _named(side, folder.name)))
+    return evidence
+
+
+def _named(side: str, name: str) -> str:
+    if side == CONTROL:
+        return say("the control folder is called “{name}”", name=name)
+    return say("the target folder is called “{name}”", name=name)
+
+
+def _file_names(pairs: Sequence[Pair]) -> list[tuple[int, str]]:
+    """Three points if controls end as targets do (`ring_after`) and targets as controls do."""
+    ends = [(ending_of(pair.controls[0].stem), ending_of(pair.target.stem)) for pair in pairs]
+    wrong = sum(
+        bool(one and other) and (one[1], other[1]) == (TARGET, CONTROL) for one, other in ends
+    )
+    if wrong < max(1, 0.6 * len(pairs)):
+        return []
+    shown = f"{pairs[0].controls[0].name} → {pairs[0].target.name}"
+    return [(3, say("the file names say the opposite ({names})", names=shown))]
+
+
+def _captions_beside(pairs: Sequence[Pair]) -> list[tuple[int, str]]:
+    """Two points if captions lie beside controls alone, one against if beside targets alone."""
+    some = pairs[:: -(-len(pairs) // LOOKED_AT)]
+    if any(pair.controls[0].parent == pair.target.parent for pair in some):
+        return []
+    controls = any(_has_text(pair.controls[0]) for pair in some)
+    targets = any(_has_text(pair.target) for pair in some)
+    if controls == targets:
+        return []
+    return [(2, say("the captions lie beside the controls"))] if controls else [(-1, "")]
+
+
+def _has_text(picture: Path) -> bool:
+    return any(picture.with_suffix(suffix).is_file() for suffix in (".txt", ".caption"))
+
+
+def _copies(one: Path, other: Path) -> bool:
+    if one == other:
+        return True
+    return one.stat().st_size == other.stat().st_size and content_hash(one) == content_hash(other)
+
+
+def _mostly_foreign(caption: str) -> bool:
+    """Whether most letters are of a script without an alphabet of Latin, as T5's is."""
+    letters = [letter for letter in caption if letter.isalpha()]
+    return sum(ord(letter) > 0x24F for letter in letters) > len(letters) / 2

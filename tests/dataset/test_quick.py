@@ -1,0 +1,125 @@
+"""The cheap checks: what is surely wrong stops, what is doubtful is said."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from folders import save
+from kontext.dataset.finding import ERROR, WARNING
+from kontext.dataset.pair import DatasetError, Pair
+from kontext.dataset.quick import quick_findings, require_sound
+
+
+def pairs_in(base: Path, control: str, target: str, names=("{}.png", "{}.png")) -> list[Pair]:
+    return [
+        Pair(
+            str(number),
+            (save(base / control / names[0].format(number), 2 * number),),
+            save(base / target / names[1].format(number), 2 * number + 1),
+            "polish the ring",
+        )
+        for number in range(6)
+    ]
+
+
+def severities(pairs: list[Pair]) -> dict[str, str]:
+    return {finding.kind: finding.severity for finding in quick_findings(pairs)}
+
+
+@pytest.mark.parametrize(
+    ("control", "target", "severity"),
+    [
+        ("after", "before", ERROR),
+        ("修后", "修前", ERROR),
+        ("neutral", "before", ERROR),
+        ("neutral", "修图前", ERROR),
+        ("neutral", "处理前", ERROR),
+        ("after", "neutral", ERROR),
+        ("pictures", "input", WARNING),  # may be ComfyUI's own folder
+        ("output", "pictures", WARNING),
+        ("before", "after", None),
+        ("before", "input", None),
+        ("修图前", "修图后", None),
+        ("one", "two", None),
+        ("control_images", "images", None),
+    ],
+)
+def test_folder_names_say_which_side_is_which(tmp_path: Path, control, target, severity):
+    pairs = pairs_in(tmp_path, control, target)
+    assert severities(pairs).get("swapped") == severity
+    if severity == ERROR:
+        with pytest.raises(DatasetError, match="changed places.*Exchange the two folders"):
+            require_sound(pairs)
+    else:
+        require_sound(pairs)
+
+
+def test_file_names_say_it_too(tmp_path: Path):
+    assert severities(pairs_in(tmp_path, "a", "b", ("{}_after.png", "{}_before.png"))) == {
+        "swapped": ERROR
+    }
+    assert severities(pairs_in(tmp_path, "c", "c", ("{}_before.png", "{}_after.png"))) == {}
+
+
+def test_captions_beside_the_control_are_doubtful(tmp_path: Path):
+    pairs = pairs_in(tmp_path, "one", "two")
+    (tmp_path / "one" / "0.txt").write_text("polish", encoding="utf-8")
+    assert severities(pairs) == {"swapped": WARNING}
+
+
+def test_the_same_file_on_both_sides(tmp_path: Path):
+    pairs = pairs_in(tmp_path, "one", "two")
+    same = [replace(pair, controls=(pair.target,)) for pair in pairs]
+    assert severities(same) == {"identical": ERROR}
+    copy = tmp_path / "one" / "copy.png"
+    copy.write_bytes(pairs[0].target.read_bytes())
+    assert severities([replace(pairs[0], controls=(copy,)), *pairs[1:]]) == {"identical": WARNING}
+
+
+def test_a_set_is_of_pairs_or_of_pictures(tmp_path: Path):
+    pairs = pairs_in(tmp_path, "one", "two")
+    bare = [replace(pair, controls=()) for pair in pairs]
+    assert require_sound(bare) == []
+    with pytest.raises(DatasetError, match="1 of 6 pairs have no control.*: 0. Add it"):
+        require_sound([bare[0], *pairs[1:]])
+
+
+def test_half_of_the_pairs_held_out(tmp_path: Path):
+    pairs = pairs_in(tmp_path, "one", "two") + [
+        replace(pair, stem=f"{pair.stem}b") for pair in pairs_in(tmp_path, "three", "four")
+    ]
+
+    def held(count: int) -> list[Pair]:
+        return [replace(p, split="holdout" if i < count else "train") for i, p in enumerate(pairs)]
+
+    assert severities(held(6)) == {"hold-out": WARNING}
+    assert severities(held(4)) == {}
+    leaking = [replace(pairs[0], stem="again", split="holdout"), *pairs]
+    assert severities(leaking) == {"leak": WARNING}
+
+
+@pytest.mark.parametrize(
+    ("caption", "found"),
+    [
+        ("专业珠宝精修，提升光泽", True),
+        ("отполировать кольцо", True),
+        ("ring_x, 抛光", False),
+        ("Größe, café crème", False),
+        ("polish “ring”, no marks", False),
+    ],
+)
+def test_letters_that_t5_does_not_know(tmp_path: Path, caption: str, found: bool):
+    """Reference: ComfyUI's T5 tokenizer, whose token 2 is the unknown one."""
+    from comfy.text_encoders.flux import FluxTokenizer
+
+    pairs = [replace(pair, caption=caption) for pair in pairs_in(tmp_path, "one", "two")]
+    assert severities(pairs) == ({"letters": WARNING} if found else {})
+    (tokens,) = FluxTokenizer().tokenize_with_weights(caption)["t5xxl"]
+    unknown = sum(token == 2 for token, _ in tokens)
+    assert bool(unknown) == (found or "抛光" in caption)
+
+
+def test_captions_that_are_missing_are_counted(tmp_path: Path):
+    pairs = pairs_in(tmp_path, "one", "two")
+    (finding,) = quick_findings([replace(pairs[0], caption=" "), *pairs[1:]])
+    assert finding.message == "1 of 6 pairs have no caption: 0."
