@@ -1,12 +1,13 @@
-"""Charts by matplotlib, in letters that the user reads."""
+"""Charts by matplotlib and tables as text, in letters that the user reads."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
+from unicodedata import east_asian_width
 
 import numpy as np
 from PIL import Image
@@ -58,3 +59,18 @@ def chinese_family() -> str:
         return ""
     font_manager.fontManager.addfont(path)
     return font_manager.FontProperties(fname=path).get_name()
+
+
+def aligned(table: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as text with columns; a Chinese letter is as wide as two others."""
+    widths = [max(map(width, column)) for column in zip(*table, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell + " " * (wide - width(cell)) for cell, wide in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in table
+    )
+
+
+def width(text: str) -> int:
+    return sum(2 if east_asian_width(letter) in "WF" else 1 for letter in text)

@@ -9,9 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...language import say
 from ...trainer.host import Base, Progress
+from ..charts import aligned
 from ..pictures.cost import Costs
-from ..pictures.generate import Setting, Trial, generate
+from ..pictures.generate import Setting, Trial, generate, seed_label
 from ..pictures.samples import Samples
 from ..pictures.subjects import LoraFile, Subject
 from .comparison import Comparison, Shown, Tried, digest_of
@@ -57,14 +59,15 @@ def compare(
     """
     paths = generate(base, settings, trials, samples, progress, graph)
     with_target = any(trial.subject.target for trial in trials)
-    columns = [Column("control", "before", pinned=True)]
+    columns = [Column(say("control"), say("before"), pinned=True)]
     for setting in settings:
         if setting.lora is None:
-            columns.append(Column("base model", "no LoRA", pinned=True))
+            columns.append(Column(say("base model"), say("no LoRA"), pinned=True))
         else:
-            columns.append(Column(setting.lora.label, f"strength {setting.strength:g}"))
+            strength = say("strength {strength:g}", strength=setting.strength)
+            columns.append(Column(setting.lora.label, strength))
     if with_target:
-        columns.append(Column("target", "after", pinned=True))
+        columns.append(Column(say("target"), say("after"), pinned=True))
 
     cells: list[list[Image.Image | None]] = []
     files: list[tuple[str | None, ...]] = []
@@ -118,19 +121,16 @@ def tried_rows(trials: Sequence[Trial]) -> tuple[Tried, ...]:
 
 def cost_table(comparison: Comparison) -> str:
     """What each column cost: seconds to read and to apply it and for a picture, and memory."""
-    table: list[tuple[str, ...]] = [("", "read", "apply", "a picture", "memory")]
+    heads = say("read"), say("apply"), say("a picture"), say("memory")
+    table: list[tuple[str, ...]] = [("", *heads)]
     for column in comparison.columns:
         if column.kind in ("base", "lora"):
-            name = f"{column.label} x {column.strength:g}" if column.label else "base model"
+            name = f"{column.label} x {column.strength:g}" if column.label else say("base model")
             cost = column.cost
             seconds = [f"{cost[of]:.2f} s" for of in ("read", "apply", "picture")] if cost else []
             memory = [f"{cost['memory'] / 1e9:.2f} GB"] if cost else []
             table.append((name, *(seconds + memory or ["-"] * 4)))
-    widths = [max(len(row[place]) for row in table) for place in range(5)]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    )
+    return aligned(table)
 
 
 def rows_of(trials: Sequence[Trial]) -> tuple[Row, ...]:
@@ -147,9 +147,9 @@ def legend(trials: Sequence[Trial]) -> str:
 
 
 LEGEND = {
-    "seed": lambda trial: f"seed {trial.seed}",
-    "steps": lambda trial: f"{trial.steps} sampling steps",
-    "guidance": lambda trial: f"guidance {trial.guidance:g}",
+    "seed": lambda trial: seed_label(trial.seed),
+    "steps": lambda trial: say("{steps} sampling steps", steps=trial.steps),
+    "guidance": lambda trial: say("guidance {guidance:g}", guidance=trial.guidance),
     "prompt": lambda trial: f"“{trial.prompt}”",
 }
 

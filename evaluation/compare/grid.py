@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from ...dataset.sheet import draw_label, label_font, wrapped
 from ...files import storing, write_picture
+from ...language import say
 
 PAPER, INK, FAINT, GAP_FILL = "#ffffff", "#1c1e22", "#6b7178", "#eceef0"
 LONGEST_CELL, USUAL_CELL, SHORTEST_CELL = 512, 320, 192
@@ -138,7 +139,9 @@ class _Sheet:
         sheet = Image.new("RGB", size, PAPER)
         pen = ImageDraw.Draw(sheet)
         total = len(self.breaks())
-        title = self.grid.title + (f", page {page} of {total}" if total > 1 else "")
+        title = self.grid.title
+        if total > 1:
+            title = say("{title}, page {page} of {pages}", title=title, page=page, pages=total)
         draw_label(pen, (MARGIN, MARGIN), title, self.heading, size[0] - 2 * MARGIN, INK)
         under = MARGIN + round(self.heading * 1.6)
         draw_label(pen, (MARGIN, under), self.grid.legend, self.text, size[0] - 2 * MARGIN, FAINT)

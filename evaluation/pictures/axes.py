@@ -4,6 +4,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from ...language import say
+
 NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
 RANGE = re.compile(
     rf"(?P<first>{NUMBER})\s*-\s*(?P<last>{NUMBER})\s*"
@@ -23,11 +25,19 @@ def parse_numbers(text: str, axis: str) -> tuple[float, ...]:
     for part in filter(None, (part.strip() for part in _plain(text).split(","))):
         values.update(dict.fromkeys(_expand(part, axis)))
     if not values:
-        raise ValueError(f"{axis} is empty. Write numbers such as 0.5, 1.0 or a range 1-4.")
+        raise ValueError(
+            say("{axis} is empty. Write numbers such as 0.5, 1.0 or a range 1-4.", axis=axis)
+        )
     if len(values) > MOST_VALUES:
         raise ValueError(
-            f"{axis} '{text}' gives {len(values)} values; {MOST_VALUES} are the most that fit "
-            "in one comparison. Use a larger step."
+            say(
+                "{axis} '{text}' gives {count} values; {most} are the most that fit in one "
+                "comparison. Use a larger step.",
+                axis=axis,
+                text=text,
+                count=len(values),
+                most=MOST_VALUES,
+            )
         )
     return tuple(values)
 
@@ -37,7 +47,14 @@ def parse_whole_numbers(text: str, axis: str) -> tuple[int, ...]:
     values = parse_numbers(text, axis)
     for value in values:
         if value != int(value):
-            raise ValueError(f"{axis} takes whole numbers, not {value:g} (in '{text}').")
+            raise ValueError(
+                say(
+                    "{axis} takes whole numbers, not {value:g} (in '{text}').",
+                    axis=axis,
+                    value=value,
+                    text=text,
+                )
+            )
     return tuple(int(value) for value in values)
 
 
@@ -61,9 +78,21 @@ def choose_steps(text: str, saved: Sequence[int]) -> tuple[int, ...]:
         missing = [step for step in steps if step not in saved]
         if missing or not steps:
             listed = ", ".join(map(str, saved)) or "none"
+            if not missing:
+                raise ValueError(
+                    say(
+                        "checkpoints '{text}': nothing was saved there. Saved steps: {steps}.",
+                        text=part,
+                        steps=listed,
+                    )
+                )
             raise ValueError(
-                f"checkpoints '{part}': {'step ' + str(missing[0]) if missing else 'nothing'} "
-                f"was saved there. Saved steps: {listed}."
+                say(
+                    "checkpoints '{text}': step {step} was not saved. Saved steps: {steps}.",
+                    text=part,
+                    step=missing[0],
+                    steps=listed,
+                )
             )
         chosen.update(dict.fromkeys(steps))
     return tuple(sorted(chosen))
@@ -81,27 +110,59 @@ def _expand(part: str, axis: str) -> list[float]:
     found = RANGE.fullmatch(part)
     if not found:
         raise ValueError(
-            f"{axis}: '{part}' is neither a number nor a range. "
-            "Write for example 0.5, 1.0 or 500-3000 (+500) or 0.5-1.0 [6]."
+            say(
+                "{axis}: '{text}' is neither a number nor a range. Write for example 0.5, 1.0 or "
+                "500-3000 (+500) or 0.5-1.0 [6].",
+                axis=axis,
+                text=part,
+            )
         )
     first, last = float(found["first"]), float(found["last"])
     if found["count"]:
         count = int(found["count"])
         if count < 2:
-            raise ValueError(f"{axis}: '{part}' needs a count of at least 2 in the brackets.")
+            raise ValueError(
+                say(
+                    "{axis}: '{text}' needs a count of at least 2 in the brackets.",
+                    axis=axis,
+                    text=part,
+                )
+            )
         gap = (last - first) / (count - 1)
     elif found["by"]:
         gap = float(found["by"])
         if gap == 0 or (last - first) * gap < 0:
-            raise ValueError(f"{axis}: the step in '{part}' never reaches {last:g} from {first:g}.")
+            raise ValueError(
+                say(
+                    "{axis}: the step in '{text}' never reaches {last:g} from {first:g}.",
+                    axis=axis,
+                    text=part,
+                    last=last,
+                    first=first,
+                )
+            )
     elif first == int(first) and last == int(last):
         gap = 1.0 if last >= first else -1.0
     else:
-        raise ValueError(f"{axis}: '{part}' needs a step or a count: {part} (+0.1) or {part} [6].")
+        raise ValueError(
+            say(
+                "{axis}: '{text}' needs a step or a count: {text} (+0.1) or {text} [6].",
+                axis=axis,
+                text=part,
+            )
+        )
     if gap == 0:
         return [first]
     # the tolerance keeps 0.5-1.0 (+0.1) from losing 1.0 to rounding
     count = int((last - first) / gap + 1e-6) + 1
     if count > MOST_VALUES:
-        raise ValueError(f"{axis}: '{part}' gives {count} values, more than {MOST_VALUES}.")
+        raise ValueError(
+            say(
+                "{axis}: '{text}' gives {count} values, more than {most}.",
+                axis=axis,
+                text=part,
+                count=count,
+                most=MOST_VALUES,
+            )
+        )
     return [round(first + index * gap, 6) for index in range(count)]

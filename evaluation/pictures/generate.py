@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from ...language import say
 from ...trainer import host
 from ...trainer.data.pixels import image_of, tensor_of
 from ...trainer.families import family_of
@@ -33,7 +34,7 @@ class Setting:
 
     @property
     def label(self) -> str:
-        return f"{self.lora.label} x {self.strength:g}" if self.lora else "base model"
+        return f"{self.lora.label} x {self.strength:g}" if self.lora else say("base model")
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,12 @@ def generate(
             host.forget_peak(device)
             started, made = time.perf_counter(), 0
             for _, trial in places:
-                progress.update(done, f"{setting.label} on {trial.subject.name}: sampling")
+                sampling = say(
+                    "{setting} on {picture}: sampling",
+                    setting=setting.label,
+                    picture=trial.subject.name,
+                )
+                progress.update(done, sampling)
                 text, blank = texts[words(trial)]
                 latent = family.sample(
                     model,
@@ -124,14 +130,19 @@ def generate(
                     blank=blank,
                 )
                 picture = image_of(host.decode_latent(base.vae, latent))
-                label = f"{setting.label} {trial.subject.name} seed {trial.seed}"
+                label = f"{setting.label} {trial.subject.name} {seed_label(trial.seed)}"
                 samples.save(cells[setting, trial], picture, label, graph)
                 done, made = done + 1, made + 1
                 each = (time.perf_counter() - started - loads[0]) / made
                 cost = Cost(reading, loads[0], each, memory_taken(device))
                 costs.add(lora.digest if lora else "", setting.strength if lora else 0.0, cost)
-                progress.update(done, f"{done} of {len(cells)} pictures", picture)
+                counted = say("{done} of {count} pictures", done=done, count=len(cells))
+                progress.update(done, counted, picture)
     return {place: samples[cell] for place, cell in cells.items()}
+
+
+def seed_label(seed: int) -> str:
+    return say("seed {seed}", seed=seed)
 
 
 def load_for(base: Base, lora: LoraFile) -> dict[str, Tensor]:
@@ -146,8 +157,13 @@ def refuse_others(base: Base, lora: LoraFile, tensors: dict[str, Tensor]) -> Non
     if len(host.unmapped_keys(base.model, tensors)) == len(tensors):
         title = family_of(base.model).title
         raise ValueError(
-            f"{lora.path.name} is no LoRA for {title}: none of its {len(tensors)} tensors belongs "
-            "to a layer of the model. Take it out of the list."
+            say(
+                "{name} is no LoRA for {model}: none of its {count} tensors belongs to a layer of "
+                "the model. Take it out of the list.",
+                name=lora.path.name,
+                model=title,
+                count=len(tensors),
+            )
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...language import say
 from ...lines import Lines
 from ...trainer import host
 from ...trainer.batch import EncodedPair
@@ -73,7 +74,7 @@ def known_losses(entry: dict[str, Any]) -> tuple[str, Array]:
 
 
 @dataclass(frozen=True)
-class Job:
+class LossQuery:
     """A setting's losses on one pair with one set of draws."""
 
     setting: Setting
@@ -92,52 +93,61 @@ class Job:
 
 
 def score_losses(
-    base: Base, jobs: Sequence[Job], config: TrainConfig, file: LossFile, node_id: str | None = None
-) -> dict[Job, Array]:
-    """The losses [level, noise] of every job. Only what is not in `file` is computed.
+    base: Base,
+    queries: Sequence[LossQuery],
+    config: TrainConfig,
+    file: LossFile,
+    node_id: str | None = None,
+) -> dict[LossQuery, Array]:
+    """The losses [level, noise] of every query. Only what is not in `file` is computed.
 
     Jobs of one LoRA, and of one strength of it, should follow each other: it is applied once for
     them. Every result is written at once, so that Cancel keeps what is done.
     """
     identity = host.base_hash(base.model)
-    keys = {job: job.key(identity, config) for job in jobs}
-    missing = [job for job in jobs if keys[job] not in file]
+    keys = {query: query.key(identity, config) for query in queries}
+    missing = [query for query in queries if keys[query] not in file]
     dtype, family = host.training_dtype(base.model, config.dtype), family_of(base.model)
     progress = Progress(max(1, forwards(missing)), node_id)
     done, started = 0, time.monotonic()
     with host.sampling_allowed():
-        for lora, of_lora in groupby(missing, key=lambda job: job.setting.lora):
+        for lora, of_lora in groupby(missing, key=lambda query: query.setting.lora):
             tensors = load_for(base, lora) if lora else {}
-            for setting, some in groupby(of_lora, key=lambda job: job.setting):
+            for setting, some in groupby(of_lora, key=lambda query: query.setting):
                 model = base.model
                 if lora:
                     model = host.with_lora(model, tensors, setting.strength)
                 model = host.for_training(model)
                 host.load_alone(model, _reserve(base, missing, config))
-                for job in some:
-                    draws, device = job.draws, model.load_device
+                for query in some:
+                    draws, device = query.draws, model.load_device
                     losses = held_out_losses(
-                        family, [job.pair], config, dtype, device, *astuple(draws)
+                        family, [query.pair], config, dtype, device, *astuple(draws)
                     )[0].numpy()
-                    file.add(keys[job], f"{setting.label}, {job.pair.stem}", losses)
+                    file.add(keys[query], f"{setting.label}, {query.pair.stem}", losses)
                     done += draws.forwards
                     left = (time.monotonic() - started) / done * (forwards(missing) - done)
                     progress.update(
                         done,
-                        f"{setting.label}: {done} of {forwards(missing)} forward passes, "
-                        f"{left / 60:.1f} min left",
+                        say(
+                            "{setting}: {done} of {count} forward passes, {minutes:.1f} min left",
+                            setting=setting.label,
+                            done=done,
+                            count=forwards(missing),
+                            minutes=left / 60,
+                        ),
                     )
-    return {job: file[key] for job, key in keys.items()}
+    return {query: file[key] for query, key in keys.items()}
 
 
-def forwards(jobs: Sequence[Job]) -> int:
-    """What jobs cost, in forward passes of the transformer."""
-    return sum(job.draws.forwards for job in jobs)
+def forwards(queries: Sequence[LossQuery]) -> int:
+    """What queries cost, in forward passes of the transformer."""
+    return sum(query.draws.forwards for query in queries)
 
 
-def _reserve(base: Base, jobs: Sequence[Job], config: TrainConfig) -> int:
+def _reserve(base: Base, queries: Sequence[LossQuery], config: TrainConfig) -> int:
     """Bytes to keep free for the largest pair's forward pass."""
     family = family_of(base.model)
-    tokens = max(family.sequence_length(job.pair.shape) for job in jobs)
+    tokens = max(family.sequence_length(query.pair.shape) for query in queries)
     dtype = host.training_dtype(base.model, config.dtype)
     return forward_bytes(tokens, family.width, dtype.itemsize)

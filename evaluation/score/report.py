@@ -6,13 +6,18 @@ import csv
 import io
 import json
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from ...language import say
+from ..charts import aligned, drawn, lettering
 from .score import BANDS, Scores, bands
 from .verdict import BASE, Label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLOURS = {
     Label.NO_EFFECT: "#9aa0a6",
@@ -100,38 +105,48 @@ def as_json(scores: Scores) -> str:
 
 def as_table(scores: Scores) -> str:
     """Aligned columns; `>` marks the checkpoint to keep, `=` those that are just as good."""
-    head = ("", "checkpoint", "held-out gain", "95 % between", "training gain", "verdict")
-    seen = ("PSNR", "edit done", "preserved", "shift", "zoom", "border") if scores.pictures else ()
+    head = (
+        "",
+        say("checkpoint"),
+        say("held-out gain"),
+        say("95% between"),
+        say("training gain"),
+        say("verdict"),
+    )
+    pictures = (say("edit done"), say("preserved"), say("shift"), say("zoom"), say("border"))
+    seen = ("PSNR", *pictures) if scores.pictures else ()
     table: list[tuple[str, ...]] = [(*head, *seen)]
     for place, record in enumerate(rows(scores)):
         mark = ">" if record["recommended"] else "=" if record["as_good"] else ""
-        interval = f"{record['gain_low']:.1%} and {record['gain_high']:.1%}"
+        interval = between(record["gain_low"], record["gain_high"])
         table.append(
             (
                 mark,
                 record["checkpoint"],
                 f"{record['gain']:.1%}",
-                interval if np.isfinite(record["gain_low"]) else "-",
+                interval,
                 f"{record['training_gain']:.1%}",
-                record["verdict"],
+                Label(record["verdict"]).shown,
                 *_seen(scores, place),
             )
         )
     if scores.pictures:
-        table.append(("", "base model", "", "", "", "", *_seen(scores, BASE)))
+        table.append(("", say("base model"), "", "", "", "", *_seen(scores, BASE)))
     if scores.best:
         table.append(("",) * len(table[0]))
         for each in scores.strengths:
             mark = ">" if each.strength == scores.best_strength else ""
-            interval = f"{each.gain.low:.1%} and {each.gain.high:.1%}"
-            label = f"{scores.best.label} at strength {each.strength:g}"
+            interval = between(each.gain.low, each.gain.high)
+            label = say(
+                "{lora} at strength {strength:g}", lora=scores.best.label, strength=each.strength
+            )
             gain = f"{each.gain.mean:.1%}"
             table.append((mark, label, gain, interval, "", "", *("" for _ in seen)))
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in table
-    )
+    return aligned(table)
+
+
+def between(low: float, high: float) -> str:
+    return say("{low:.1%} and {high:.1%}", low=low, high=high) if np.isfinite(low) else "-"
 
 
 def _seen(scores: Scores, place: int) -> tuple[str, ...]:
@@ -152,7 +167,15 @@ def _seen(scores: Scores, place: int) -> tuple[str, ...]:
 
 def as_verdicts(scores: Scores) -> str:
     """The advice, then every checkpoint's verdict and its reason."""
-    lines = [f"{each['checkpoint']}: {each['verdict']}. {each['reason']}" for each in rows(scores)]
+    lines = [
+        say(
+            "{checkpoint}: {verdict}. {reason}",
+            checkpoint=each["checkpoint"],
+            verdict=Label(each["verdict"]).shown,
+            reason=each["reason"],
+        )
+        for each in rows(scores)
+    ]
     return "\n".join([advice(scores), "", *lines])
 
 
@@ -162,15 +185,22 @@ def advice(scores: Scores) -> str:
     if best is None:
         return judgement.note
     good = [scores.loras[place].label for place in judgement.good]
-    text = f"Keep {best.label} at strength {scores.best_strength:g}."
+    parts = [
+        say("Keep {lora} at strength {strength:g}.", lora=best.label, strength=scores.best_strength)
+    ]
     if len(good) > 1:
-        text += f" Just as good: {good[0]} to {good[-1]}."
-    return " ".join(filter(None, [text, judgement.note, *_remarks(scores, judgement.recommended)]))
+        parts.append(say("Just as good: {first} to {last}.", first=good[0], last=good[-1]))
+    parts += [judgement.note, *_remarks(scores, judgement.recommended)]
+    return " ".join(filter(None, parts))
 
 
 def draw_chart(scores: Scores) -> Image.Image:
     """Held-out and training gain of every checkpoint with intervals, coloured by verdict."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    with lettering():
+        return drawn(score_figure(scores))
+
+
+def score_figure(scores: Scores) -> Figure:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
     from matplotlib.ticker import PercentFormatter
@@ -184,22 +214,23 @@ def draw_chart(scores: Scores) -> Image.Image:
     reach = np.array([verdict.gain.high - verdict.gain.mean for verdict in verdicts])
 
     figure = Figure(figsize=(10, 5.6), dpi=120, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     for verdict, left, right in zip(verdicts, edges, edges[1:], strict=False):
         axes.axvspan(left, right, color=COLOURS[verdict.label], alpha=0.16, lw=0)
     axes.axhline(0, color="#444444", lw=1)
-    axes.plot(x, [v.training_gain for v in verdicts], "--", color="#777777", label="training pairs")
+    axes.plot(
+        x, [v.training_gain for v in verdicts], "--", color="#777777", label=say("training pairs")
+    )
     bars = np.where(np.isfinite(reach), reach, 0)
-    axes.errorbar(x, gain, bars, fmt="o-", color="#222222", capsize=4, label="held-out pairs")
+    axes.errorbar(x, gain, bars, fmt="o-", color="#222222", capsize=4, label=say("held-out pairs"))
     seen = [place for place in sorted(scores.pictures) if place != BASE]
     if seen:
         dots = axes.twinx()
         nearer = [scores.pictures[p].psnr - scores.pictures[BASE].psnr for p in seen]
         dots.plot(x[seen], nearer, "s:", color="#7b3fa0")
-        axes.plot([], [], "s:", color="#7b3fa0", label="pictures (right)")
+        axes.plot([], [], "s:", color="#7b3fa0", label=say("pictures (right)"))
         dots.set_ylim(bottom=min(0.0, 1.1 * min(nearer)))
-        dots.set_ylabel("PSNR of pictures above the base model's, dB")
+        dots.set_ylabel(say("PSNR of pictures above the base model's, dB"))
     recommended = scores.judgement.recommended
     if recommended is not None:
         axes.plot(x[recommended], gain[recommended], "*", ms=22, color="#2e9e5b", zorder=5)
@@ -209,14 +240,13 @@ def draw_chart(scores: Scores) -> Image.Image:
     labels, turned = [lora.label for lora in scores.loras], 30 if len(x) > 8 else 0
     axes.set_xticks(x, labels, rotation=turned, parse_math=False)  # file names: no formulas
     axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-    axes.set_ylabel("loss below the base model (higher is better)")
+    axes.set_ylabel(say("loss below the base model (higher is better)"))
     axes.set_title("\n".join(wrap(advice(scores), 95)), fontsize=13, loc="left", parse_math=False)
     present = dict.fromkeys(verdict.label for verdict in verdicts)
     handles, _ = axes.get_legend_handles_labels()
-    handles += [Patch(color=COLOURS[label], alpha=0.4, label=label.value) for label in present]
+    handles += [Patch(color=COLOURS[label], alpha=0.4, label=label.shown) for label in present]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy())
+    return figure
 
 
 def _edges(x: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...dataset.pair import DatasetError, Pair, PairedDataset
+from ...language import say
 from ...trainer.batch import EncodedPair
 from ...trainer.config import TrainConfig
 from ...trainer.data.cache import Cache
@@ -18,7 +19,7 @@ from ..pictures.samples import Samples
 from ..pictures.subjects import LoraFile
 from ..statistics import Interval, paired_interval
 from .finalists import PicturePlan, PictureSummary, summarise_pictures
-from .heldout import FINAL, SCREENING, Array, Draws, Job, LossFile, score_losses
+from .heldout import FINAL, SCREENING, Array, Draws, LossFile, LossQuery, score_losses
 from .second_look import look_again
 from .verdict import BASE, Judgement, Losses, Rules, Series, judge, shortlist
 
@@ -96,9 +97,12 @@ def score(
     holdout, training = _encode(Cache(cache_folder, base, config), pairs)
 
     def losses(chosen: Sequence[Setting], some: Sequence[EncodedPair], draws: Draws) -> list[Array]:
-        jobs = [Job(setting, pair, draws) for setting in chosen for pair in some]
-        found = score_losses(base, jobs, config, file, node_id)
-        return [np.stack([found[Job(setting, pair, draws)] for pair in some]) for setting in chosen]
+        queries = [LossQuery(setting, pair, draws) for setting in chosen for pair in some]
+        found = score_losses(base, queries, config, file, node_id)
+        return [
+            np.stack([found[LossQuery(setting, pair, draws)] for pair in some])
+            for setting in chosen
+        ]
 
     # screen: every checkpoint, on held-out and training pairs
     settings = [Setting(), *(Setting(lora) for lora in loras)]
@@ -162,9 +166,13 @@ def _encode(cache: Cache, pairs: PairedDataset) -> tuple[list[EncodedPair], list
     """All held-out pairs, and as many training pairs."""
     if not pairs.holdout or not pairs.train:
         raise DatasetError(
-            "Scoring needs held-out pairs and training pairs; this dataset has "
-            f"{len(pairs.holdout)} and {len(pairs.train)}. Set `holdout` in Load Paired Dataset "
-            "(0.2, or 8 pairs) as it was for the training."
+            say(
+                "Scoring needs held-out pairs and training pairs; this dataset has {held_out} and "
+                "{training}. Set `holdout` in Load Paired Dataset (0.2, or 8 pairs) as it was for "
+                "the training.",
+                held_out=len(pairs.holdout),
+                training=len(pairs.train),
+            )
         )
     encoded = []
     for side in (pairs.holdout, evenly(pairs.train, len(pairs.holdout))):

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from ...language import say
 from ..statistics import Interval, paired_interval
-from .verdict import BASE, Array, Finding, Judgement, Label, Rules, Series, Verdict
+from .verdict import BASE, Array, Judgement, Label, Rules, Ruling, Series, Verdict
 
 Pictures = Mapping[int, Array]  # PSNR [pair] against the true result, by place; BASE is one of them
 
@@ -31,22 +32,23 @@ def look_again(series: Series, judgement: Judgement, pictures: Pictures, rules: 
     found = {
         place: looks.without_gain(place)
         if recommended is None
-        else looks.finding(place, recommended, best)
+        else looks.ruling(place, recommended, best)
         for place in finalists
     }
     last, note = len(judgement.verdicts) - 1, ""
     if recommended is None:
-        note = "No checkpoint's pictures are nearer to the true results than the base model's."
+        note = say("No checkpoint's pictures are nearer to the true results than the base model's.")
     elif best == last and looks.still_improving(finalists):
-        note = "Still improving at the last checkpoint: train longer."
-        found[last] = (Label.STILL_IMPROVING, f"The best so far: {looks.words(best)}.")
+        note = say("Still improving at the last checkpoint: train longer.")
+        found[last] = (Label.STILL_IMPROVING, say("The best so far.") + " " + looks.summary(best))
     verdicts = []
     for place, verdict in enumerate(judgement.verdicts):
         near = min(finalists, key=lambda finalist: abs(finalist - place))
         label, reason = found.get(place, (verdict.label, verdict.reason))
         if place not in found and verdict.label is judgement.verdicts[near].label:
             # alike by their losses, of which one has been looked at
-            label, reason = found[near][0], f"By its losses like its neighbour. {found[near][1]}"
+            alike = say("By its losses like its neighbour.")
+            label, reason = found[near][0], f"{alike} {found[near][1]}"
         verdicts.append(Verdict(label, reason, verdict.gain, verdict.training_gain))
     if recommended is None:
         return Judgement(tuple(verdicts), note=note)
@@ -85,37 +87,49 @@ class _Looks:
         """Whether the training pairs' loss fell from one to the other."""
         return float(self.series.training(place, since).mean()) < 0
 
-    def finding(self, place: int, recommended: int, best: int) -> Finding:
+    def ruling(self, place: int, recommended: int, best: int) -> Ruling:
         deficit = self.deficit(place, best)
-        behind = f"Its pictures are {deficit.mean:.1f} dB behind the best, "
+        behind = {"behind": deficit.mean}
         if place < recommended:
-            return Label.UNDER_FITTED, behind + "which were trained longer."
+            reason = say(
+                "Its pictures are {behind:.1f} dB behind the best, which were trained longer.",
+                **behind,
+            )
+            return Label.UNDER_FITTED, reason
         if place == recommended or not self.clear(deficit):
-            return Label.GOOD, f"Its pictures are {self.words(place)}."
+            return Label.GOOD, self.summary(place)
         if place < best:
-            return Label.UNDER_FITTED, behind + "a dip that later ones make up for."
+            reason = say(
+                "Its pictures are {behind:.1f} dB behind the best, a dip that later ones make up "
+                "for.",
+                **behind,
+            )
+            return Label.UNDER_FITTED, reason
         if self.learnt(place, best):
-            return (
-                Label.OVER_FITTED,
-                behind + "while training pairs went on gaining: it learns these, not the edit.",
+            reason = say(
+                "Its pictures are {behind:.1f} dB behind the best, while training pairs kept "
+                "gaining: it learns these, not the edit.",
+                **behind,
             )
-        return Label.DIVERGED, behind + "and training pairs have lost too."
+            return Label.OVER_FITTED, reason
+        reason = say(
+            "Its pictures are {behind:.1f} dB behind the best, and training pairs have lost too.",
+            **behind,
+        )
+        return Label.DIVERGED, reason
 
-    def without_gain(self, place: int) -> Finding:
+    def without_gain(self, place: int) -> Ruling:
         """Where no finalist's pictures are better than the base model's."""
-        lost = self.deficit(place, BASE)
-        said = f"Its pictures are {self.words(place)}"
+        lost, summary = self.deficit(place, BASE), self.summary(place)
         if lost.mean <= self.rules.seen_worse:
-            return Label.NO_EFFECT, f"{said}."
+            return Label.NO_EFFECT, summary
         if not self.clear(lost):
-            return Label.UNDECIDED, f"{said}, but they differ too much to say. Hold out more."
+            unclear = say("The pairs differ too much to say. Hold out more.")
+            return Label.UNDECIDED, f"{summary} {unclear}"
         if self.learnt(place, BASE):
-            return (
-                Label.OVER_FITTED,
-                f"{said}, while training pairs gained. Check that held-out pairs are of the same "
-                "edit.",
-            )
-        return Label.DIVERGED, f"{said}."
+            gained = say("Training pairs gained: check that held-out pairs are of the same edit.")
+            return Label.OVER_FITTED, f"{summary} {gained}"
+        return Label.DIVERGED, summary
 
     def still_improving(self, finalists: Sequence[int]) -> bool:
         """Whether the last step was a clear gain."""
@@ -123,7 +137,14 @@ class _Looks:
         step = self.deficit(before[-1] if before else BASE, last)
         return step.low > 0 and step.mean > self.rules.seen_tie
 
-    def words(self, place: int) -> str:
+    def summary(self, place: int) -> str:
         gain = self.gain(place).mean
-        side = "nearer to" if gain >= 0 else "further from"
-        return f"{abs(gain):.1f} dB {side} the true results than the base model's"
+        if gain >= 0:
+            return say(
+                "Its pictures are {gain:.1f} dB nearer to the true results than the base model's.",
+                gain=gain,
+            )
+        return say(
+            "Its pictures are {loss:.1f} dB further from the true results than the base model's.",
+            loss=-gain,
+        )

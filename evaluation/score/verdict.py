@@ -9,6 +9,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from ...language import say
 from ..statistics import Interval, paired_interval
 
 Array = NDArray[np.floating]
@@ -16,6 +17,8 @@ BASE = -1  # the base model's place among the checkpoints
 
 
 class Label(str, Enum):
+    """A verdict as scores.json and other programs name it; `shown` is for people."""
+
     NO_EFFECT = "no effect"
     UNDER_FITTED = "under-fitted"
     GOOD = "good"
@@ -23,6 +26,19 @@ class Label(str, Enum):
     DIVERGED = "diverged"
     STILL_IMPROVING = "still improving"
     UNDECIDED = "not enough held-out pairs to say"
+
+    @property
+    def shown(self) -> str:
+        """In the user's language."""
+        return {
+            Label.NO_EFFECT: say("no effect"),
+            Label.UNDER_FITTED: say("under-fitted"),
+            Label.GOOD: say("good"),
+            Label.OVER_FITTED: say("over-fitted"),
+            Label.DIVERGED: say("diverged"),
+            Label.STILL_IMPROVING: say("still improving"),
+            Label.UNDECIDED: say("not enough held-out pairs to say"),
+        }[self]
 
 
 @dataclass(frozen=True)
@@ -124,19 +140,23 @@ def judge(series: Series, rules: Rules = Rules()) -> Judgement:
         count = len(series.base.holdout)
         return Judgement(
             tuple(numbers.verdict(place, *_too_few(count, rules)) for place in places),
-            note=f"Only {count} held-out pairs: at least {rules.fewest_pairs} are needed.",
+            note=say(
+                "Only {pairs} held-out pairs: at least {least} are needed.",
+                pairs=count,
+                least=rules.fewest_pairs,
+            ),
         )
     finite = [place for place in places if series.finite(place)]
     if not finite:
         return Judgement(
-            tuple(numbers.verdict(place, *NOT_A_NUMBER) for place in places),
-            note="Every checkpoint diverged: train again with a lower learning rate.",
+            tuple(numbers.verdict(place, *_not_a_number()) for place in places),
+            note=say("Every checkpoint diverged: train again with a lower learning rate."),
         )
     best = _best(series, finite)
     if numbers.gain(best).low <= 0 or numbers.gain(best).mean < rules.least_gain:
         return Judgement(
             tuple(numbers.verdict(p, *_without_gain(numbers, p, rules)) for p in places),
-            note="No checkpoint is clearly better than the base model.",
+            note=say("No checkpoint is clearly better than the base model."),
         )
 
     tied = [place for place in finite if _tied(numbers, place, best, rules)]
@@ -144,24 +164,27 @@ def judge(series: Series, rules: Rules = Rules()) -> Judgement:
     verdicts = []
     for place in places:
         if not series.finite(place):
-            finding = NOT_A_NUMBER
+            ruling = _not_a_number()
         elif place < recommended:
-            finding = _before(numbers, place, best)
+            ruling = _before(numbers, place, best)
         elif place <= last_good:
-            finding = _among(numbers, place, best, rules)
+            ruling = _among(numbers, place, best, rules)
         else:
-            finding = _after(numbers, place, recommended, best, rules)
-        verdicts.append(numbers.verdict(place, *finding))
+            ruling = _after(numbers, place, recommended, best, rules)
+        verdicts.append(numbers.verdict(place, *ruling))
     note = ""
     if best == len(places) - 1 and _still_improving(numbers, best, rules):
         step = numbers.deficit(best - 1 if best else BASE, best)
         verdicts[best] = numbers.verdict(
             best,
             Label.STILL_IMPROVING,
-            f"The last checkpoint is the best, {step.mean:.1%} of the base loss ahead of the one "
-            "before it.",
+            say(
+                "The last checkpoint is the best, {gain:.1%} of the base loss ahead of the one "
+                "before it.",
+                gain=step.mean,
+            ),
         )
-        note = "Still improving at the last checkpoint: train longer."
+        note = say("Still improving at the last checkpoint: train longer.")
     good = tuple(
         place
         for place in range(recommended, last_good + 1)
@@ -195,16 +218,20 @@ class _Numbers:
         return Verdict(label, reason, self.gain(place), self.training_gain(place).mean)
 
 
-Finding = tuple[Label, str]
-NOT_A_NUMBER: Finding = (Label.DIVERGED, "Its loss is not a number: the weights are broken.")
+Ruling = tuple[Label, str]  # and the reason for it
 
 
-def _too_few(count: int, rules: Rules) -> Finding:
-    return (
-        Label.UNDECIDED,
-        f"{count} held-out pairs cannot carry a verdict; hold out at least {rules.fewest_pairs}, "
-        "better 8.",
+def _not_a_number() -> Ruling:
+    return Label.DIVERGED, say("Its loss is not a number: the weights are broken.")
+
+
+def _too_few(count: int, rules: Rules) -> Ruling:
+    reason = say(
+        "{pairs} held-out pairs cannot carry a verdict; hold out at least {least}, better 8.",
+        pairs=count,
+        least=rules.fewest_pairs,
     )
+    return Label.UNDECIDED, reason
 
 
 def _best(series: Series, finite: Sequence[int]) -> int:
@@ -219,70 +246,86 @@ def _tied(numbers: _Numbers, place: int, best: int, rules: Rules) -> bool:
     return place == best or deficit.mean <= max(deficit.error, rules.tie * numbers.gain(best).mean)
 
 
-def _before(numbers: _Numbers, place: int, best: int) -> Finding:
+def _before(numbers: _Numbers, place: int, best: int) -> Ruling:
     reached = numbers.gain(place).mean / numbers.gain(best).mean
     if reached <= 0:
-        return Label.UNDER_FITTED, "No better than the base model yet, where later ones are."
-    return Label.UNDER_FITTED, f"Has {reached:.0%} of the best gain; more training helps."
+        reason = say("No better than the base model yet, where later ones are.")
+    else:
+        reason = say("Has {share:.0%} of the best gain; more training helps.", share=reached)
+    return Label.UNDER_FITTED, reason
 
 
-def _among(numbers: _Numbers, place: int, best: int, rules: Rules) -> Finding:
+def _among(numbers: _Numbers, place: int, best: int, rules: Rules) -> Ruling:
     """Between the first and the last tied checkpoint."""
     deficit = numbers.deficit(place, best)
     lost = deficit.mean / numbers.gain(best).mean
     if lost > rules.lost:
-        return Label.DIVERGED, f"Has lost {lost:.0%} of the gain, though a later one recovers."
+        reason = say("Has lost {share:.0%} of the gain, though a later one recovers.", share=lost)
+        return Label.DIVERGED, reason
     if deficit.low > 0 and lost > rules.worse:
-        return Label.UNDER_FITTED, f"A dip: {lost:.0%} of the gain lost and regained later."
+        reason = say("A dip: {share:.0%} of the gain lost and regained later.", share=lost)
+        return Label.UNDER_FITTED, reason
     return Label.GOOD, _as_good(numbers, place)
 
 
-def _after(numbers: _Numbers, place: int, recommended: int, best: int, rules: Rules) -> Finding:
+def _after(numbers: _Numbers, place: int, recommended: int, best: int, rules: Rules) -> Ruling:
     deficit, top = numbers.deficit(place, best), numbers.gain(best).mean
     learnt = numbers.training_gain(place, recommended).mean
     lost = deficit.mean / top
     if learnt <= 0 and lost > rules.lost:
-        return Label.DIVERGED, f"Has lost {lost:.0%} of the gain, on training pairs too."
+        reason = say("Has lost {share:.0%} of the gain, on training pairs too.", share=lost)
+        return Label.DIVERGED, reason
     if deficit.low > 0 and lost > rules.worse and learnt > 0:
-        return (
-            Label.OVER_FITTED,
-            f"Held-out pairs have lost {lost:.0%} of the gain while training pairs went on "
-            f"gaining ({learnt:.1%} of the base loss): it learns these pictures, not the edit.",
+        reason = say(
+            "Held-out pairs have lost {share:.0%} of the gain while training pairs gained another "
+            "{learnt:.1%} of the base loss: it learns these pictures, not the edit.",
+            share=lost,
+            learnt=learnt,
         )
+        return Label.OVER_FITTED, reason
     return Label.GOOD, _as_good(numbers, place)
 
 
 def _as_good(numbers: _Numbers, place: int) -> str:
     gain = numbers.gain(place)
-    return (
-        f"Held-out loss {gain.mean:.1%} below the base model ({gain.low:.1%} to {gain.high:.1%}), "
-        "not clearly worse than the best."
+    return say(
+        "Held-out loss {gain:.1%} below the base model ({low:.1%} to {high:.1%}), not clearly "
+        "worse than the best.",
+        gain=gain.mean,
+        low=gain.low,
+        high=gain.high,
     )
 
 
-def _without_gain(numbers: _Numbers, place: int, rules: Rules) -> Finding:
+def _without_gain(numbers: _Numbers, place: int, rules: Rules) -> Ruling:
     """A checkpoint of a run where none is clearly better than the base model."""
     if not numbers.series.finite(place):
-        return NOT_A_NUMBER
+        return _not_a_number()
     gain, learnt = numbers.gain(place), numbers.training_gain(place)
     if gain.high < 0 and -gain.mean > rules.least_gain:
         if learnt.mean > rules.least_gain:
-            return (
-                Label.OVER_FITTED,
-                f"Better on training pairs ({learnt.mean:.1%}) and worse than the base model on "
-                f"held-out ones ({-gain.mean:.1%}). Check that both sets are the same edit.",
+            reason = say(
+                "Better on training pairs ({learnt:.1%}) and worse than the base model on held-out "
+                "ones ({loss:.1%}). Check that both sets are the same edit.",
+                learnt=learnt.mean,
+                loss=-gain.mean,
             )
-        return (
-            Label.DIVERGED,
-            f"Worse than the base model, on held-out ({-gain.mean:.1%}) and training pairs.",
+            return Label.OVER_FITTED, reason
+        reason = say(
+            "Worse than the base model, on held-out ({loss:.1%}) and training pairs.",
+            loss=-gain.mean,
         )
+        return Label.DIVERGED, reason
     if max(abs(gain.low), abs(gain.high)) <= max(rules.least_gain, 0.25 * learnt.mean):
-        return Label.NO_EFFECT, f"Changes the held-out loss by {gain.mean:+.2%} only."
-    return (
-        Label.UNDECIDED,
-        f"The gain lies between {gain.low:.1%} and {gain.high:.1%}: the held-out pairs differ too "
-        "much to say. Hold out more.",
+        reason = say("Changes the held-out loss by {gain:+.2%} only.", gain=gain.mean)
+        return Label.NO_EFFECT, reason
+    reason = say(
+        "The gain lies between {low:.1%} and {high:.1%}: the held-out pairs differ too much to "
+        "say. Hold out more.",
+        low=gain.low,
+        high=gain.high,
     )
+    return Label.UNDECIDED, reason
 
 
 def _still_improving(numbers: _Numbers, best: int, rules: Rules) -> bool:

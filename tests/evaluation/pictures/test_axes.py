@@ -68,7 +68,9 @@ def test_checkpoints_are_chosen_by_step(text, expected):
 
 
 def test_a_checkpoint_that_was_not_saved_is_listed_with_those_that_were():
-    with pytest.raises(ValueError, match="step 600 was saved.*Saved steps: 250, 500, 750, 1000"):
+    with pytest.raises(
+        ValueError, match="step 600 was not saved.*Saved steps: 250, 500, 750, 1000"
+    ):
         choose_steps("600", SAVED)
     with pytest.raises(ValueError, match="nothing was saved there"):
         choose_steps("1-10", SAVED)

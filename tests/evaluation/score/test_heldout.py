@@ -7,7 +7,7 @@ from kontext.dataset.pair import Pair, PairedDataset
 from kontext.evaluation.pictures.generate import Setting
 from kontext.evaluation.pictures.subjects import LoraFile
 from kontext.evaluation.score.finalists import PicturePlan
-from kontext.evaluation.score.heldout import Draws, Job, LossFile, score_losses
+from kontext.evaluation.score.heldout import Draws, LossFile, LossQuery, score_losses
 from kontext.evaluation.score.score import cost, evenly, score
 from kontext.evaluation.score.verdict import BASE
 from kontext.trainer import host
@@ -44,8 +44,8 @@ def lora(make_lora):
 def test_the_loss_is_that_of_comfyuis_own_prediction(base, pairs, lora, tmp_path):
     """apply_model with the stock loader's LoRA, at the same noise and sigma."""
     pair = Cache(tmp_path, base, CONFIG).encode(pairs.holdout[0])
-    job = Job(Setting(lora, 0.7), pair, DRAWS)
-    ours = score_losses(base, [job], CONFIG, LossFile(tmp_path / "losses.jsonl"))[job]
+    query = LossQuery(Setting(lora, 0.7), pair, DRAWS)
+    ours = score_losses(base, [query], CONFIG, LossFile(tmp_path / "losses.jsonl"))[query]
 
     model = host.with_lora(base.model, host.load_lora_file(lora.path), 0.7)
     host.load_alone(model, 0)
@@ -82,9 +82,9 @@ def test_only_what_is_new_is_computed(base, pairs, lora, tmp_path, monkeypatch):
 
     def forwards(settings):
         computed.clear()
-        jobs = [Job(setting, pair, DRAWS) for setting in settings for pair in encoded]
-        losses = score_losses(base, jobs, CONFIG, LossFile(tmp_path / "losses.jsonl"))
-        return len(computed), [losses[job] for job in jobs]
+        queries = [LossQuery(setting, pair, DRAWS) for setting in settings for pair in encoded]
+        losses = score_losses(base, queries, CONFIG, LossFile(tmp_path / "losses.jsonl"))
+        return len(computed), [losses[query] for query in queries]
 
     first, before = forwards([Setting()])
     again, after = forwards([Setting()])
@@ -107,7 +107,9 @@ def test_a_line_cut_short_by_a_crash_is_computed_again(tmp_path):
 def test_scoring_leaves_the_random_state_and_the_weights_alone(base, pairs, lora, tmp_path):
     before, state = host.base_hash(base.model), torch.get_rng_state()
     pair = Cache(tmp_path, base, CONFIG).encode(pairs.holdout[0])
-    score_losses(base, [Job(Setting(lora), pair, DRAWS)], CONFIG, LossFile(tmp_path / "l.jsonl"))
+    score_losses(
+        base, [LossQuery(Setting(lora), pair, DRAWS)], CONFIG, LossFile(tmp_path / "l.jsonl")
+    )
     assert torch.equal(torch.get_rng_state(), state)
     assert host.base_hash(base.model) == before
 
