@@ -145,7 +145,7 @@ class Flux2(Family):
         return resolution_shift(self.tokens(latent))
 
     def sigmas(self, model: host.Model, width: int, height: int, steps: int) -> Tensor:
-        return host.flux2_sigmas(steps, width, height)
+        return host.scheduled_sigmas("nodes_flux", "Flux2Scheduler", steps, width, height)
 
     @classmethod
     def fits(cls, tensors: Mapping[str, Tensor]) -> bool:

@@ -180,9 +180,9 @@ def simple_sigmas(model: Model, steps: int) -> Tensor:
     return comfy.samplers.calculate_sigmas(sampling, "simple", steps)
 
 
-def flux2_sigmas(steps: int, width: int, height: int) -> Tensor:
-    """Noise levels [steps + 1] of the node Flux2Scheduler."""
-    node = importlib.import_module("comfy_extras.nodes_flux").Flux2Scheduler
+def scheduled_sigmas(module: str, name: str, steps: int, width: int, height: int) -> Tensor:
+    """Noise levels [steps + 1] of a scheduler that is a node of its own."""
+    node = getattr(importlib.import_module(f"comfy_extras.{module}"), name)
     return node.execute(steps, width, height).result[0]
 
 

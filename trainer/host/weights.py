@@ -148,9 +148,9 @@ class FrozenLinear:
 # ---- what cannot be trained on -------------------------------------------------------------
 
 
-def check_uncompiled(flux: nn.Module) -> None:
+def check_uncompiled(network: nn.Module) -> None:
     """Raise BaseModelError if modules have been replaced by compiled ones for good."""
-    for name, module in flux.named_modules():
+    for name, module in network.named_modules():
         compiled = hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
         if compiled:
             raise BaseModelError(
@@ -160,9 +160,9 @@ def check_uncompiled(flux: nn.Module) -> None:
             )
 
 
-def check_readable(flux: nn.Module) -> None:
+def check_readable(network: nn.Module) -> None:
     """Raise BaseModelError for layers of an unknown kind. Loads nothing."""
-    for name, module in flux.named_modules():
+    for name, module in network.named_modules():
         leaf = not any(True for _ in module.children())
         tensors = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
         if leaf and not is_linear(module) and any(tensor.ndim > 1 for tensor in tensors):
@@ -173,13 +173,13 @@ def check_readable(flux: nn.Module) -> None:
             )
 
 
-def check_products(flux: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
+def check_products(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
     """Raise BaseModelError unless layers compute with the very weight that backward will use.
 
     One layer of each class and storage format gets 32 random inputs; the model must be loaded.
     """
     first: dict[Any, tuple[str, nn.Module]] = {}
-    for name, module in flux.named_modules():
+    for name, module in network.named_modules():
         if is_linear(module):
             first.setdefault(storage(module), (name, module))
     for name, module in first.values():

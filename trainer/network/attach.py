@@ -1,4 +1,4 @@
-"""Attach a LoRA to a loaded FLUX.1 for training, and leave no trace of it afterwards.
+"""Attach a LoRA to a loaded network for training, and leave no trace of it afterwards.
 
 Nothing is added to the module tree: `forward` is replaced on the instances and restored. ComfyUI's
 Flux code does three things that autograd cannot handle, and each has a replacement here:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def attached(
-    flux: nn.Module,
+    network: nn.Module,
     lora: Lora,
     frozen: Callable[[nn.Module], FrozenBase],
     is_linear: Callable[[nn.Module], bool],
@@ -38,7 +38,7 @@ def attached(
     offloaded: bool = False,
     compiler: Compiler | None = None,
 ) -> Iterator[None]:
-    """Inside, `flux` runs with the LoRA and is differentiable.
+    """Inside, `network` runs with the LoRA and is differentiable.
 
     `frozen` wraps a linear of the host, `is_linear` recognises one. `checkpointed` blocks compute
     their activations again in backward, from inputs kept in host memory if `offloaded`. A
@@ -52,7 +52,7 @@ def attached(
         module.forward = forward
 
     try:
-        for name, module in flux.named_modules():
+        for name, module in network.named_modules():
             if is_linear(module):
                 replace(module, linear_forward(frozen(module), lora, name))
             elif isinstance(module, nn.RMSNorm):
