@@ -54,7 +54,7 @@ def storing(path: Path) -> Iterator[None]:
         raise refusal from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, *content: bytes | memoryview) -> None:
     """Write a temporary file beside `path`, flush it to disk, then rename it.
 
     Several processes may write the same file, each its own temporary one. Raises StorageError,
@@ -66,7 +66,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     with storing(path):
         try:
             with partial.open("wb") as file:
-                file.write(content)
+                for part in content:
+                    file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)

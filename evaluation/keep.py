@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..dataset.image import open_rgb
 from ..files import storing, write_atomically
 from ..language import say
 from ..trainer import host
-from ..trainer.files import save_tensors
+from ..trainer.runs.metadata import save_lora, thumbnail, without_hashes
 from ..trainer.runs.run import Checkpoint, Run
 from .pictures.samples import file_digest, noted_in
 from .score.outcome import Outcome, outcome_of
@@ -84,16 +85,17 @@ def keep(
     was not done: a picture that is not one of the run's samples is replaced only with `overwrite`.
     Raises KeepError where another LoRA has the name, unless `overwrite`; StorageError.
     """
-    checkpoint = choice.checkpoint
+    checkpoint, sample = choice.checkpoint, sample_picture(run, choice)
     metadata = {
-        **checkpoint.metadata(),
+        **without_hashes(checkpoint.metadata()),
         "modelspec.title": path.stem,
         "kontext.run": run.name,
         "kontext.step": str(checkpoint.step),
         "kontext.recommended_strength": f"{choice.strength:g}",
         **{name: text for name, text in notes.items() if text},
     }
-    kept_before = path.exists() and Checkpoint(0, path).metadata() == metadata
+    existing = Checkpoint(0, path).metadata() if path.exists() else {}
+    kept_before = bool(existing) and metadata.items() <= existing.items()
     if path.exists() and not kept_before and not overwrite:
         raise KeepError(
             say(
@@ -106,14 +108,12 @@ def keep(
     if not kept_before:
         with storing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        save_tensors(host.load_lora_file(checkpoint.path), path, metadata)
-    return _keep_picture(run, choice, path.with_suffix(".png"), overwrite)
+        shown = {"modelspec.thumbnail": thumbnail(open_rgb(sample))} if sample else {}
+        save_lora(host.load_lora_file(checkpoint.path), path, {**metadata, **shown})
+    return _keep_picture(run, sample, path.with_suffix(".png"), overwrite) if sample else ""
 
 
-def _keep_picture(run: Run, choice: Choice, path: Path, overwrite: bool) -> str:
-    sample = sample_picture(run, choice)
-    if sample is None:
-        return ""
+def _keep_picture(run: Run, sample: Path, path: Path, overwrite: bool) -> str:
     if path.exists() and not overwrite and not is_sample(run, path):
         return say(
             "{picture} is a picture of yours and stays; turn on `overwrite` to replace it by a "

@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one."""
+"""safetensors files: whole or not at all, and the same bytes for the same content."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..files import write_atomically
+
+Entries: TypeAlias = Mapping[str, Any]
 
 
 class LoraError(ValueError):
@@ -22,17 +25,29 @@ def save_tensors(
     tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write a safetensors file atomically. The same content gives the same bytes."""
+    entries, data = packed(tensors)
+    write_atomically(path, header(entries, metadata or {}), data)
+
+
+def packed(tensors: Mapping[str, Tensor]) -> tuple[Entries, memoryview]:
+    """A safetensors file's header entries (dtype, shape and place of each tensor) and its data."""
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    content = safetensors.torch.save(contiguous)
-    size = int.from_bytes(content[:8], "little")
-    notes = {
-        name: text.encode("utf-8", "replace").decode() for name, text in (metadata or {}).items()
-    }
-    # the library writes metadata in another order each time
-    header = json.loads(content[8 : 8 + size]) | {"__metadata__": dict(sorted(notes.items()))}
-    text = json.dumps(header, separators=(",", ":")).encode("ascii")
+    content = memoryview(safetensors.torch.save(contiguous))
+    start = 8 + int.from_bytes(content[:8], "little")
+    return json.loads(bytes(content[8:start])), content[start:]
+
+
+def header(entries: Entries, metadata: Mapping[str, str]) -> bytes:
+    """The first bytes of a safetensors file: the header's length, and the header.
+
+    Surrogates in captions, which the format does not allow, become question marks.
+    """
+    notes = {name: text.encode("utf-8", "replace").decode() for name, text in metadata.items()}
+    # sorted: the library writes metadata in another order each time
+    content = {"__metadata__": dict(sorted(notes.items())), **entries}
+    text = json.dumps(content, separators=(",", ":")).encode("ascii")
     text += b" " * (-len(text) % 8)
-    write_atomically(path, len(text).to_bytes(8, "little") + text + content[8 + size :])
+    return len(text).to_bytes(8, "little") + text
 
 
 def is_whole(path: Path) -> bool:

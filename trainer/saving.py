@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from .families import Family
 from .learner import Learner
 from .request import TrainingError
 from .runs.identity import Identity
+from .runs.metadata import adapter, origin
 from .runs.rescue import LAST_RESORT, rescue
 from .runs.run import Run
 from .watcher import Journal
@@ -35,6 +36,7 @@ class Saving:
     saved: int = field(default=0, init=False)
     kept: int = field(default=0, init=False)
     kept_in: Run = field(init=False)
+    about: Mapping[str, str] = field(init=False)  # what checkpoints say of the model and the run
 
     def begin(self) -> int:
         """Restore the saved state, after writing that of step 0 for a new run.
@@ -47,6 +49,9 @@ class Saving:
         done = self.restore()
         self.saved = self.kept = done if self.run.has_checkpoint(done) else 0
         self.kept_in = self.run
+        # before anything fails: a rescued checkpoint is to say the same
+        kind = adapter(self.identity.config)
+        self.about = {**self.family.about(), **kind, **origin(self.run.settings())}
         return done
 
     def restore(self) -> int:
@@ -88,8 +93,7 @@ class Saving:
         """
         with self.learner.evaluating():
             tensors = self.learner.lora.file_tensors()
-            about = self.family.about()
-            checkpoint = run.write_checkpoint(done, tensors, self.identity, about)
+            checkpoint = run.write_checkpoint(done, tensors, self.identity, self.about)
         with storing(checkpoint.path):
             ignored = host.unmapped_keys(self.family.model, host.load_lora_file(checkpoint.path))
         if ignored:

@@ -1,20 +1,20 @@
-"""LoRA files: the names other programs know, and the metadata they read."""
+"""LoRA files in the names that other programs know."""
 
 from __future__ import annotations
 
-import hashlib
-import json
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
 from torch import Tensor
 
 from ...files import storing, write_atomically
+from ...language import say
 from ..families import FAMILIES, family_of_lora, known_families
 from ..files import LoraError, save_tensors
+from .metadata import save_lora
 
 FORMATS = ("comfyui", "diffusers", "peft")
 
@@ -27,21 +27,16 @@ PARTS = {
     **{part: part for part in ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")},
 }
 KINDS = {"dora_scale": "DoRA", "lokr_w1": "LoKr", "hada_w1_a": "LoHa"}  # plain LoRA has none
-UNFIT = {
-    "DoRA": "diffusers and PEFT measure the weight by rows, this one by columns, as LyCORIS does",
-    "LoKr": "diffusers has no such layers, and q, k and v are one here, three there",
-    "LoHa": "diffusers has no such layers",
-}
 OF_RANK = ("down", "lokr_w2_b", "hada_w1_b")  # parts [rank, …]
 
 
 def comfyui_tensors(
     tensors: Mapping[str, Tensor], alpha: float, dtype: torch.dtype
 ) -> dict[str, Tensor]:
-    """kohya's names, which ComfyUI, Forge, SwarmUI, diffusers and nunchaku read.
+    """Tensors in kohya's names, which ComfyUI, Forge, SwarmUI, diffusers and nunchaku read.
 
-    `tensors` are `<linear>.down` and `<linear>.up`, or what PARTS has beside them; every layer
-    gets its `.alpha`. A dora_scale multiplies the whole weight: it stays in float32.
+    `tensors` are `<linear>.<part>`, with the parts of PARTS; every layer gets its `.alpha`. A
+    dora_scale multiplies the whole weight and stays in float32.
     """
     named: dict[str, Tensor] = {}
     for key, tensor in tensors.items():
@@ -56,7 +51,7 @@ def comfyui_tensors(
 def diffusers_tensors(
     tensors: Mapping[str, Tensor], alpha: float, dtype: torch.dtype, prefix: str = "transformer"
 ) -> dict[str, Tensor]:
-    """diffusers' names; alpha / rank is folded into `lora_B`, as these files carry no alpha."""
+    """Tensors in diffusers' names, with alpha / rank in `lora_B`: these files have no alpha."""
     named: dict[str, Tensor] = {}
     family = family_of_lora(tensors)
     for name, down, up in layers(tensors):
@@ -82,22 +77,36 @@ def read_lora(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], float]:
         if part in OF_RANK:
             alphas.add(float(named.get(f"{prefix}.alpha", tensor.shape[0])))
     if not tensors or len(alphas) > 1:
-        raise LoraError(f"This is not a LoRA of one alpha: {sorted(alphas) or 'empty'}.")
+        raise LoraError(
+            say("This is not a LoRA with one alpha: {alphas}.", alphas=sorted(alphas) or "-")
+        )
     return tensors, alphas.pop() if alphas else 1.0
 
 
 def part_of_layer(key: str) -> tuple[str, str]:
-    """A file's name of a layer, and our name of its part."""
+    """The layer of a key, and our name of the part."""
     for part, suffix in PARTS.items():
         if key.endswith(f".{suffix}"):
             return key.removesuffix(f".{suffix}"), part
-    raise LoraError(f"{key} is no part of a LoRA in kohya's or ComfyUI's names.")
+    raise LoraError(say("{key} is not part of a LoRA in kohya's or ComfyUI's names.", key=key))
 
 
 def kind_of(tensors: Mapping[str, Tensor]) -> str:
-    """LoRA, DoRA, LoKr or LoHa, by its parts."""
+    """LoRA, DoRA, LoKr or LoHa, by the parts."""
     parts = {key.rsplit(".", 1)[1] for key in tensors}
     return next((kind for part, kind in KINDS.items() if part in parts), "LoRA")
+
+
+def unfit(kind: str) -> str:
+    """Why neither diffusers nor PEFT has this kind of adapter."""
+    if kind == "DoRA":
+        return say(
+            "diffusers and PEFT take the norms of rows of the weight, this one those of columns, "
+            "as LyCORIS does"
+        )
+    if kind == "LoKr":
+        return say("diffusers has no such layers, and q, k and v are one here, three there")
+    return say("diffusers has no such layers")
 
 
 def linear_name(prefix: str) -> str:
@@ -107,7 +116,9 @@ def linear_name(prefix: str) -> str:
         name = family.linear_name(words)
         if name:
             return name
-    raise LoraError(f"{prefix} is no linear of {known_families()}'s blocks.")
+    raise LoraError(
+        say("{name} is not a layer of {known}'s blocks.", name=prefix, known=known_families())
+    )
 
 
 def layers(tensors: Mapping[str, Tensor]) -> Iterable[tuple[str, Tensor, Tensor]]:
@@ -124,42 +135,56 @@ def export_lora(
     format: str,
     overwrite: bool = False,
 ) -> Path:
-    """Write a LoRA, given in kohya's or ComfyUI's names, in one of FORMATS; returns where it is.
+    """Write a LoRA, read in kohya's or ComfyUI's names, in one of FORMATS; returns its path.
 
-    `peft` makes a folder: `path` without its suffix. Raises FileExistsError rather than replace
-    another LoRA, unless `overwrite`, and LoraError for a kind that the format has no place for.
+    `peft` makes a folder: `path` without its suffix. Raises FileExistsError if another LoRA is
+    there, unless `overwrite`, and LoraError for a kind of adapter that the format does not have.
     """
     tensors, alpha = read_lora(named)
     kind = kind_of(tensors)
     dtype = next(t.dtype for name, t in tensors.items() if not name.endswith(".dora_scale"))
     if format == "comfyui":
-        return write_lora(path, comfyui_tensors(tensors, alpha, dtype), metadata, overwrite)
+        renamed = comfyui_tensors(tensors, alpha, dtype)
+        make_room(path, renamed, overwrite)
+        save_lora(renamed, path, metadata)
+        return path
     if kind != "LoRA":
         raise LoraError(
-            f"This is a {kind}, which cannot be saved as {format}: {UNFIT[kind]}. Save it as "
-            "comfyui, or train with `adapter` lora."
+            say(
+                "This is a {kind}, which cannot be saved as {format}: {reason}. Save it as "
+                "comfyui, or train with `adapter` lora.",
+                kind=kind,
+                format=format,
+                reason=unfit(kind),
+            )
         )
     if format == "diffusers":
-        return write_lora(path, diffusers_tensors(tensors, alpha, dtype), metadata, overwrite)
+        renamed = diffusers_tensors(tensors, alpha, dtype)
+        make_room(path, renamed, overwrite)
+        save_lora(renamed, path, metadata)
+        return path
     folder = path.with_suffix("")
     renamed = diffusers_tensors(tensors, alpha, dtype, prefix="base_model.model")
-    write_lora(folder / "adapter_model.safetensors", renamed, {"format": "pt"}, overwrite)
-    config = json.dumps(peft_config(renamed), indent=2, default=sorted)
-    write_atomically(folder / "adapter_config.json", config.encode("utf-8"))
+    make_room(folder / "adapter_model.safetensors", renamed, overwrite)
+    save_tensors(renamed, folder / "adapter_model.safetensors", {"format": "pt"})
+    write_atomically(folder / "adapter_config.json", peft_config(renamed))
     return folder
 
 
-def write_lora(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], overwrite: bool
-) -> Path:
+def make_room(path: Path, tensors: Mapping[str, Tensor], overwrite: bool) -> None:
+    """Make the folder for a file with these tensors.
+
+    Raises FileExistsError if another LoRA is there, unless `overwrite`.
+    """
     if path.exists() and not overwrite and not holds(path, tensors):
         raise FileExistsError(
-            f"{path} exists and is another LoRA. Choose another name, or turn on `overwrite`."
+            say(
+                "{path} exists and is another LoRA. Choose another name, or turn on `overwrite`.",
+                path=path,
+            )
         )
     with storing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    save_tensors(tensors, path, metadata)
-    return path
 
 
 def holds(path: Path, tensors: Mapping[str, Tensor]) -> bool:
@@ -170,61 +195,15 @@ def holds(path: Path, tensors: Mapping[str, Tensor]) -> bool:
     )
 
 
-def peft_config(named: Mapping[str, Tensor]) -> dict[str, Any]:
-    """PEFT's own LoraConfig for tensors named as PEFT names them."""
+def peft_config(named: Mapping[str, Tensor]) -> bytes:
+    """adapter_config.json, written by PEFT itself, for tensors in PEFT's names."""
     from peft import LoraConfig
 
     suffix = ".lora_A.weight"
     downs = [key for key in named if key.endswith(suffix)]
     modules = [key.removeprefix("base_model.model.").removesuffix(suffix) for key in downs]
     rank = named[downs[0]].shape[0]
-    return LoraConfig(r=rank, lora_alpha=rank, target_modules=modules).to_dict()
-
-
-def network(config: Mapping[str, object]) -> dict[str, str]:
-    """What LyCORIS' metadata call the kind of adapter; nothing for a plain LoRA."""
-    kind = config["adapter"]
-    if kind == "lora":
-        return {}
-    arguments = {
-        "dora": {"algo": "lora", "dora_wd": "True", "wd_on_output": "False"},
-        "lokr": {"algo": "lokr", "factor": str(config["lokr_factor"] or -1)},
-        "loha": {"algo": "loha"},
-    }
-    return {
-        "ss_network_module": "lycoris.kohya",
-        "ss_network_args": json.dumps(arguments[str(kind)]),
-    }
-
-
-def model_metadata(
-    name: str,
-    tensors: Mapping[str, Tensor],
-    config: Mapping[str, object],
-    base_hash: str,
-    dataset_hash: str,
-    step: int,
-    about: Mapping[str, str] | None = None,
-) -> dict[str, str]:
-    """modelspec.* (Stability's model specification 1.0.0) and ss_* (kohya) entries.
-
-    `about` is what the family says of the model; without it, what the tensors tell.
-    """
-    digest = hashlib.sha256()
-    for key in sorted(tensors):
-        digest.update(tensors[key].float().numpy().tobytes())
-    return {
-        "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.title": name,
-        "modelspec.hash_sha256": f"0x{digest.hexdigest()}",
-        **(about or family_of_lora(tensors).metadata()),
-        **network(config),
-        "ss_network_dim": str(config["rank"]),
-        "ss_network_alpha": str(config["alpha"]),
-        "ss_learning_rate": str(config["learning_rate"]),
-        "ss_steps": str(step),
-        "ss_output_name": name,
-        "ss_sd_model_hash": base_hash,
-        "ss_dataset_hash": dataset_hash,
-        "ss_training_config": json.dumps(dict(config)),
-    }
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=modules, inference_mode=True)
+    with tempfile.TemporaryDirectory() as folder:
+        config.save_pretrained(folder)
+        return Path(folder, "adapter_config.json").read_bytes()

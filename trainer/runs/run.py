@@ -24,12 +24,14 @@ from ...files import DamagedFileError, read_json, storing, write_atomically
 from ...language import say
 from ...lines import Lines
 from ..config import DOES_NOT_MATTER, KNOWN, MAY_CHANGE, TrainConfig
+from ..families import family_of_lora
 from ..files import save_tensors
 from .checkpoint import Checkpoint
-from .export import comfyui_tensors, model_metadata
+from .export import comfyui_tensors
 from .identity import Identity, RunError
 from .lock import NAME as LOCK
 from .lock import Lock, LockedError
+from .metadata import run_metadata, save_lora
 
 LONGEST_NAME = 80  # it occurs twice in a path, and Windows stops at 260 characters
 MOST_BYTES = 200  # of the 255 that Linux allows, less the step and the suffix
@@ -199,6 +201,7 @@ class Run:
             content = {}
         content |= {
             "name": self.name,
+            "begun": content.get("begun", time.strftime("%Y-%m-%d")),
             "changed": time.strftime("%Y-%m-%d %H:%M:%S"),
             "base_hash": identity.base_hash,
             "dataset_hash": identity.dataset_hash,
@@ -334,16 +337,17 @@ class Run:
         identity: Identity,
         about: Mapping[str, str] | None = None,
     ) -> Checkpoint:
-        """Save the LoRA as it is after `step` steps; `about` is what the file says of the model."""
+        """Save the LoRA as it is after `step` steps.
+
+        `about` is added to the file's metadata; without it, what the tensors tell of the model.
+        """
         self.require_held()
         path = self.lora_folder / f"{self.name}_{step:06d}.safetensors"
-        config = asdict(identity.config)
-        metadata = model_metadata(
-            path.stem, tensors, config, identity.base_hash, identity.dataset_hash, step, about
-        )
+        about = about or family_of_lora(tensors).metadata()
+        metadata = {**run_metadata(self.name, step, identity), **about}
         dtype = SAVE_DTYPES[identity.config.save_dtype]
         alpha = identity.config.scale * identity.config.rank
-        save_tensors(comfyui_tensors(tensors, alpha, dtype), path, metadata)
+        save_lora(comfyui_tensors(tensors, alpha, dtype), path, metadata)
         return Checkpoint(step, path)
 
     def drop_oldest(self, keep: int) -> list[str]:

@@ -86,6 +86,27 @@ def test_diffusers_predicts_what_training_did(
     assert (theirs - predict_base(base, question)).norm() / expected.norm() > 1e-2
 
 
+def test_peft_predicts_what_training_did(
+    base, run, weights, question, diffusers_transformer, diffusers_prediction, tmp_path
+):
+    """Reference: PeftModel on diffusers' transformer of the same weights, from the two files that
+    PEFT's own format has."""
+    from peft import PeftConfig, PeftModel
+
+    tensors = host.load_lora_file(run.checkpoints()[-1].path)
+    folder = export_lora(tensors, {}, tmp_path / "edit.safetensors", "peft")
+    config = PeftConfig.from_pretrained(folder)
+    assert (config.peft_type, config.r, config.lora_alpha) == ("LORA", 4, 4)
+    transformer = diffusers_transformer(weights, base.model.model.model_config.unet_config)
+    noised, sigma, batch = question
+    plain = diffusers_prediction(transformer, noised, sigma, batch, 2.5)
+    adapted = PeftModel.from_pretrained(transformer, folder).get_base_model()
+    theirs = diffusers_prediction(adapted, noised, sigma, batch, 2.5)
+    expected = in_training(base, as_trained(base, run), question)
+    assert (theirs - expected).norm() / expected.norm() < 1e-3
+    assert (theirs - plain).norm() / expected.norm() > 1e-2
+
+
 def predict_base(base, question):
     with host.differentiable(), torch.no_grad():
         return predict(base.model, question)
