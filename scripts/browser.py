@@ -96,9 +96,9 @@ class Page:
         )
         self.page.mouse.click(x, y)
 
-    def previous_tab(self) -> None:
-        """Go to the graph that was open before."""
-        command = "Workspace.PreviousOpenedWorkflow"
+    def change_tab(self, direction: str) -> None:
+        """Go to the `Previous` or `Next` of the graphs that are open."""
+        command = f"Workspace.{direction}OpenedWorkflow"
         self.page.evaluate("id => app.extensionManager.command.execute(id)", command)
         self.page.wait_for_timeout(1500)
 

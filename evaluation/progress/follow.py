@@ -24,7 +24,7 @@ from .diagnosis import Symptom, diagnose
 from .run_page import write_page
 
 EVENT = "kontext.progress"
-SECONDS_BETWEEN = 0.5  # events
+SECONDS_BETWEEN = 1.0  # events
 MOST_POINTS = 200  # of a curve in an event
 LONGEST_ROW = 1000  # bytes
 DIAGNOSES = 50  # in a run, besides those after measuring the held-out pairs

@@ -41,7 +41,7 @@ def test_a_node_shows_its_own_run_and_what_went_wrong(set_up):
         # another tab, with the same graph, is not about this run
         page.open_graph(graph)
         assert page.panel(TRAIN).count() == 0
-        page.previous_tab()
+        page.change_tab("Previous")
         chart.locator("svg").wait_for(state="attached", timeout=10_000)
 
         # a node that has finished keeps its chart, whole, and no preview in front of it
@@ -58,12 +58,14 @@ def test_a_node_shows_its_own_run_and_what_went_wrong(set_up):
             f"{server.url}/api/view"
         ]
 
-        # an error stands on the node it is of, until Run is pressed again
-        page.set_widgets({"control_folder": "no such folder"})
+        # an error stands on the node it is of, and on no other tab's
+        page.set_widgets({"rank": 3})
         page.run()
         wait_for_the_end(page, server)
-        error = page.panel("KontextLoadPairs", "status").locator(".error").first
-        assert "no such folder" in error.inner_text()
+        error = page.panel(TRAIN, "status").locator(".error").first
+        assert f"chart_{set_up.locale}" in error.inner_text()
         assert "custom_nodes" not in error.inner_text()
-        page.previous_tab()
-        assert page.panel("KontextLoadPairs").count() == 0
+        page.change_tab("Next")
+        assert page.panel(TRAIN).count() == 0
+        page.change_tab("Previous")
+        assert error.is_visible()

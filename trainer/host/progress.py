@@ -12,6 +12,7 @@ import comfy.utils
 from comfy_execution.utils import get_executing_context
 from PIL import Image
 
+SECONDS_BETWEEN = 0.25  # movements; ComfyUI's page draws its nodes anew at each of them
 STATUS = "kontext.status"  # an event: a text for a node to show, until the next one
 
 interrupt = memory.interrupt_current_processing
@@ -29,15 +30,17 @@ class Progress:
     def __init__(self, total: int, node_id: str | None = None) -> None:
         self.bar = comfy.utils.ProgressBar(total, node_id=node_id)
         self.node_id = node_id
-        self.last_text = 0.0
+        self.last_text = self.last_move = 0.0
 
     def update(self, step: int, text: str = "", preview: Image.Image | None = None) -> None:
         """Show `step` of the total; raises Interrupted once the user presses Cancel."""
         throw_if_interrupted()
-        shown = ("JPEG", preview, 1024) if preview is not None else None
-        self.bar.update_absolute(step, preview=shown)
-        # at most four times a second, but always how it ended
-        if text and (step == self.bar.total or time.monotonic() - self.last_text > 0.25):
+        ended, now = step == self.bar.total, time.monotonic()
+        if ended or preview is not None or now - self.last_move > SECONDS_BETWEEN:
+            self.last_move = now
+            shown = ("JPEG", preview, 1024) if preview is not None else None
+            self.bar.update_absolute(step, preview=shown)
+        if text and (ended or now - self.last_text > SECONDS_BETWEEN):
             self.say(text)
 
     def say(self, text: str) -> None:
