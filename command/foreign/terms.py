@@ -118,7 +118,7 @@ def source(
     caption: Any = None,
     **more: Any,
 ) -> dict[str, Any]:
-    """A `pairs` entry; with one folder alone it must hold both sides. JobError if there is none."""
+    """A `pairs` entry; Kontext's one folder alone must hold both sides. JobError if it has none."""
     if not is_set(target):
         raise JobError(
             say("{where} names no folder of pictures.", where=theirs.where.rstrip(".") or "`pairs`")
@@ -134,6 +134,11 @@ def source(
     }
 
 
+def single(entry: dict[str, Any]) -> dict[str, Any]:
+    """A `pairs` entry of pictures without a before: what other models than Kontext learn from."""
+    return {"pictures_folder" if k == "control_folder" else k: v for k, v in entry.items()}
+
+
 def build(
     name: str,
     model: Mapping[str, Any],
@@ -144,6 +149,8 @@ def build(
 ) -> tuple[Job, list[str]]:
     """The job of what has been translated, and what was not taken over."""
     theirs.settle()
+    if "kontext" not in str(model["diffusion_model"]).lower():
+        sources = [entry if "target_folder" in entry else single(entry) for entry in sources]
     content = {"name": name, "model": model, "pairs": sources, "config": theirs.config, **more}
     job = Job.parse({key: value for key, value in content.items() if value})
     theirs.close(idle)

@@ -137,6 +137,27 @@ def test_several_references(read):
         assert not any("control_path" in line for line in ignored)
 
 
+def test_masks(read):
+    """toolkit/config_modules.py: mask_min_value is 0 by default."""
+    mask = "control_path: more/before\n          mask_path: more/masks"
+    text = AI_TOOLKIT.replace("control_path: more/before", mask)
+    job, _ = read(a__yaml=text)
+    assert job.pairs[1]["mask_folder"] == "more/masks"
+    inverted = text.replace("mask_path", "invert_mask: true\n          mask_path")
+    with pytest.raises(JobError, match=r"datasets\[2\].invert_mask is on"):
+        read(b__yaml=inverted)
+
+
+def test_single_pictures(read):
+    """Another model than Kontext learns from pictures without a before."""
+    text = AI_TOOLKIT.replace("FLUX.1-Kontext-dev", "FLUX.1-dev").replace("flux_kontext", "flux")
+    text = text.replace("          control_path: more/before\n", "")
+    job, _ = read(a__yaml=text)
+    assert job.pairs[1]["pictures_folder"] == "more/after"
+    assert job.model["diffusion_model"] == "flux1-dev.safetensors"
+    assert job.pairs[0]["control_folder"], "where there is one, these are pairs"
+
+
 def test_a_data_set_may_have_its_own_trigger(read):
     own = "control_path: more/before\n          trigger_word: sh1ne"
     job, _ = read(a__yaml=AI_TOOLKIT.replace("control_path: more/before", own))

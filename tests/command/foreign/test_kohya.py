@@ -84,6 +84,16 @@ xformers = false
 """
 
 
+MASKED = """
+pretrained_model_name_or_path = "flux1-dev.safetensors"
+network_module = "networks.lora_flux"
+network_dim = 8
+train_data_dir = "after"
+conditioning_data_dir = "masks"
+masked_loss = true
+"""
+
+
 def optimised(name: str, rate: str, more: str = "") -> str:
     return f"""
 network_module = "networks.lora_flux"
@@ -182,6 +192,16 @@ def test_a_section_called_model_is_not_ours(read):
         read(b__toml=text.format(checkpoint, "networks.lora") + more)
     with pytest.raises(JobError, match=r"Stable Diffusion \(network_module networks.lora\)"):
         read(c__toml=text.format("", "networks.lora") + more)
+
+
+def test_with_masked_loss_the_pictures_beside_are_masks(read):
+    """library/custom_train_functions.py, apply_masked_loss: the loss is 0 where the mask is."""
+    job, _ = read(a__toml=MASKED)
+    (entry,) = job.pairs
+    assert entry == {"pictures_folder": "after", "mask_folder": "masks", "holdout": 0.15}
+    assert job.config.outside_mask == 0
+    job, _ = read(b__toml=MASKED.replace("masked_loss = true", ""))
+    assert job.pairs[0]["control_folder"] == "masks" and job.pairs[0]["target_folder"] == "after"
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def saved(**changes: object) -> str:
 
 def test_a_lora_of_flux(read):
     job, ignored = read(rings__json=saved())
-    assert job.name == "rings" and job.pairs == [{"control_folder": "D:/rings", "holdout": 0.15}]
+    assert job.name == "rings" and job.pairs == [{"pictures_folder": "D:/rings", "holdout": 0.15}]
     assert job.model == {
         "diffusion_model": "D:/m/flux1-dev.safetensors", "vae": "D:/m/ae.sft",
         "text_encoders": ["clip_l.safetensors", "t5xxl_fp8_e4m3fn_scaled.safetensors"],
