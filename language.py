@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+SETTING = "Comfy.Locale"
 CATALOGUES = Path(__file__).parent / "locales"
 _source: Callable[[], str] = lambda: "en"  # noqa: E731
 
@@ -18,6 +19,19 @@ def follow(source: Callable[[], str]) -> None:
     """Ask `source` from now on which language the user reads, such as "en" or "zh-TW"."""
     global _source
     _source = source
+
+
+def chosen(settings: Path) -> str:
+    """The language chosen in ComfyUI's settings file; empty where none was, or it is half written.
+
+    Raises OSError if there is no such file.
+    """
+    try:
+        content = json.loads(settings.read_text(encoding="utf-8"))
+    except ValueError:  # ComfyUI is writing it at this moment
+        return ""
+    asked = content.get(SETTING) if isinstance(content, dict) else None
+    return asked if isinstance(asked, str) else ""
 
 
 def language() -> str:

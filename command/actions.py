@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import signal
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ import yaml
 
 from ..dataset.pair import DatasetError, PairedDataset
 from ..evaluation.progress.follow import Follower
-from ..files import DamagedFileError, StorageError
+from ..files import DamagedFileError, StorageError, storing
+from ..language import say
 from ..trainer import host, parallel
 from ..trainer.config import ConfigError
 from ..trainer.data.cache import Cache
@@ -26,16 +27,15 @@ from ..trainer.families import recognise, text_encoders
 from ..trainer.files import LoraError
 from ..trainer.host import files as host_files
 from ..trainer.loop import train
-from ..trainer.optimizers import check_optimizer
 from ..trainer.request import TrainingError, TrainingRequest
 from ..trainer.runs.export import FORMATS, export_lora
-from ..trainer.runs.job import Job, JobError, Places
+from ..trainer.runs.job import Job, JobError
 from ..trainer.runs.run import Run, RunError, checked_name
-from .foreign.read import read_files
+from .foreign.read import grouped, read_files
+from .jobs import AskedJob, cache_folder, lora_file, output_folder, problems_of, read_jobs
 from .show import Screen
 
 Options = argparse.Namespace
-PACK = Path(__file__).resolve().parents[1]
 INPUT_ERRORS = (
     JobError, ConfigError, DatasetError, RunError, host.BaseModelError, LoraError, FileExistsError,
     DamagedFileError,
@@ -52,7 +52,9 @@ def perform(options: Options, screen: Screen) -> int:
         code = exit_code(error)
         if options.traceback or code == 1:
             traceback.print_exc()
-        words = "Cancelled. Steps done are saved; `resume` goes on." if code == 130 else str(error)
+        words = str(error)
+        if code == 130:
+            words = say("Cancelled. Steps done are saved; `resume` continues.")
         if screen.mode == "json":
             screen.result("", error=words, kind=type(error).__name__, exit_code=code)
         elif code != 1:
@@ -74,58 +76,58 @@ def exit_code(error: BaseException) -> int:
 
 
 def validate(options: Options, screen: Screen) -> int:
-    """List all that is wrong with a file, not only the first thing."""
-    job, ignored = read_job(options)
-    places = places_of(options)
-    problems = [] if job.model == "demo" else host_files.lacking(job.model)
-    pairs, notes, config = PairedDataset(()), (), job.config
-    try:
-        pairs, notes = job.load_pairs(places)
-        config = job.settled(pairs).settled(len(pairs.train), job.model != "demo")
-        check_optimizer(config)
-        job.sample_plan(places)
-        if not pairs.train:
-            raise DatasetError("There is no pair to train on: all are held out. Lower `holdout`.")
-    except INPUT_ERRORS as error:
-        problems.append(str(error))
-    words = [
-        f"{job.name}: {len(pairs.train)} pairs to train on, {len(pairs.holdout)} held out; "
-        f"{config.steps} steps, rank {config.rank}, learning rate {config.learning_rate:g}",
-        *notes,
-        *(f"ignored: {line}" for line in ignored),
-        *(f"WRONG: {line}" for line in problems),
-    ]
-    facts = dict(name=job.name, train=len(pairs.train), holdout=len(pairs.holdout))
-    facts |= dict(config=asdict(config), notes=notes, ignored=ignored, problems=problems)
-    screen.result("\n".join(words), ok=not problems, **facts)
-    return 2 if problems else 0
+    """List all that is wrong with the files, not only the first thing."""
+    code = 0
+    for asked in read_jobs(options):
+        job = asked.job
+        problems = problems_of(asked, INPUT_ERRORS)
+        pairs, notes, config, lines = PairedDataset(()), (), job.config, asked.ignored_lines()
+        with suppress(*INPUT_ERRORS):  # which are among the problems
+            loaded = asked.load_pairs()
+            pairs, notes, lines = loaded.dataset, loaded.notes, asked.lines(loaded)
+            config = job.settled(pairs).settled(len(pairs.train), job.model != "demo")
+        words = [*lines, *(say("WRONG: {problem}", problem=problem) for problem in problems)]
+        facts: dict[str, Any] = {"name": job.name, "train": len(pairs.train)}
+        facts |= {"holdout": len(pairs.holdout), "config": asdict(config), "notes": notes}
+        facts |= {"ignored": asked.ignored, "problems": problems, "report": lines}
+        screen.result("\n".join(words), ok=not problems, **facts)
+        code = 2 if problems else code
+    return code
 
 
 def convert(options: Options, screen: Screen) -> int:
-    """Write a job as our file; what was ignored goes to standard error."""
-    job, ignored = read_files([Path(name) for name in options.files])
-    text = yaml.safe_dump(job.content(), allow_unicode=True, sort_keys=False)
-    for line in ignored:
-        screen.note(f"ignored: {line}")
-    if options.to:
-        Path(options.to).write_text(text, encoding="utf-8")
-    screen.result(options.to or text.rstrip(), job=job.content(), ignored=ignored)
+    """Write jobs as our files; what was not taken over goes to standard error."""
+    groups = grouped([Path(name) for name in options.files])
+    if options.to and len(groups) > 1:
+        raise JobError(say("--to takes one job; these are {count}.", count=len(groups)))
+    for paths in groups:
+        job, ignored = read_files(paths)
+        text = yaml.safe_dump(job.content(), allow_unicode=True, sort_keys=False)
+        for line in ignored:
+            screen.note(say("Not taken over: {line}", line=line))
+        if options.to:
+            with storing(Path(options.to)):
+                Path(options.to).write_text(text, encoding="utf-8")
+        screen.result(options.to or text.rstrip(), job=job.content(), ignored=ignored)
     return 0
 
 
 def cache(options: Options, screen: Screen) -> int:
     """Encode what `train` would encode."""
-    job, _ = read_job(options)
-    pairs, _ = job.load_pairs(places_of(options))
-    with parallel.joined(), stopping(), screen.progress(), torch.inference_mode():
-        base = load_base(job)
-        full_size = recognise(base).full_size
-        config = job.settled(pairs).settled(len(pairs.train), full_size)
-        folder = cache_folder(options)
-        encode_dataset(Cache(folder, base, config), pairs, host.Progress(config.steps))
-    files = len([*folder.glob("*.safetensors")])
-    told = f"{len(pairs)} pairs are encoded; {folder} holds {files} files."
-    screen.result(told, folder=str(folder), pairs=len(pairs), files=files)
+    for asked in read_jobs(options):
+        pairs = asked.load_pairs().dataset
+        with parallel.joined(), stopping(), screen.progress(), torch.inference_mode():
+            base = load_base(asked.job)
+            full_size = recognise(base).full_size
+            config = asked.job.settled(pairs).settled(len(pairs.train), full_size)
+            folder = cache_folder(options)
+            encode_dataset(Cache(folder, base, config), pairs, host.Progress(config.steps))
+        files = len([*folder.glob("*.safetensors")])
+        words = say(
+            "{count} pairs are encoded; {folder} holds {files} files.",
+            count=len(pairs), folder=folder, files=files,
+        )  # fmt: skip
+        screen.result(words, folder=str(folder), pairs=len(pairs), files=files)
     return 0
 
 
@@ -133,30 +135,52 @@ def cache(options: Options, screen: Screen) -> int:
 
 
 def start(options: Options, screen: Screen) -> int:
-    """Train a job, or go on with its run."""
-    job, ignored = read_job(options)
-    for line in ignored:
-        screen.note(f"ignored: {line}")
-    return run_job(job, places_of(options), options, screen, options.replace)
+    """Train a job, or continue its run; several one after the other.
+
+    All are checked before the first begins. One that stops does not stop those after it; Cancel
+    does. The exit code is that of the first that stopped.
+    """
+    queue = read_jobs(options)
+    if len(queue) > 1:
+        problems = {each.job.name: problems_of(each, INPUT_ERRORS) for each in queue}
+        wrong = [f"{name}: {line}" for name, lines in problems.items() for line in lines]
+        if wrong:
+            raise JobError("\n".join(wrong))
+    codes = []
+    for place, asked in enumerate(queue, 1):
+        if len(queue) > 1:
+            screen.note(
+                say("Job {n} of {all}: {name}", n=place, all=len(queue), name=asked.job.name)
+            )
+        try:
+            codes.append(run_job(asked, options, screen, options.replace))
+        except (TrainingError, StorageError, host.OutOfMemory) as error:
+            if place == len(queue):
+                raise
+            screen.note(f"{asked.job.name}: {error}")
+            codes.append(exit_code(error))
+    return next(filter(None, codes), 0)
 
 
 def resume(options: Options, screen: Screen) -> int:
-    """Go on with a run from its own file."""
+    """Continue a run from its own file."""
     run = open_run(options.run)
     if run.finished and not options.set:
         tell(run, screen)
         return 0
     options.files = [str(run.folder / "run.yaml")]
-    job, _ = read_job(options)
-    return run_job(job, places_of(options), options, screen, False, run.output)
+    (asked,) = read_jobs(options)
+    return run_job(asked, options, screen, False, run.output)
 
 
 def run_job(
-    job: Job, places: Places, options: Options, screen: Screen, replace: bool,
-    output: Path | None = None,
-) -> int:  # fmt: skip
-    pairs, notes = job.load_pairs(places)
-    for line in notes:
+    asked: AskedJob, options: Options, screen: Screen, replace: bool, output: Path | None = None
+) -> int:
+    """Train one job; says beforehand what the graph's nodes say, and its outcome at last."""
+    job, places = asked.job, asked.places
+    loaded = asked.load_pairs()
+    pairs = loaded.dataset
+    for line in asked.lines(loaded):
         screen.note(line)
     start = host.load_lora_file(lora_file(job.start, places)) if job.start else None
     samples = job.sample_plan(places)
@@ -165,8 +189,10 @@ def run_job(
             base = load_base(job)
             if job.base_hash and job.base_hash != host.base_hash(base.model):
                 screen.note(
-                    "The model is not the one this run was made with: another file, or the graph "
-                    "had a LoRA on it."
+                    say(
+                        "The model is not the one this run was made with: another file, or the "
+                        "graph had a LoRA on it."
+                    )
                 )
             request = TrainingRequest(
                 base,
@@ -218,7 +244,12 @@ def load_base(job: Job) -> host.Base:
 def export(options: Options, screen: Screen) -> int:
     """Save a checkpoint in another format."""
     if options.format not in FORMATS:
-        raise JobError(f"The format is {options.format!r}; choose one of {', '.join(FORMATS)}.")
+        raise JobError(
+            say(
+                "{name} is {value}; choose one of {choices}.",
+                name="--format", value=repr(options.format), choices=", ".join(FORMATS),
+            )
+        )  # fmt: skip
     run = open_run(options.run)
     checkpoint = run.checkpoint_at(options.step)
     name = checked_name(options.to or f"{checkpoint.path.stem}_{options.format}")
@@ -243,16 +274,22 @@ def status(options: Options, screen: Screen) -> int:
         except (RunError, DamagedFileError) as error:  # the others are shown all the same
             facts.append({"run": name, "error": str(error)})
             lines.append(f"{'?':>7}/{'?':<7} {name}: {error}")
-    screen.result("\n".join(lines) or f"There are no runs in {output}.", runs=facts)
+    none = say("There are no runs in {folder}.", folder=output)
+    screen.result("\n".join(lines) or none, runs=facts)
     return 0
 
 
 def tell(run: Run, screen: Screen) -> None:
     facts = state_of(run)
-    words = [f"{run.name}: step {facts['step']} of {facts['steps']}"]
-    words += [f"loss {facts['loss']:.4f}"] if facts["loss"] is not None else []
+    words = [
+        say("{name}: step {step} of {steps}", name=run.name, step=facts["step"],
+            steps=facts["steps"])
+    ]  # fmt: skip
+    if facts["loss"] is not None:
+        words.append(say("loss {loss}", loss=f"{facts['loss']:.4f}"))
     if facts["holdout_change"] is not None:
-        words.append(f"held-out pairs {facts['holdout_change']:+.1%} against the base")
+        change = f"{facts['holdout_change']:+.1%}"
+        words.append(say("held-out pairs {change} against the base", change=change))
     screen.result("\n".join([", ".join(words), *facts["checkpoints"]]), **facts)
 
 
@@ -278,38 +315,6 @@ def state_of(run: Run) -> dict[str, Any]:
 # ---- files and folders ---------------------------------------------------------------------
 
 
-def read_job(options: Options) -> tuple[Job, Sequence[str]]:
-    """The job of the files named, with what --set changes, and what was ignored."""
-    job, ignored = read_files([Path(name) for name in options.files])
-    changes = {}
-    for text in options.set:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise JobError(f"--set {text}: write it as KEY=VALUE, for example steps=3000.")
-        changes[key.strip()] = yaml.safe_load(value)
-    name = changes.pop("name", job.name)
-    config = {**asdict(job.config), **changes}
-    changed = Job.parse({"name": name, "pairs": list(job.pairs), "config": config})
-    return replace(job, name=changed.name, config=changed.config), ignored
-
-
-def places_of(options: Options) -> Places:
-    """Relative paths are beside the file, in ComfyUI's input folder, or examples of this pack."""
-    beside = Path(options.files[0]).resolve().parent
-    input_folder = Path(folder_paths.get_input_directory())
-    return Places((beside, input_folder, PACK), cache_folder(options).with_name("kontext_pairs"))
-
-
-def cache_folder(options: Options) -> Path:
-    """Not ComfyUI's temp folder, which its server empties whenever it starts."""
-    given = getattr(options, "cache", None)
-    return Path(given).resolve() if given else output_folder() / "kontext_cache"
-
-
-def output_folder() -> Path:
-    return Path(folder_paths.get_output_directory())
-
-
 def open_run(text: str) -> Run:
     """A run by its name, or by its folder wherever that is."""
     folder = Path(text)
@@ -317,15 +322,6 @@ def open_run(text: str) -> Run:
         folder = folder.resolve()
         return Run.open(folder.name, folder.parents[1])
     return Run.open(text, output_folder())
-
-
-def lora_file(name: str, places: Places) -> Path:
-    """The LoRA to start from: a path, or a name in ComfyUI's list."""
-    path = places.find(name)
-    listed = folder_paths.get_full_path("loras", name)
-    if not path.is_file() and not listed:
-        raise JobError(f"start: there is no LoRA {name}, neither in {path.parent} nor in the list.")
-    return path if path.is_file() else Path(listed)
 
 
 COMMANDS = {

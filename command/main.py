@@ -3,57 +3,77 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
 
+from .. import language
+from ..language import say
 from . import comfyui
 from .show import Screen
+from .terminal_language import terminal_language
 
-EPILOG = """\
-exit codes
-  0  done
-  1  an unexpected error
-  2  the command line, the file, the pairs or a model file are wrong; nothing was started
-  3  training stopped: it diverged twice, or the machine ran out of memory
-  4  a file could not be written
-  130  cancelled (Ctrl+C, SIGTERM); steps done are saved, `resume` goes on
 
-What stands after -- goes to ComfyUI: -- --lowvram --extra-model-paths-config paths.yaml
-Several graphics cards: torchrun --nproc-per-node 4 -m custom_nodes.<this folder> train run.yaml
-"""
-FILE = "run.yaml, or a file of ai-toolkit, musubi-tuner, kohya or lora-scripts; see `convert`"
-RUN = "the run's name, or its folder"
+def epilog() -> str:
+    """What each exit code means, and what else there is to know."""
+    codes = {
+        0: say("done"),
+        1: say("an unexpected error"),
+        2: say(
+            "the command line, a file, the pairs or a model file are wrong; nothing was started"
+        ),
+        3: say("training stopped: it diverged twice, or the machine ran out of memory"),
+        4: say("a file could not be written"),
+        130: say("cancelled (Ctrl+C, SIGTERM); steps done are saved, `resume` continues"),
+    }
+    lines = [f"  {code}  {words}" for code, words in codes.items()]
+    more = (
+        say("What stands after -- goes to ComfyUI:") + " -- --lowvram",
+        say("Several graphics cards:")
+        + " torchrun --nproc-per-node 4 -m custom_nodes.<this folder> "
+        "train run.yaml",
+    )
+    return "\n".join([say("exit codes"), *lines, "", *more])
 
 
 def parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--comfyui", metavar="FOLDER", help="ComfyUI, if not found by itself")
-    common.add_argument(
-        "--base-directory", metavar="FOLDER", help="ComfyUI's models, input, output"
+    run = say("the run's name, or its folder")
+    file = say(
+        "run.yaml, or a file of ai-toolkit, musubi-tuner, kohya, kohya_ss, lora-scripts, … see "
+        "`convert`"
     )
-    common.add_argument("--output", metavar="FOLDER", help="another output folder than ComfyUI's")
-    common.add_argument("--cpu", action="store_true", help="use no graphics card")
-    common.add_argument("--json", action="store_true", help="machine-readable results")
-    common.add_argument("--quiet", action="store_true", help="no progress, only the result")
-    common.add_argument("--traceback", action="store_true", help="show where an error arose")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--comfyui", metavar="FOLDER", help=say("ComfyUI, if not found by itself"))
+    common.add_argument(
+        "--base-directory", metavar="FOLDER", help=say("ComfyUI's models, input, output")
+    )
+    common.add_argument(
+        "--output", metavar="FOLDER", help=say("another output folder than ComfyUI's")
+    )
+    common.add_argument("--cpu", action="store_true", help=say("use no graphics card"))
+    common.add_argument("--json", action="store_true", help=say("machine-readable results"))
+    common.add_argument("--quiet", action="store_true", help=say("no progress, only the result"))
+    common.add_argument("--traceback", action="store_true", help=say("show where an error arose"))
 
     running = argparse.ArgumentParser(add_help=False)
-    running.add_argument("--cache", metavar="FOLDER", help="latents; else output/kontext_cache")
     running.add_argument(
-        "--progress", choices=["bar", "lines"], help="default: bar on a terminal, else lines"
+        "--cache", metavar="FOLDER", help=say("latents; else output/kontext_cache")
+    )
+    running.add_argument(
+        "--progress", choices=["bar", "lines"], help=say("default: bar on a terminal, else lines")
     )
     setting = argparse.ArgumentParser(add_help=False)
     setting.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting"
+        "--set", action="append", default=[], metavar="KEY=VALUE", help=say("change a setting")
     )
     files = argparse.ArgumentParser(add_help=False)
-    files.add_argument("files", nargs="+", metavar="file", help=FILE)
+    files.add_argument("files", nargs="+", metavar="file", help=file)
 
     top = argparse.ArgumentParser(
         prog="kontext-lora-trainer",
-        description="Train FLUX.1-Kontext LoRAs without ComfyUI's graph.",
-        epilog=EPILOG,
+        description=say("Train FLUX.1-Kontext LoRAs without ComfyUI's graph."),
+        epilog=epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True)
@@ -61,27 +81,39 @@ def parser() -> argparse.ArgumentParser:
     def add(name: str, words: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
         return commands.add_parser(name, help=words, parents=[common, *parents])
 
-    add("validate", "check a file, its pairs and models; load nothing", files, setting)
-    add("cache", "encode pictures and captions, train nothing", files, setting, running)
-    train = add("train", "train, or go on with a run that was stopped", files, setting, running)
-    train.add_argument("--replace", action="store_true", help="delete another run of this name")
-    resume = add("resume", "go on with a run, however it was started", setting, running)
-    resume.add_argument("run", help=RUN)
-    export = add("export", "save a checkpoint under another name or format")
-    export.add_argument("run", help=RUN)
-    export.add_argument("--step", type=int, default=0, help="0: the last")
-    export.add_argument("--format", default="comfyui", help="comfyui, diffusers or peft")
-    export.add_argument("--to", default="", metavar="NAME", help="name in output/loras")
-    export.add_argument("--overwrite", action="store_true", help="replace a LoRA of this name")
-    status = add("status", "how far runs are")
-    status.add_argument("run", nargs="?", default="", help=RUN + "; none: all runs")
-    convert = add("convert", "another trainer's file as ours", files)
-    convert.add_argument("--to", metavar="FILE", help="else it is printed")
+    add("validate", say("check a file, its pairs and models; load nothing"), files, setting)
+    add("cache", say("encode pictures and captions, train nothing"), files, setting, running)
+    train = add(
+        "train",
+        say("train, or continue a run that was stopped; several files one after the other"),
+        files,
+        setting,
+        running,
+    )
+    train.add_argument(
+        "--replace", action="store_true", help=say("delete another run of this name")
+    )
+    resume = add("resume", say("continue a run, however it was started"), setting, running)
+    resume.add_argument("run", help=run)
+    export = add("export", say("save a checkpoint under another name or format"))
+    export.add_argument("run", help=run)
+    export.add_argument("--step", type=int, default=0, help=say("0: the last"))
+    export.add_argument("--format", default="comfyui", help=say("comfyui, diffusers or peft"))
+    export.add_argument("--to", default="", metavar="NAME", help=say("name in output/loras"))
+    export.add_argument("--overwrite", action="store_true", help=say("replace a LoRA of this name"))
+    status = add("status", say("how far runs are"))
+    status.add_argument("run", nargs="?", default="", help=say("{run}; none: all runs", run=run))
+    convert = add("convert", say("another trainer's file as ours"), files)
+    convert.add_argument("--to", metavar="FILE", help=say("else it is printed"))
     return top
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit code."""
+    language.follow(terminal_language)
+    for stream in (sys.stdout, sys.stderr):  # consoles of Windows lack letters that names have
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     given = [*(sys.argv[1:] if arguments is None else arguments)]
     split = given.index("--") if "--" in given else len(given)
     options = parser().parse_args(given[:split])

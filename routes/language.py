@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from .. import language
 from ..files import file_mark
 from .guard import guarded, read_json
 
-SETTING = "Comfy.Locale"
 LONGEST = 35  # letters of a language tag, RFC 5646 4.4.1
 _page = "en"  # where the user never chose, the page follows the browser and says so
 
@@ -41,10 +39,5 @@ def locale() -> str:
 
 @lru_cache(maxsize=1)
 def chosen(path: Path, _mark: str) -> str:
-    """The language in a settings file; empty where none was chosen."""
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:  # ComfyUI is writing it at this moment
-        return ""
-    asked = settings.get(SETTING) if isinstance(settings, dict) else None
-    return asked if isinstance(asked, str) else ""
+    """`language.chosen` of a settings file, read again when the file changes."""
+    return language.chosen(path)

@@ -38,6 +38,8 @@ KEYS = {
     "output_name",
 }
 SECTIONS = ("general", "datasets")
+PAIRS = {*SECTIONS}
+"""The keys of a file that holds data sets alone."""
 OF_A_SIZE = (
     "resolution",
     "batch_size",

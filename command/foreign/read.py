@@ -37,6 +37,16 @@ def read_files(paths: Sequence[Path]) -> tuple[Job, list[str]]:
     )
 
 
+def grouped(paths: Sequence[Path]) -> list[list[Path]]:
+    """The files of each job: two are one job if only one of them names the pairs."""
+    if len(paths) != 2:
+        return [[path] for path in paths]
+    only_pairs = [read_mapping(path).keys() <= kohya.PAIRS for path in paths]
+    if only_pairs == [True, False]:
+        paths = paths[::-1]  # the settings give the name
+    return [list(paths)] if any(only_pairs) and not all(only_pairs) else [[p] for p in paths]
+
+
 def is_ours(content: Mapping[str, Any]) -> bool:
     """By its keys; most of them may be misspelt, or lacking, which `Job.parse` says."""
     model = content.get("model")

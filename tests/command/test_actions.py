@@ -15,11 +15,17 @@ import torch
 import yaml
 from kontext.command import actions, comfyui, main
 from kontext.command.show import Screen
+from kontext.command.terminal_language import terminal_language
+from kontext.dataset.load import LoadedPairs
+from kontext.dataset.summary import describe
 from kontext.files import StorageError
 from kontext.trainer import host
 from kontext.trainer.request import TrainingError
+from kontext.trainer.runs.job import Job, Places
 from kontext.trainer.runs.run import Run
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import save_file
 
 PACK = Path(__file__).resolve().parents[2]
 COMFYUI = Path(host.device.memory.__file__).parents[1]
@@ -52,9 +58,9 @@ def folder(tmp_path, monkeypatch) -> Path:
 def perform(folder, capsys):
     """perform("train", "edit.yaml", …) → exit code, and the last object on standard output."""
 
-    def run(command: str, what: str, *arguments: str):
-        what = str(folder / what) if what.endswith(".yaml") else what
-        options = main.parser().parse_args([command, what, *arguments, "--json"])
+    def run(command: str, *arguments: str):
+        files = [str(folder / each) if each.endswith(".yaml") else each for each in arguments]
+        options = main.parser().parse_args([command, *files, "--json"])
         code = actions.perform(options, Screen("json"))
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         return code, lines[-1], lines[:-1]
@@ -182,7 +188,135 @@ def test_convert_writes_a_file_that_trains(folder, perform):
     content = yaml.safe_load((folder / "ours.yaml").read_text("utf-8"))
     assert content == told["job"] and content["config"]["rank"] == 2
     code, told, _ = perform("validate", "ours.yaml")
-    assert told["name"] == "theirs" and told["train"] + told["holdout"] == 4
+    assert told["name"] == "theirs" and told["train"] + told["holdout"] == 4, told["problems"]
+
+
+def test_files_one_after_the_other(folder, perform, monkeypatch):
+    """All are checked before the first begins; one that stops does not stop those after it."""
+    for name in ("one", "two", "three"):
+        job = {**JOB, "name": name, "config": {**JOB["config"], "steps": 1}}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    wrong = {**JOB, "name": "wrong", "pairs": {"control_folder": "gone", "target_folder": "target"}}
+    (folder / "wrong.yaml").write_text(yaml.safe_dump(wrong), encoding="utf-8")
+    code, told, _ = perform("train", "one.yaml", "wrong.yaml")
+    assert code == 2 and told["error"].startswith("wrong: ") and "gone" in told["error"]
+    assert Run.names(folder / "output") == [], "nothing was begun"
+    code, told, _ = perform("train", "one.yaml", "one.yaml")
+    assert code == 2 and "Two jobs are called one" in told["error"]
+
+    real = actions.train
+
+    def diverging(request):
+        if request.name == "two":
+            raise TrainingError("it diverged")
+        return real(request)
+
+    monkeypatch.setattr(actions, "train", diverging)
+    code, told, notes = perform("train", "one.yaml", "two.yaml", "three.yaml")
+    assert code == 3 and told["run"] == "three" and told["finished"]
+    said = [line["note"] for line in notes if "note" in line]
+    assert "two: it diverged" in said and "Job 3 of 3: three" in said
+    assert set(Run.names(folder / "output")) == {"one", "three"}
+
+
+def test_it_says_what_the_graph_says(folder, perform):
+    """The report of Load Paired Dataset: notes, captions, repeats, who is held out."""
+    (folder / "target" / "1.txt").write_text("swap", encoding="utf-8")
+    job = {**JOB, "pairs": {**JOB["pairs"], "repeats": 3}}
+    (folder / "edit.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    _, told, _ = perform("validate", "edit.yaml")
+    loaded = LoadedPairs(*Job.parse(job).load_pairs(Places((folder,), folder / "scratch")))
+    assert set(describe(loaded).splitlines()) <= set(told["report"])
+    words = "\n".join(told["report"])
+    for expected in ("3 to train on, 1 held out", "3 pairs have none", "Repeats: 3× (4)"):
+        assert expected in words
+    _, _, notes = perform("train", "edit.yaml", "--set", "steps=1")
+    assert set(told["report"][1:]) <= {line.get("note") for line in notes}
+
+
+def damaged(folder: Path, how: str) -> None:
+    """Puts something else in the place of a picture after the edit."""
+    path = folder / "target" / "1.png"
+    if how == "text":  # as some editors keep their history: Pillow stops at 1 MB of it
+        info = PngInfo()
+        info.add_text("history", "x" * 3_000_000, zip=True)
+        Image.open(path).save(path, pnginfo=info)
+        return
+    if how == "link":
+        path.unlink()
+        path.symlink_to(folder / "gone.png")
+    else:
+        content = {"html": b"<!DOCTYPE html><html>Sign in</html>", "cut": path.read_bytes()[:900]}
+        path.write_bytes(content[how])
+
+
+@pytest.mark.parametrize("how", ["html", "link", "cut"])
+def test_a_picture_that_is_none_is_named(folder, perform, how):
+    damaged(folder, how)
+    code, told, _ = perform("train", "edit.yaml")
+    assert code == 2 and "1.png" in told["error"] and "\n  File" not in told["error"]
+    assert Run.names(folder / "output") == [] or not Run.open("edit", folder / "output").logged()
+
+
+def test_a_picture_with_much_text_is_read_or_named(folder, perform):
+    damaged(folder, "text")
+    code, told, _ = perform("train", "edit.yaml", "--set", "steps=1")
+    assert code == 0 or (code == 2 and "1.png" in told["error"])
+
+
+def test_a_cut_checkpoint_is_not_exported(folder, perform):
+    assert perform("train", "edit.yaml")[0] == 0
+    path = Run.open("edit", folder / "output").checkpoint_at(0).path
+    path.write_bytes(path.read_bytes()[:-100])
+    code, told, _ = perform("export", "edit", "--step", "4", "--to", "out")
+    assert code == 2 and "edit" in told["error"]
+    assert not (folder / "output" / "loras" / "out.safetensors").exists()
+
+
+def test_a_lora_to_start_from_is_refused_by_name(folder, perform):
+    (folder / "cut.safetensors").write_bytes(b"<html>Sign in to download</html>")
+    job = {**JOB, "start": "cut.safetensors"}
+    (folder / "edit.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    code, told, _ = perform("train", "edit.yaml")
+    assert code == 2 and "cut.safetensors cannot be read as a LoRA" in told["error"]
+    save_file({"lora_unet_x.lora_up.weight": torch.ones(2, 2)}, folder / "cut.safetensors")
+    code, told, _ = perform("train", "edit.yaml")
+    assert code == 2 and "no LoRA for the loaded model" in told["error"]
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"pairs": {**JOB["pairs"], "holdout": "15%"}}, "pairs: holdout is '15%'"),
+        ({"pairs": {**JOB["pairs"], "repeats": "many"}}, "pairs: repeats is 'many'"),
+        ({"pairs": {**JOB["pairs"], "unmatched": "maybe"}}, "unmatched is 'maybe'; choose one of"),
+        ({"pairs": [5]}, "pairs is 5"),
+        ({"epochs": "ten"}, "epochs is 'ten'"),
+        ({"start": {"file": "a", "resize": "yes"}}, "start: resize is 'yes'"),
+        ({"start": ["a"]}, "start is"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(folder, perform, change, words):
+    (folder / "edit.yaml").write_text(yaml.safe_dump({**JOB, **change}), encoding="utf-8")
+    code, told, _ = perform("validate", "edit.yaml")
+    assert code == 2 and words in told["error"]
+
+
+@pytest.mark.parametrize(
+    "variables, expected",
+    [
+        ({"LANG": "zh_CN.UTF-8"}, "zh"),
+        ({"LC_ALL": "en_US.UTF-8", "LANG": "zh_CN.UTF-8"}, "en"),
+        ({"LC_ALL": "C", "LANG": "zh_TW"}, "zh"),
+        ({"LC_ALL": "C.UTF-8"}, "fr"),  # then as in ComfyUI
+    ],
+)
+def test_the_language_of_a_terminal(monkeypatch, tmp_path, variables, expected):
+    monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path))
+    (tmp_path / "default").mkdir()
+    settings = tmp_path / "default" / "comfy.settings.json"
+    settings.write_text('{"Comfy.Locale": "fr"}', encoding="utf-8")
+    assert terminal_language(variables).startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +340,9 @@ def test_exit_codes(perform, monkeypatch, error, code):
 
 def test_what_the_command_line_has_wrong(folder, perform):
     for arguments, words in (
-        (("validate", "edit.yaml", "--set", "steps"), "KEY=VALUE"),
+        (("validate", "edit.yaml", "--set", "steps"), "--set steps: write it as KEY=VALUE"),
+        (("validate", "edit.yaml", "--set", "steps=[1"), "--set steps=[1: write it as KEY=VALUE"),
+        (("validate", "edit.yaml", "--set", "steps=many"), "steps is 'many'"),
         (("validate", "edit.yaml", "--set", "step=3"), "unknown step"),
         (("validate", "none.yaml"), "cannot be read"),
         (("resume", "nothing"), "no training run 'nothing'"),
