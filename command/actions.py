@@ -6,7 +6,7 @@ import argparse
 import signal
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import folder_paths
 import torch
 import yaml
 
-from ..dataset.pair import DatasetError, PairedDataset
+from ..dataset.pair import DatasetError
 from ..evaluation.progress.follow import Follower
 from ..files import DamagedFileError, StorageError, storing
 from ..language import say
@@ -32,7 +32,7 @@ from ..trainer.runs.export import FORMATS, export_lora
 from ..trainer.runs.job import Job, JobError
 from ..trainer.runs.run import Run, RunError, checked_name
 from .foreign.read import grouped, read_files
-from .jobs import AskedJob, cache_folder, lora_file, output_folder, problems_of, read_jobs
+from .jobs import AskedJob, cache_folder, checked, lora_file, output_folder, read_jobs
 from .show import Screen
 
 Options = argparse.Namespace
@@ -80,15 +80,12 @@ def validate(options: Options, screen: Screen) -> int:
     code = 0
     for asked in read_jobs(options):
         job = asked.job
-        problems = problems_of(asked, INPUT_ERRORS)
-        pairs, notes, config, lines = PairedDataset(()), (), job.config, asked.ignored_lines()
-        with suppress(*INPUT_ERRORS):  # which are among the problems
-            loaded = asked.load_pairs()
-            pairs, notes, lines = loaded.dataset, loaded.notes, asked.lines(loaded)
-            config = job.settled(pairs).settled(len(pairs.train), job.model != "demo")
+        loaded, lines, problems = checked(asked, INPUT_ERRORS)
+        pairs = loaded.dataset
+        config = job.settled(pairs).settled(len(pairs.train), job.model != "demo")
         words = [*lines, *(say("WRONG: {problem}", problem=problem) for problem in problems)]
         facts: dict[str, Any] = {"name": job.name, "train": len(pairs.train)}
-        facts |= {"holdout": len(pairs.holdout), "config": asdict(config), "notes": notes}
+        facts |= {"holdout": len(pairs.holdout), "config": asdict(config), "notes": loaded.notes}
         facts |= {"ignored": asked.ignored, "problems": problems, "report": lines}
         screen.result("\n".join(words), ok=not problems, **facts)
         code = 2 if problems else code
@@ -142,7 +139,7 @@ def start(options: Options, screen: Screen) -> int:
     """
     queue = read_jobs(options)
     if len(queue) > 1:
-        problems = {each.job.name: problems_of(each, INPUT_ERRORS) for each in queue}
+        problems = {each.job.name: checked(each, INPUT_ERRORS)[2] for each in queue}
         wrong = [f"{name}: {line}" for name, lines in problems.items() for line in lines]
         if wrong:
             raise JobError("\n".join(wrong))

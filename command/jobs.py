@@ -12,7 +12,7 @@ import folder_paths
 import yaml
 
 from ..dataset.load import LoadedPairs
-from ..dataset.pair import DatasetError
+from ..dataset.pair import DatasetError, PairedDataset
 from ..dataset.summary import describe
 from ..language import say
 from ..trainer.host import files as host_files
@@ -110,12 +110,19 @@ def changed(job: Job, changes: dict[str, Any]) -> Job:
     return replace(job, name=other.name, config=other.config)
 
 
-def problems_of(asked: AskedJob, errors: tuple[type[Exception], ...]) -> list[str]:
-    """What stands against training a job, as far as can be seen without loading a model."""
-    job = asked.job
+def checked(
+    asked: AskedJob, errors: tuple[type[Exception], ...]
+) -> tuple[LoadedPairs, list[str], list[str]]:
+    """A job's pairs, what is to be said of it, and what stands against training it, as far as can
+    be seen without loading a model. `errors` are those that a user can mend."""
+    job, loaded, lines = asked.job, LoadedPairs(PairedDataset(()), ()), asked.ignored_lines()
     problems = [] if isinstance(job.model, str) else host_files.lacking(job.model)
+    try:
+        loaded = asked.load_pairs()
+        lines = asked.lines(loaded)
+    except errors as error:
+        problems.append(str(error))
     for check in (
-        asked.load_pairs,
         lambda: check_optimizer(job.config),
         lambda: job.sample_plan(asked.places),
         lambda: job.start and lora_file(job.start, asked.places),
@@ -124,7 +131,7 @@ def problems_of(asked: AskedJob, errors: tuple[type[Exception], ...]) -> list[st
             check()
         except errors as error:
             problems.append(str(error))
-    return problems
+    return loaded, lines, problems
 
 
 def places_of(file: Path, options: argparse.Namespace) -> Places:
