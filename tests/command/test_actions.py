@@ -228,7 +228,7 @@ def test_it_says_what_the_graph_says(folder, perform):
     loaded = LoadedPairs(*Job.parse(job).load_pairs(Places((folder,), folder / "scratch")))
     assert set(describe(loaded).splitlines()) <= set(told["report"])
     words = "\n".join(told["report"])
-    for expected in ("3 to train on, 1 held out", "3 pairs have none", "Repeats: 3× (4)"):
+    for expected in ("3 to train on, 1 held out", "no caption", "Repeats: 3× (4)"):
         assert expected in words
     _, _, notes = perform("train", "edit.yaml", "--set", "steps=1")
     assert set(told["report"][1:]) <= {line.get("note") for line in notes}
