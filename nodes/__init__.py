@@ -52,7 +52,7 @@ STAGES = (
 
 def showing_errors(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     """The node, which from now on shows the sentence of what its work raises on itself."""
-    execute = node.execute.__func__  # type: ignore[attr-defined]
+    execute = node.execute.__func__
 
     @wraps(execute)
     def shown(cls, *arguments, **inputs) -> io.NodeOutput:
