@@ -21,7 +21,7 @@ import host as hosts
 
 # Checked as parts of one package: their relative imports reach across the folders.
 PACKAGES = ("dataset", "captioning", "trainer", "evaluation", "command", "nodes", "routes")
-MODULES = ("__init__", "files", "language")
+MODULES = ("__init__", "files", "language", "lines")
 
 
 def main() -> int:

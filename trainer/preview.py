@@ -14,6 +14,7 @@ from torch import Tensor
 from ..dataset.geometry import bucket_size, crop_alike
 from ..dataset.image import open_rgb
 from ..dataset.pair import PairedDataset
+from ..dataset.strips import pasted
 from ..files import storing, write_atomically
 from ..language import say
 from . import host
@@ -91,10 +92,10 @@ class Preview:
                 )
                 result = image_of(host.decode_latent(self.base.vae, latent))
             target = [shot.subject.target] if shot.subject.target else []
-            strip = side_by_side([*shot.subject.controls, result, *target], result.height)
+            strip = pasted(scaled([*shot.subject.controls, result, *target], result.height))
             self.keep(strip, step, number, shot)
             strips.append(strip)
-        return stacked(strips)
+        return pasted(strips, down=True)
 
     def keep(self, strip: Image.Image, step: int, number: int, shot: Shot) -> None:
         """Write `step_000250.png`, the second shot's `step_000250_2.png`, and so on."""
@@ -128,23 +129,6 @@ def subjects(plan: SamplePlan, pairs: PairedDataset, cache: Cache) -> Iterator[S
         yield Subject(tuple(controls), tuple(pictures[1:]), target, sizes[0], pair.caption)
 
 
-def side_by_side(images: list[Image.Image], height: int) -> Image.Image:
-    """The images in a row, scaled to this height."""
-    scaled = [image.resize((image.width * height // image.height, height)) for image in images]
-    strip = Image.new("RGB", (sum(image.width for image in scaled), height))
-    left = 0
-    for image in scaled:
-        strip.paste(image, (left, 0))
-        left += image.width
-    return strip
-
-
-def stacked(strips: list[Image.Image]) -> Image.Image:
-    """The strips one below the other, on black."""
-    size = max(strip.width for strip in strips), sum(strip.height for strip in strips)
-    sheet = Image.new("RGB", size)
-    top = 0
-    for strip in strips:
-        sheet.paste(strip, (0, top))
-        top += strip.height
-    return sheet
+def scaled(images: list[Image.Image], height: int) -> list[Image.Image]:
+    """The images at this height."""
+    return [image.resize((image.width * height // image.height, height)) for image in images]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...dataset.strips import pasted
 from ...language import say
 from ...trainer.host import Base, Progress
 from ..charts import aligned
@@ -72,7 +73,10 @@ def compare(
     cells: list[list[Image.Image | None]] = []
     files: list[tuple[str | None, ...]] = []
     for trial in trials:
-        control, target = beside(trial.subject.controls), trial.subject.target
+        controls, target = trial.subject.controls, trial.subject.target
+        control = next(iter(controls), None)
+        if len(controls) > 1:
+            control = pasted(controls, ground="white")
         made = [paths[setting, trial] for setting in settings]
         ends = [samples.save_source(each) if each else None for each in (control, target)]
         found = [ends[0], *made, *([ends[1]] if with_target else [])]
@@ -159,19 +163,6 @@ def save_grid(
 ) -> list[Path]:
     """Write the pages under a name that is the same for the same comparison."""
     return save_pages(pages, folder / f"compare_{comparison.id}.{suffix}")
-
-
-def beside(pictures: Sequence[Image.Image]) -> Image.Image | None:
-    """Several controls as one picture, side by side."""
-    if len(pictures) < 2:
-        return pictures[0] if pictures else None
-    height = max(picture.height for picture in pictures)
-    strip = Image.new("RGB", (sum(picture.width for picture in pictures), height), "white")
-    left = 0
-    for picture in pictures:
-        strip.paste(picture, (left, 0))
-        left += picture.width
-    return strip
 
 
 def _same(trials: Sequence[Trial], name: str) -> bool:
