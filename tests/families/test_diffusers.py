@@ -1,0 +1,104 @@
+"""The same weights in diffusers' transformer predict the same velocity.
+
+On sizes where both place pictures alike: an even number of tokens on every side, no reference
+longer than the target.
+"""
+
+import pytest
+import torch
+from kontext.trainer.families.flux2 import Flux2
+
+SIGMA = torch.tensor([0.3, 0.9])
+NORMS = {
+    "img_attn.norm.query_norm": "attn.norm_q", "img_attn.norm.key_norm": "attn.norm_k",
+    "txt_attn.norm.query_norm": "attn.norm_added_q", "txt_attn.norm.key_norm": "attn.norm_added_k",
+    "norm.query_norm": "attn.norm_q", "norm.key_norm": "attn.norm_k",
+}  # fmt: skip
+OUTSIDE = {
+    "img_in": "x_embedder", "txt_in": "context_embedder", "final_layer.linear": "proj_out",
+    "time_in.in_layer": "time_guidance_embed.timestep_embedder.linear_1",
+    "time_in.out_layer": "time_guidance_embed.timestep_embedder.linear_2",
+    "guidance_in.in_layer": "time_guidance_embed.guidance_embedder.linear_1",
+    "guidance_in.out_layer": "time_guidance_embed.guidance_embedder.linear_2",
+}  # fmt: skip
+
+
+def in_diffusers_names(weights):
+    """The family's own table of linears, and what is no linear of a block."""
+    renamed = {}
+    for key, tensor in weights.items():
+        name = key.removesuffix(".weight")
+        if "blocks." in name:
+            start, index, part = name.split(".", 2)
+            theirs = next(kind.theirs for kind in Flux2.kinds if kind.ours == start)
+            rows = {f"{theirs}.{index}.{NORMS[part]}": tensor} if part in NORMS else None
+            renamed |= {f"{n}.weight": t for n, t in (rows or Flux2.split(name, tensor)).items()}
+        elif name == "final_layer.adaLN_modulation.1":  # shift, scale there; scale, shift here
+            renamed["norm_out.linear.weight"] = torch.cat(tensor.chunk(2)[::-1])
+        elif name.endswith(".lin"):
+            renamed[f"{name.removesuffix('.lin')}.linear.weight"] = tensor
+        else:
+            renamed[f"{OUTSIDE[name]}.weight"] = tensor
+    return renamed
+
+
+def flux2_prediction(weights, batch, guidance):
+    from diffusers import Flux2Transformer2DModel
+
+    transformer = Flux2Transformer2DModel(
+        num_layers=1, num_single_layers=2, num_attention_heads=1, joint_attention_dim=96,
+        guidance_embeds="guidance_in.in_layer.weight" in weights,
+    )  # fmt: skip
+    transformer.load_state_dict(in_diffusers_names(weights))
+    latents = [batch.target, *batch.references]
+    places = [
+        torch.cartesian_prod(
+            torch.tensor([10.0 * i]), *(torch.arange(float(side)) for side in each.shape[2:]),
+            torch.zeros(1),
+        )
+        for i, each in enumerate(latents)
+    ]  # fmt: skip
+    zero, text = torch.zeros(1), batch.text.cond
+    hidden = torch.cat([each.flatten(2).transpose(1, 2) for each in latents], dim=1)
+    output = transformer(
+        hidden, text, SIGMA, torch.cat(places),
+        torch.cartesian_prod(zero, zero, zero, torch.arange(float(text.shape[1]))),
+        guidance=torch.full((2,), guidance), return_dict=False,
+    )[0]  # fmt: skip
+    count = batch.target[0, 0].numel()
+    return output[:, :count].transpose(1, 2).reshape(batch.target.shape)
+
+
+def qwen_prediction(weights, batch, guidance):
+    from diffusers import QwenImageTransformer2DModel
+
+    zero = "__index_timestep_zero__" in weights
+    transformer = QwenImageTransformer2DModel(
+        num_layers=2, num_attention_heads=2, attention_head_dim=128, joint_attention_dim=32,
+        zero_cond_t=zero,
+    )  # fmt: skip
+    transformer.load_state_dict({k: v for k, v in weights.items() if not k.startswith("__")})
+
+    def packed(latent):
+        size, channels, high, wide = latent.shape
+        cut = latent.view(size, channels, high // 2, 2, wide // 2, 2).permute(0, 2, 4, 1, 3, 5)
+        return cut.reshape(size, -1, channels * 4)
+
+    latents = [batch.target, *batch.references]
+    shapes = [[(1, each.shape[2] // 2, each.shape[3] // 2) for each in latents]] * 2
+    hidden = torch.cat([packed(each) for each in latents], dim=1)
+    output = transformer(hidden, batch.text.cond, None, SIGMA, shapes, return_dict=False)[0]
+    _, _, high, wide = batch.target.shape
+    rows = output[:, : high * wide // 4].view(2, high // 2, wide // 2, 16, 2, 2)
+    return rows.permute(0, 3, 1, 4, 2, 5).reshape(batch.target.shape)
+
+
+@pytest.mark.parametrize("references", [0, 2])
+def test_diffusers_predicts_the_same(family, weights, miniature, make_batch, references):
+    batch = make_batch(2, references, tokens=512)
+    theirs = flux2_prediction if isinstance(family, Flux2) else qwen_prediction
+    with torch.no_grad():
+        expected = theirs(weights, batch, miniature.guidance)
+        given = batch.text, batch.references, miniature.guidance
+        ours = family.predict(batch.target, SIGMA, *given)
+    assert (ours - expected).abs().max() < 1e-4
