@@ -101,9 +101,10 @@ def ranking(folder: Path, comparison: Comparison) -> dict[str, Any]:
 def vote_of(content: dict[str, Any], comparison: Comparison) -> Vote:
     """The vote that a page sent, its places turned into items. Refuses (400) any other content."""
     numbers = [content.get(name) for name in ("row", "left", "right")]
-    if not all(type(number) is int and number >= 0 for number in numbers):
+    whole = [number for number in numbers if type(number) is int and number >= 0]
+    if len(whole) < len(numbers):
         raise web.HTTPBadRequest(text="A vote has row, left and right, counted from 0.")
-    row, left, right = numbers
+    row, left, right = whole
     if row >= len(comparison.rows) or max(left, right) >= len(comparison.columns):
         raise web.HTTPBadRequest(text="There is no such row or column in this comparison.")
     items = [comparison.columns[place].item for place in (left, right)]
@@ -111,7 +112,7 @@ def vote_of(content: dict[str, Any], comparison: Comparison) -> Vote:
         raise web.HTTPBadRequest(text="Vote on two different pictures of base model and LoRAs.")
     if content.get("choice") not in CHOICES:
         raise web.HTTPBadRequest(text=f"The choice is one of {', '.join(CHOICES)}.")
-    return Vote(*items, comparison.rows[row].item, content["choice"])
+    return Vote(items[0], items[1], comparison.rows[row].item, content["choice"])
 
 
 # ---- keeping -------------------------------------------------------------------------------

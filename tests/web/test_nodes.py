@@ -42,7 +42,7 @@ def test_a_node_shows_its_own_run_and_what_went_wrong(set_up):
         page.open_graph(graph)
         assert page.panel(TRAIN).count() == 0
         page.change_tab("Previous")
-        chart.locator("svg").wait_for(state="attached", timeout=10_000)
+        chart.locator("svg").wait_for(state="attached", timeout=60_000)
 
         # a node that has finished keeps its chart, whole, and no preview in front of it
         wait_for_the_end(page, server)
