@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +46,30 @@ class HashStore:
 
 def distances(hashes: Sequence[int]) -> np.ndarray:
     """[N, N] Hamming distances of 64-bit hashes."""
-    bits = np.unpackbits(np.array(hashes, np.uint64).view(np.uint8).reshape(-1, 8), axis=1)
-    signs = bits.astype(np.float32) * 2 - 1
+    signs = _signs(hashes)
     return np.rint((64 - signs @ signs.T) / 2).astype(np.uint8)
+
+
+def near_pairs(
+    first: Sequence[int], second: Sequence[int], within: int, rows: int = 128
+) -> Iterator[tuple[int, int]]:
+    """Indices i < j whose hashes differ by at most `within` bits in `first` or in `second`.
+
+    Compares `rows` of them with all others at a time: memory grows with their number, not with
+    its square.
+    """
+    sides = [_signs(hashes) for hashes in (first, second)]
+    for start in range(0, len(first), rows):
+        nearest = np.maximum(*(side[start : start + rows] @ side.T for side in sides))
+        for i, j in np.argwhere(nearest >= 64 - 2 * within):
+            if start + i < j:
+                yield int(start + i), int(j)
+
+
+def _signs(hashes: Sequence[int]) -> np.ndarray:
+    """[N, 64] of ±1: the product of two rows is 64 − 2 × their Hamming distance."""
+    bits = np.unpackbits(np.array(hashes, np.uint64).view(np.uint8).reshape(-1, 8), axis=1)
+    return bits.astype(np.float32) * 2 - 1
 
 
 def alike(pairs: Sequence[Pair], store: HashStore) -> list[tuple[int, int]]:
@@ -63,7 +84,7 @@ def alike(pairs: Sequence[Pair], store: HashStore) -> list[tuple[int, int]]:
 
 def source_groups(pairs: Sequence[Pair], store: HashStore) -> dict[str, str]:
     """Stem → name of its source picture: pairs that share a file, or look alike."""
-    groups = _Groups(pair.stem for pair in pairs)
+    groups = Groups(pair.stem for pair in pairs)
     first_use: dict[Path, str] = {}
     for pair in pairs:
         for path in (*pair.controls, pair.target):
@@ -74,7 +95,7 @@ def source_groups(pairs: Sequence[Pair], store: HashStore) -> dict[str, str]:
     return {pair.stem: groups.root(pair.stem) for pair in pairs}
 
 
-class _Groups:
+class Groups:
     """Union-find over names."""
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -82,6 +103,7 @@ class _Groups:
 
     def root(self, name: str) -> str:
         while self.parent[name] != name:
+            self.parent[name] = self.parent[self.parent[name]]
             name = self.parent[name]
         return name
 

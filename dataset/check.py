@@ -3,16 +3,20 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
-from .alike import NEAR, distances
+from ..language import say
+from .alike import NEAR, Groups, distances, near_pairs
 from .check_pair import Look, look_at
 from .files import folded, list_folder
 from .finding import ERROR, NOTE, WARNING, Finding
-from .image import picture_size
+from .image import open_rgb, picture_size
 from .masks import open_mask
-from .measure import offset
+from .measure import grey, offset
 from .pair import DatasetError, Pair, PairedDataset
 from .quick import held_out, swapped, uncaptioned, unreadable_letters
 
@@ -27,6 +31,12 @@ VERSION = 25
 
 UNIFORM = 18
 """Median hash distance of all targets; different photographs have 32."""
+
+MOST_COMPARED = 20_000
+"""Pictures of equal hashes that are compared closely, a millisecond each."""
+
+SAMPLED = 1000
+"""Targets, evenly spaced, whose likeness to one another is looked at."""
 
 CountTokens = Callable[[str], int]
 
@@ -56,15 +66,32 @@ def check(
 def duplicates(pairs: Sequence[Pair], looks: dict[str, Look]) -> list[Finding]:
     """Pairs that show the same picture; an error where one is held out and the other trained on."""
     seen = [pair for pair in pairs if looks[pair.stem].hashes]
-    if len(seen) < 2:
-        return []
-    findings = []
-    targets = distances([looks[pair.stem].hashes[-1] for pair in seen])
-    controls = distances([looks[pair.stem].hashes[0] for pair in seen])
-    for i, j in np.argwhere(np.triu(np.minimum(targets, controls) <= NEAR, 1)):
+    findings: list[Finding] = []
+    known = Groups(pair.stem for pair in seen)
+    targets, controls = ([looks[pair.stem].hashes[end] for pair in seen] for end in (-1, 0))
+    compared = 0
+    for i, j in near_pairs(targets, controls, NEAR):
         one, other = seen[i], seen[j]
-        if one.target == other.target or not _agree(looks[one.stem], looks[other.stem]):
+        if one.target == other.target or known.root(one.stem) == known.root(other.stem):
             continue
+        compared += 1
+        if compared > MOST_COMPARED:
+            findings.append(
+                Finding(
+                    "duplicate",
+                    NOTE,
+                    say(
+                        "So many pictures are composed alike that only {count} of them were "
+                        "compared closely.",
+                        count=MOST_COMPARED,
+                    ),
+                    say("There may be more copies than are named here."),
+                )
+            )
+            break
+        if not _agree(one, other, looks):
+            continue
+        known.join(one.stem, other.stem)
         leak = one.split != other.split
         findings.append(
             Finding("duplicate", ERROR if leak else WARNING,
@@ -145,6 +172,7 @@ def amount(pairs: Sequence[Pair], looks: dict[str, Look]) -> list[Finding]:
                     f"At least {FEWEST_PAIRS}, better 20 to 60, cover what an edit must do.")
         )  # fmt: skip
     hashes = [looks[pair.stem].hashes[-1] for pair in pairs if looks[pair.stem].hashes]
+    hashes = hashes[:: -(-len(hashes) // SAMPLED) or 1]
     if len(hashes) >= 4:
         apart = distances(hashes)[np.triu_indices(len(hashes), 1)]
         if np.median(apart) < UNIFORM:
@@ -155,14 +183,25 @@ def amount(pairs: Sequence[Pair], looks: dict[str, Look]) -> list[Finding]:
     return findings
 
 
-def _agree(one: Look, other: Look) -> bool:
+def _agree(one: Pair, other: Pair, looks: dict[str, Look]) -> bool:
     """Whether a side of one pair is a version of the same side of another; targets come first."""
-    return any(
-        (first ^ second).bit_count() <= NEAR and offset(small, tiny).peak > VERSION
-        for first, second, small, tiny in zip(
-            one.hashes[::-1], other.hashes[::-1], one.small[::-1], other.small[::-1], strict=False
-        )
+    sides = zip(
+        looks[one.stem].hashes[::-1],
+        looks[other.stem].hashes[::-1],
+        (one.target, *one.controls[:1]),
+        (other.target, *other.controls[:1]),
+        strict=False,
     )
+    return any(
+        (first ^ second).bit_count() <= NEAR and offset(_small(path), _small(twin)).peak > VERSION
+        for first, second, path, twin in sides
+    )
+
+
+@lru_cache(maxsize=512)
+def _small(path: Path) -> np.ndarray:
+    """Luminance at 128 x 128. Opened again, because twenty thousand would fill the memory."""
+    return grey(open_rgb(path).resize((128, 128), Image.Resampling.BOX))
 
 
 def _garbled(caption: str) -> bool:

@@ -43,7 +43,6 @@ class Look:
 
     findings: tuple[Finding, ...]
     hashes: tuple[int, ...] = ()
-    small: tuple[np.ndarray, ...] = ()
     worse: str = ""
 
 
@@ -66,7 +65,6 @@ def look_at(pair: Pair) -> Look:
     return Look(
         tuple(findings),
         tuple(int(str(imagehash.phash(image)), 16) for image in both),
-        tuple(measure.grey(image.resize((128, 128), Image.Resampling.BOX)) for image in both),
         worse,
     )
 

@@ -1,5 +1,7 @@
 """The checks find what was planted, and leave real pairs alone."""
 
+import pickle
+import tracemalloc
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -7,7 +9,9 @@ import numpy as np
 import pytest
 from check_score import score, template_alarms
 from folders import picture
+from kontext.dataset.alike import distances, near_pairs
 from kontext.dataset.check import check
+from kontext.dataset.check_pair import look_at
 from kontext.dataset.finding import ERROR, WARNING, Finding, report
 from kontext.dataset.pair import Pair, PairedDataset
 from PIL import Image, ImageCms
@@ -166,3 +170,30 @@ def test_the_report_puts_errors_first():
     text = report(findings, 7)
     assert text.index("[error] b: two.") < text.index("[warning] a: one.")
     assert "7 pairs checked: 1 errors, 1 warnings, 0 notes." in text and "    → mend." in text
+
+
+def test_neighbours_are_found_without_a_square_of_memory():
+    """Reference: the distances of all to all. And 20,000 at once within 100 MB."""
+    rng = np.random.default_rng(0)
+    some = [int(rng.integers(2**63)) for _ in range(300)]
+    some += [one ^ int(1 << rng.integers(60)) for one in some[:40]]
+    both = np.minimum(distances(some), distances(some[::-1])) <= 12
+    expected = [(int(i), int(j)) for i, j in np.argwhere(np.triu(both, 1))]
+    assert sorted(near_pairs(some, some[::-1], 12, rows=64)) == expected
+
+    many = [int(one) for one in rng.integers(2**63, size=20_000)]
+    many[19_999] = many[5] ^ 0b1011
+    tracemalloc.start()
+    found = list(near_pairs(many, many, 8))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (5, 19_999) in found and peak < 100e6
+
+
+def test_what_is_kept_of_a_pair_is_small(tmp_path: Path):
+    """20,000 pairs within 300 MB: at most 15 kB each, findings included."""
+    dataset = dataset_of(tmp_path, *[(PHOTOS[0], PHOTOS[1])] * 4)
+    look = look_at(dataset.pairs[0])
+    assert len(pickle.dumps(look)) < 5_000
+    one = [finding for finding in check(dataset) if finding.kind == "duplicate"]
+    assert len(one) == 3, "four copies are three findings, not six"
