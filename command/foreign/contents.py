@@ -62,6 +62,28 @@ def read_content(path: Path) -> Any:
         raise JobError(say("{path} is broken: {error}", path=path, error=error)) from None
 
 
+def find_beside(path: Path, name: str, key: str) -> Path:
+    """The file that a setting names: beside the settings, or where the trainer was started, in a
+    folder above them. JobError if it is in none."""
+    below = Path(name.replace("\\", "/")).expanduser()
+    places = [folder / below for folder in path.absolute().parents]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise JobError(
+            say(
+                "{path}: there is no {file}, which `{key}` names, neither beside it nor in a "
+                "folder above. Write its whole path.",
+                path=path, file=below, key=key,
+            )
+        )  # fmt: skip
+    return found
+
+
+def beside(path: Path, name: str, key: str) -> dict[str, Any]:
+    """The settings of the file that `find_beside` finds."""
+    return read_mapping(find_beside(path, name, key))
+
+
 def toml_reader() -> Any:
     for name in ("tomllib", "tomli"):  # the first comes with Python 3.11
         try:

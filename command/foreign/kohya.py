@@ -12,7 +12,7 @@ from typing import Any
 
 from ...language import say
 from ...trainer.runs.job import Job, JobError
-from .contents import as_list, read_mapping
+from .contents import as_list, beside
 from .models import model_files, require_flux
 from .terms import (
     ADAPTERS,
@@ -185,18 +185,8 @@ def with_datasets(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
     named = [part["dataset_config"] for part in (content, *inside) if part.get("dataset_config")]
     if not named:
         return dict(content)
-    below = Path(str(named[0]).replace("\\", "/")).expanduser()
-    places = [folder / below for folder in path.absolute().parents]
-    place = next((each for each in places if each.is_file()), None)
-    if place is None:
-        raise JobError(
-            say(
-                "{path}: there is no {file}, which `dataset_config` names, neither beside it nor "
-                "in a folder above. Write its whole path, or name both files in the command.",
-                path=path, file=below,
-            )
-        )  # fmt: skip
-    return {**read_mapping(place), **content, "dataset_config": None}
+    datasets = beside(path, str(named[0]), "dataset_config")
+    return {**datasets, **content, "dataset_config": None}
 
 
 def every_size(datasets: list[Mapping[str, Any]]) -> list[dict[str, Any]]:

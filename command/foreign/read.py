@@ -8,7 +8,7 @@ from typing import Any
 
 from ...language import say
 from ...trainer.runs.job import KEYS, MODEL_KEYS, Job, JobError
-from . import ai_toolkit, kohya, kohya_gui
+from . import ai_toolkit, diffusion_pipe, kohya, kohya_gui, onetrainer, simpletuner
 from .contents import read_mapping
 
 
@@ -25,13 +25,14 @@ def read_files(paths: Sequence[Path]) -> tuple[Job, list[str]]:
         return Job.parse(content), []
     if ai_toolkit.recognise(content):
         return ai_toolkit.convert(content)
-    for trainer in (kohya_gui, kohya):
+    for trainer in (simpletuner, onetrainer, diffusion_pipe, kohya_gui, kohya):
         if trainer.recognise(content):
             return trainer.convert(content, paths[0])
     raise JobError(
         say(
             "{path} is neither ours (name, model, pairs, config) nor a file of ai-toolkit, "
-            "musubi-tuner, kohya or lora-scripts.",
+            "musubi-tuner, kohya, kohya_ss, lora-scripts, FluxGym, diffusion-pipe, OneTrainer or "
+            "SimpleTuner.",
             path=paths[0],
         )
     )
