@@ -94,6 +94,7 @@ class CompareCheckpoints(io.ComfyNode):
                 ),
                 io.String.Input(
                     "checkpoints",
+                    advanced=True,
                     default="",
                     optional=True,
                     tooltip="Which checkpoints of the run, by step: 500-3000 takes all saved in "
@@ -101,6 +102,7 @@ class CompareCheckpoints(io.ComfyNode):
                 ),
                 io.String.Input(
                     "loras",
+                    advanced=True,
                     default="",
                     multiline=True,
                     optional=True,
@@ -109,12 +111,14 @@ class CompareCheckpoints(io.ComfyNode):
                 ),
                 io.String.Input(
                     "guidance",
+                    advanced=True,
                     default="",
                     optional=True,
                     tooltip="Guidance of the pictures. Empty: as the model's maker advises." + AXIS,
                 ),
                 io.Int.Input(
                     "resolution",
+                    advanced=True,
                     default=0,
                     min=0,
                     max=2048,
@@ -125,6 +129,7 @@ class CompareCheckpoints(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "most_pictures",
+                    advanced=True,
                     default=4,
                     min=1,
                     max=256,
@@ -133,6 +138,7 @@ class CompareCheckpoints(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "grid_format",
+                    advanced=True,
                     options=list(PICTURE_FORMATS),
                     default="png",
                     optional=True,

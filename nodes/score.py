@@ -64,6 +64,7 @@ class ScoreCheckpoints(io.ComfyNode):
                 ),
                 io.String.Input(
                     "checkpoints",
+                    advanced=True,
                     default="",
                     optional=True,
                     tooltip="Which checkpoints of the run, by step, as in Compare Checkpoints. "
@@ -71,6 +72,7 @@ class ScoreCheckpoints(io.ComfyNode):
                 ),
                 io.String.Input(
                     "loras",
+                    advanced=True,
                     default="",
                     multiline=True,
                     optional=True,

@@ -169,15 +169,14 @@ def replace_node(prompt: dict[str, Any], key: str, loaders: dict[str, dict[str, 
 
 def introduction(prompt: dict[str, Any], models: Models | None) -> str:
     (captions,) = api_form.nodes_of(prompt, "KontextCaptionPairs")
-    examples = hosts.ROOT / "sample_pairs"
-    pairs = len(list((examples / "after").iterdir()))
-    tests = len(list((examples / "test" / "after").iterdir()))
+    samples = hosts.ROOT / "sample_pairs"
+    pairs = len(list((samples / "after").iterdir()))
     kind = WHAT_IS_TRAINED["real"].format(models.model.name) if models else WHAT_IS_TRAINED["demo"]
     return (
         f"Running {WORKFLOW.relative_to(hosts.ROOT)}.\n{kind}\n"
-        f"The pairs: {pairs} photographs in {examples / 'after'}, and the same as\n"
-        f"faded, yellowed prints in {examples / 'before'}. For the comparison: {tests} prints\n"
-        f"of other photographs, in {examples / 'test'}.\n"
+        f"The pairs: {pairs} photographs in {samples / 'after'}, and the same as\n"
+        f"faded, yellowed prints in {samples / 'before'}.\n"
+        "Four pairs are kept out of training, for the comparison.\n"
         f"The instruction: {captions['inputs']['instruction']}\n"
     )
 

@@ -1,16 +1,17 @@
-// Runs inside ComfyUI's page, for draw_graphs.py.
+// Runs inside ComfyUI's page, for draw.py.
 
-// Lay out the groups left to right, each a column of nodes, and link them.
+// Lay out the groups row by row from left to right, each a column of nodes, and link them.
 async function build(groups) {
   app.graph.clear();
-  const made = {}, gap = 40, titleBar = 30, margin = 20;
-  let x = 0;
+  const made = {}, gap = 30, titleBar = 30, margin = 20, heading = 40;
+  let x = 0, top = 0, row = 0, bottom = 0;
   for (const group of groups) {
-    let y = 0, width = 0;
+    if (group.row !== row) [x, top, row] = [0, bottom + gap, group.row];
+    let y = top + heading + titleBar, width = 0;
     const members = [];
     for (const spec of group.nodes) {
       const node = LiteGraph.createNode(spec.type);
-      node.pos = [x, y];
+      node.pos = [x + margin, y];
       app.graph.add(node);
       if (spec.title) node.title = spec.title;
       for (const [name, value] of Object.entries(spec.widgets)) {
@@ -30,10 +31,11 @@ async function build(groups) {
     for (const node of members) node.setSize([width, node.size[1]]);
     const frame = new LiteGraph.LGraphGroup(group.title);
     frame.color = group.colour;
-    frame.pos = [x - margin, -titleBar - 45 - margin];
-    frame.size = [width + 2 * margin, y + titleBar + 45 + margin];
+    frame.pos = [x, top];
+    frame.size = [width + 2 * margin, y - titleBar + margin / 2 - top];
     app.graph.add(frame);
-    x += width + 2 * margin + gap;
+    x += frame.size[0] + gap;
+    bottom = Math.max(bottom, top + frame.size[1]);
   }
   for (const group of groups) for (const spec of group.nodes)
     for (const [input, source] of Object.entries(spec.inputs)) {
@@ -43,18 +45,4 @@ async function build(groups) {
           + made[key].outputs.map((slot) => slot.name));
       if (!made[key].connect(from, made[spec.key], input)) throw Error(`no link ${source} ${input}`);
     }
-}
-
-// Zoom so that everything is seen, clear of the page's own bars; the rectangle to photograph.
-function frame() {
-  const boxes = app.graph.groups.map((g) => [...g.pos, ...g.size]);
-  const left = Math.min(...boxes.map((b) => b[0])) - 15, top = Math.min(...boxes.map((b) => b[1])) - 15;
-  const right = Math.max(...boxes.map((b) => b[0] + b[2])) + 15;
-  const bottom = Math.max(...boxes.map((b) => b[1] + b[3])) + 15;
-  const scale = app.canvas.ds.scale = 0.8;
-  app.canvas.ds.offset = [100 / scale - left, 120 / scale - top];
-  app.canvas.setDirty(true, true);
-  const canvas = app.canvas.canvas.getBoundingClientRect();
-  return {x: canvas.x + 100, y: canvas.y + 120, width: (right - left) * scale,
-          height: (bottom - top) * scale};
 }

@@ -1,17 +1,15 @@
-"""Write `workflows/*.json` and their pictures, by building each graph in ComfyUI's own page.
+"""Write `workflows/*.json`, by building each graph in ComfyUI's own page.
 
     .host/venv/bin/python scripts/graphs/draw.py [name …]
 
-Needs an installed Chromium and what `scripts/test.py` sets up. A graph is a row of titled groups, a
-group a column of nodes; places and sizes follow from that. Each graph is run before its picture is
-taken.
+Needs an installed Chromium and what `scripts/test.py` sets up. A graph is rows of titled groups, a
+group a column of nodes; places and sizes follow from that. Its picture: `thumbnails.py`.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import tempfile
 from dataclasses import asdict
@@ -26,8 +24,8 @@ from driver import Server
 from graphs.captions import CAPTION_GRAPHS
 from graphs.choosing import CHOOSING_GRAPHS
 from graphs.dataset import DATASET_GRAPHS
-from graphs.shipped import GRAPHS, SHOWN, Group
-from graphs.style import STYLE_GRAPHS, STYLE_SHOWN
+from graphs.shipped import GRAPHS, Group
+from graphs.style import STYLE_GRAPHS
 
 WORKFLOWS = hosts.ROOT / "workflows"
 PAGE_SIDE = Path(__file__).with_suffix(".js")
@@ -40,17 +38,6 @@ def draw(page: Page, groups: tuple[Group, ...]) -> dict[str, Any]:
     workflow = page.page.evaluate("() => app.graph.serialize()")
     workflow["id"] = "00000000-0000-0000-0000-000000000000"
     return without_nulls(workflow)
-
-
-def photograph(page: Page, server: Server, path: Path) -> None:
-    """Run the open graph and save its picture, results included."""
-    page.run()
-    while any(server.get("/queue").values()):
-        page.page.wait_for_timeout(500)
-    page.page.wait_for_timeout(3000)
-    clip = page.page.evaluate("() => frame()")
-    page.page.wait_for_timeout(1500)
-    page.page.screenshot(path=path, type="jpeg", quality=85, clip=clip)
 
 
 def without_nulls(value: Any) -> Any:
@@ -66,9 +53,6 @@ def without_nulls(value: Any) -> Any:
 def main() -> None:
     host = hosts.find_or_set_up(os.environ.get("COMFYUI_PATH"), None, tests=True)
     with tempfile.TemporaryDirectory() as base, Server(host, Path(base)) as server:
-        for side, folder in (("before", "input"), ("after", "input/after")):
-            test = hosts.ROOT / "sample_pairs/test" / side
-            shutil.copytree(test, server.base / folder, dirs_exist_ok=True)
         graphs = GRAPHS | CAPTION_GRAPHS | CHOOSING_GRAPHS | DATASET_GRAPHS | STYLE_GRAPHS
         for name in sys.argv[1:] or graphs:
             with front_end(server.url, 3400, 2000) as page:
@@ -76,8 +60,6 @@ def main() -> None:
                 workflow = draw(page, graphs[name])
                 text = json.dumps(workflow, indent=1, ensure_ascii=False)
                 (WORKFLOWS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
-                page.set_widgets((SHOWN | STYLE_SHOWN).get(name, {}))
-                photograph(page, server, WORKFLOWS / f"{name}.jpg")
                 print(name, *(e for e in page.errors), sep="\n  ", flush=True)
 
 

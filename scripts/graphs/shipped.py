@@ -23,20 +23,48 @@ class Group:
     title: str
     colour: str
     nodes: tuple[Node, ...]
+    row: int = 0
 
 
-BLUE, GREEN, AMBER, PURPLE = "#3f789e", "#6b9e3f", "#b58b2a", "#8a5fa8"
+GREY, BLUE, GREEN = "#555555", "#3f789e", "#6b9e3f"
+AMBER, PURPLE = "#b58b2a", "#8a5fa8"
 
 
 INSTRUCTION = "Restore this old print: fresh, natural colours."
 RUN = "old_print"
 
+CHECK_LIST = """\
+# Your own LoRA in six steps
+
+1. *Load Paired Dataset*: name your two folders. **Before is control, after is target**, the same \
+file name on both sides.
+2. *Caption Pairs*: write one instruction for all pairs.
+3. *Training Preset*: choose your kind of edit; resolution 0.
+4. *Train Kontext LoRA*: give it a name; steps 0.
+5. In place of *Load Demo Kontext* put *Load Diffusion Model*, *DualCLIPLoader* and *Load VAE*.
+6. **Run.** Cancel whenever you like: run again, and it continues.
+
+# 六步训练自己的 LoRA
+
+1. *加载图片对*：填写两个文件夹。**修改前是 control，修改后是 target**，两边文件名相同。
+2. *图片对打标*：为所有图片写一句指令。
+3. *训练预设*：选择修改的种类；resolution 填 0。
+4. *训练 Kontext LoRA*：起一个名称；steps 填 0。
+5. 用 *UNet加载器*、*双CLIP加载器* 和 *加载VAE* 换掉 *加载演示 Kontext*。
+6. **运行。** 随时可以取消，再次运行会接着训练。
+"""
+SETTINGS = {"preset": "style transfer", "resolution": 128}
+
 TRAIN = (
     Group(
-        "1 · Load 读取",
+        "Start here 从这里开始",
+        GREY,
+        (Node("note", "MarkdownNote", {"text": CHECK_LIST}, {}, (400, 365)),),
+    ),
+    Group(
+        "1 · Pairs 图片对",
         BLUE,
         (
-            Node("model", "KontextDemoModel"),
             Node(
                 "pairs",
                 "KontextLoadPairs",
@@ -46,11 +74,11 @@ TRAIN = (
                     "holdout": 4,
                 },
             ),
-            Node("sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (330, 400)),
+            Node("sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (330, 105)),
         ),
     ),
     Group(
-        "2 · Caption 打标",
+        "2 · Instruction 指令",
         GREEN,
         (
             Node(
@@ -58,46 +86,24 @@ TRAIN = (
                 "KontextCaptionPairs",
                 {"instruction": INSTRUCTION},
                 {"pairs": "pairs.pairs"},
-                (400, 480),
-            ),
-            Node(
-                "note",
-                "MarkdownNote",
-                {
-                    "text": "**Your own LoRA:** name your two folders under 1 and write your own "
-                    "instruction above. Then put Load Diffusion Model, DualCLIPLoader and Load VAE "
-                    "in place of Load Demo Kontext, choose a preset for your kind of edit under 3, "
-                    "and set its resolution to 0, or to 512 where memory is short."
-                    "\n\n**训练自己的 LoRA：** 在 1 中填写修改前和修改后的两个文件夹，"
-                    "在上面写自己的指令。然后用 Load Diffusion Model、DualCLIPLoader 和 Load VAE "
-                    "换掉 Load Demo Kontext，在 3 中按修改的种类选择预设，"
-                    "并把 resolution 改为 0（用预设自己的），显存不够就用 512。"
-                },
-                {},
-                (400, 260),
+                (400, 330),
             ),
         ),
     ),
     Group(
         "3 · Settings 设置",
         AMBER,
-        (
-            Node(
-                "preset",
-                "KontextTrainingPreset",
-                {"preset": "style transfer", "resolution": 128},
-                {"pairs": "captions.pairs"},
-            ),
-        ),
+        (Node("preset", "KontextTrainingPreset", SETTINGS, {"pairs": "captions.pairs"}),),
     ),
+    Group("4 · Model 模型", BLUE, (Node("model", "KontextDemoModel"),), row=1),
     Group(
-        "3 · Train 训练",
+        "5 · Train 训练",
         AMBER,
         (
             Node(
                 "train",
                 "KontextTrainLora",
-                {"name": RUN, "save_every": 500},
+                {"name": RUN, "steps": 600, "save_every": 150},
                 {
                     "model": "model.MODEL",
                     "clip": "model.CLIP",
@@ -105,49 +111,38 @@ TRAIN = (
                     "pairs": "captions.pairs",
                     "settings": "preset.settings",
                 },
-                (360, 900),  # the chart and a sample find room while it trains
-            ),
-            Node(
-                "save",
-                "KontextSaveCheckpoint",
-                {"name": f"{RUN}_restored", "overwrite": True},
-                {"run": "train.run"},
+                (400, 395),
             ),
         ),
+        row=1,
     ),
     Group(
-        "4 · Compare 对比",
+        "6 · Compare 对比",
         PURPLE,
         (
             Node(
-                "test",
-                "KontextLoadPairs",
-                {
-                    "control_folder": "sample_pairs/test",
-                    "target_folder": "",
-                    "holdout": 0,
-                },
-                title="Test Pictures 测试图",
-            ),
-            Node(
                 "compare",
                 "KontextCompareCheckpoints",
-                {"prompt": INSTRUCTION},
+                {},
                 {
                     "model": "model.MODEL",
                     "clip": "model.CLIP",
                     "vae": "model.VAE",
                     "run": "train.run",
-                    "pairs": "test.pairs",
                 },
-                (360, 660),
+                (400, 395),
             ),
         ),
+        row=1,
     ),
     Group(
-        "5 · Choose 选择",
+        "7 · Choose 选择",
         PURPLE,
-        (Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (1100, 720)),),
+        (
+            Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (460, 195)),
+            Node("save", "KontextSaveCheckpoint", {}, {"run": "train.run"}),
+        ),
+        row=1,
     ),
 )
 
@@ -160,7 +155,7 @@ USE = (
             Node(
                 "lora",
                 "LoraLoaderModelOnly",
-                {"lora_name": f"{RUN}_restored.safetensors"},
+                {"lora_name": f"{RUN}_000600.safetensors"},
                 {"model": "model.MODEL"},
             ),
             Node("image", "LoadImage", {"image": "example.png"}, {}, (330, 330)),
@@ -244,6 +239,3 @@ USE = (
 )
 
 GRAPHS = {"train_kontext_lora": TRAIN, "use_kontext_lora": USE}
-
-# In the picture only: a print to restore, in place of the one every ComfyUI has.
-SHOWN = {"use_kontext_lora": {"image": "coffee_1.jpg"}}

@@ -278,7 +278,7 @@ STACK = (
         BLUE,
         (
             Node("model", "KontextDemoModel"),
-            lora("restore", f"{RUN}_restored", 0.8, "model.MODEL"),
+            lora("restore", f"{RUN}_000600", 0.8, "model.MODEL"),
             lora("style", STYLE, 0.7, "restore.MODEL"),
             *picture(),
         ),
@@ -311,11 +311,4 @@ STYLE_GRAPHS = {
     "direct_style_transfer": DIRECT,
     "indirect_style_transfer": INDIRECT,
     "stack_loras": STACK,
-}
-
-# In the pictures only: photographs in place of the one every ComfyUI has.
-STYLE_SHOWN = {
-    "direct_style_transfer": {"image": "after/hopper_1.jpg"},
-    "indirect_style_transfer": {"image": "after/hopper_1.jpg"},
-    "stack_loras": {"image": "coffee_1.jpg"},
 }

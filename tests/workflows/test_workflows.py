@@ -19,6 +19,7 @@ GRAPHS = sorted(WORKFLOWS.glob("*.json"), key=lambda path: (path.stem not in TRA
 FAST = {
     "train_kontext_lora": {
         "KontextTrainLora": {"steps": 8, "save_every": 4},
+        "KontextSaveCheckpoint": {"name": "old_print_000600"},  # as after all of its steps
         "KontextCompareCheckpoints": {"sampling_steps": 2},
     },
     "train_style_lora": {"KontextTrainLora": {"steps": 8, "save_every": 4}},
