@@ -105,3 +105,15 @@ def test_what_was_unused_for_longest_goes_first_and_nothing_that_may_be_in_use(c
     assert files(cache) == sorted(["old.safetensors", "new.safetensors", *(p.name for p in used)])
     cache.shrink(0)
     assert files(cache) == sorted(["new.safetensors", *(path.name for path in used)])
+
+
+@pytest.mark.parametrize("left", [0, 5, 0.5, 0.99])
+def test_what_was_cut_is_encoded_again(cache, pairs, left):
+    """By a full disk or a copy that was broken off: latents, text."""
+    encoded = cache.encode(pairs.pairs[0])
+    files = {path: path.read_bytes() for path in cache.folder.iterdir()}
+    assert len(files) > 2
+    for path, content in files.items():
+        path.write_bytes(content[: int(left * len(content)) if left < 1 else left])
+    assert cache.encode(pairs.pairs[0]) == encoded
+    assert {path: path.read_bytes() for path in cache.folder.iterdir()} == files

@@ -5,21 +5,37 @@ Reference: the run whose disk took everything.
 
 import builtins
 import errno
+import gc
 import io
 import os
+import shutil
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import comfy.model_management as memory
 import pytest
 import torch
+from kontext.dataset.pair import PairedDataset
+from kontext.evaluation.progress.follow import Follower
 from kontext.files import StorageError
 from kontext.trainer import host
 from kontext.trainer.loop import train
 from kontext.trainer.request import TrainingRequest
 from kontext.trainer.runs import rescue
 from kontext.trainer.runs.run import Run
+from kontext.trainer.watcher import Watcher
 
 from ..short_runs import SHORT, assert_same, last_lora
+
+
+@pytest.fixture(autouse=True)
+def dead_models_are_gone():
+    """ComfyUI counts on no model of an earlier test dying while it goes through its list."""
+    gc.collect()
+    memory.cleanup_models_gc()
+
 
 CODES = {
     "disk full": errno.ENOSPC,
@@ -228,3 +244,154 @@ def test_an_old_checkpoint_that_is_in_use_does_not_stop_the_run(run_training, mo
     run = run_training(SHORT.replace(keep=1))
     assert [checkpoint.step for checkpoint in run.checkpoints()] == [2, 6]
     assert any("could not be deleted" in entry.get("note", "") for entry in run.logged())
+
+
+def stopped_at_4(run_training, places, tmp_path):
+    """A run whose save of step 4 was refused, and the folder that took it."""
+    with pytest.MonkeyPatch.context() as patch:
+        fault_after(patch, 4, Faulty("open", errno.EACCES, str(tmp_path / "out"), name="_000004"))
+        with pytest.raises(StorageError, match="safe in"):
+            run_training(rescue_places=places)
+    (folder,) = places[0].iterdir()
+    return Run("test", tmp_path / "out"), folder
+
+
+def assert_as_whole(run, whole):
+    assert run.finished and [entry["loss"] for entry in run.logged()] == [
+        entry["loss"] for entry in whole.logged()
+    ]
+    assert_same(last_lora(run), last_lora(whole))
+
+
+def test_a_drive_that_was_away_for_a_moment(run_training, whole, places, tmp_path, monkeypatch):
+    """What was rescued without the log does not replace the log that is back."""
+    real = host.Progress.update
+
+    def update(self, done, *arguments, **options):
+        if done == 3:
+            os.replace(tmp_path / "out", tmp_path / "unplugged")
+        real(self, done, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(host.Progress, "update", update)
+        with pytest.raises(StorageError, match="step 4 is safe"):
+            run_training(rescue_places=places)
+    os.replace(tmp_path / "unplugged", tmp_path / "out")
+    run = run_training(rescue_places=places)
+    losses = {entry["step"]: entry["loss"] for entry in whole.logged()}
+    kept = {entry["step"]: entry["loss"] for entry in run.logged()}
+    assert {1, 2, 3, 5, 6} <= set(kept) and kept.items() <= losses.items()
+    assert_same(last_lora(run), last_lora(whole))
+
+
+@pytest.mark.parametrize("lost", ["state", "state.safetensors", "a damaged state", "run.yaml"])
+def test_rescued_work_is_taken_up_where_the_run_itself_is_incomplete(
+    run_training, whole, places, tmp_path, lost
+):
+    run, _ = stopped_at_4(run_training, places, tmp_path)
+    if lost == "state":
+        shutil.rmtree(run.state_file.parent)
+    elif lost == "a damaged state":
+        run.state_file.write_bytes(b"\0" * 1000)
+    else:
+        {"run.yaml": run.yaml_file}.get(lost, run.state_file).unlink()
+    assert_as_whole(run_training(rescue_places=places), whole)
+
+
+def plant(place, rescued, kind):
+    """A folder such as somebody else, or a power cut, may leave in a rescue place."""
+    folder = place / "2999-01-01_00-00-00"
+    shutil.copytree(rescued, folder)
+    run = Run("test", folder)
+    if kind == "a link":
+        shutil.rmtree(folder)
+        folder.symlink_to(rescued, target_is_directory=True)
+    elif kind == "a file":
+        shutil.rmtree(folder)
+        folder.write_bytes(b"x")
+    elif kind == "a state from the future":
+        run.state_file.write_bytes(b"\0" * 100)
+    elif kind == "no state":
+        run.state_file.unlink()
+    else:
+        content = {"zeros": b"\0" * 9, "a list": b"- 1", "odd": b"config: {x: 1}"}
+        run.yaml_file.write_bytes(content[kind])
+        for path in run.lora_folder.glob("*"):
+            path.unlink()
+    return folder
+
+
+@pytest.mark.parametrize(
+    "kind", ["a link", "a file", "a state from the future", "no state", "zeros", "a list", "odd"]
+)
+def test_what_is_planted_in_a_rescue_place_blocks_nobody(
+    run_training, whole, places, tmp_path, kind
+):
+    _, folder = stopped_at_4(run_training, places, tmp_path)
+    planted = plant(places[0], folder, kind)
+    assert_as_whole(run_training(rescue_places=places), whole)
+    assert planted.exists() or planted.is_symlink()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no owners by number")
+def test_the_work_of_another_user_is_not_taken_up(
+    run_training, whole, places, tmp_path, monkeypatch
+):
+    _, folder = stopped_at_4(run_training, places, tmp_path)
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    assert_as_whole(run_training(rescue_places=places), whole)
+    assert Run.open("test", folder).state_step() == 4
+
+
+def test_the_last_resort_is_the_users_own():
+    assert not rescue.personal_folder().is_relative_to(tempfile.gettempdir())
+
+
+@pytest.mark.parametrize("left", [0, 7, 0.5, 0.999])
+def test_a_last_lora_that_is_not_whole_is_written_again(run_training, whole, left):
+    """From the state, as it was, to the last bit."""
+    run = run_training()
+    path = run.checkpoint_at(6).path
+    content = path.read_bytes()
+    path.write_bytes(content[: int(left * len(content)) if left < 1 else left])
+    assert not run.finished
+    assert run_training().finished and path.read_bytes() == content
+
+
+class Failing(Watcher):
+    def begin(self, run):
+        self.steps = 0
+
+    def add(self, entry):
+        self.steps += 1
+        raise ValueError("a picture that cannot be shown")
+
+    def saved(self):
+        raise KeyError("page")
+
+
+def test_what_is_only_shown_does_not_stop_the_training(run_training, whole):
+    watcher = Failing()
+    assert_as_whole(run_training(watcher=watcher), whole)
+    assert watcher.steps == 1
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_names_that_are_not_unicode(run_training, whole, pairs, tmp_path):
+    """As a zip from an old Windows leaves them on Linux: trained, shown, continued."""
+    odd = tmp_path / os.fsdecode(b"r\xffing")
+    try:
+        odd.mkdir()
+    except OSError:
+        pytest.skip("this file system takes Unicode names only")
+    moved = []
+    for pair in pairs:
+        stem = os.fsdecode(b"\xd2\xf8") + pair.stem
+        files = [odd / f"{stem}_{number}.png" for number in range(2)]
+        for source, target in zip((pair.target, pair.controls[0]), files, strict=True):
+            shutil.copy2(source, target)
+        moved.append(replace(pair, stem=stem, target=files[0], controls=(files[1],)))
+    named = PairedDataset(tuple(moved))
+    run = run_training(pairs=named, watcher=Follower(named))
+    assert run.finished and (run.folder / "run.html").exists()
+    assert run_training(pairs=named).checkpoints() == run.checkpoints()
