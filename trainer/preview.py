@@ -124,9 +124,9 @@ def subjects(plan: SamplePlan, pairs: PairedDataset, cache: Cache) -> Iterator[S
         yield Subject(controls, (control,), None, size, chosen[0].caption)
     for pair in () if plan.controls else chosen:
         sizes = cache.sizes(pair)
-        pictures = [open_rgb(path) for path in (pair.target, *pair.controls)]
-        target, *controls = crop_alike(pictures, sizes)
-        yield Subject(tuple(controls), tuple(pictures[1:]), target, sizes[0], pair.caption)
+        before = tuple(open_rgb(path) for path in pair.controls)
+        target, *cropped = crop_alike([open_rgb(pair.target), *before], sizes)
+        yield Subject(tuple(cropped), before, target, sizes[0], pair.caption)
 
 
 def scaled(images: list[Image.Image], height: int) -> list[Image.Image]:

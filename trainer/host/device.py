@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from bisect import bisect
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import comfy.model_management as memory
+import psutil
 import torch
 from comfy.model_patcher import ModelPatcher as Model
 
@@ -73,8 +75,43 @@ def unload_others(model: Model) -> None:
 
 def free_bytes(model: Model) -> int:
     """Bytes of its device that are free or hold this model's weights."""
-    free, on_cpu = int(memory.get_free_memory(model.load_device)), model.load_device.type == "cpu"
-    return free + (model.model_size() if on_cpu else model.loaded_size())
+    on_cpu, free = model.load_device.type == "cpu", int(memory.get_free_memory(model.load_device))
+    return free + (unmapped_bytes(model) if on_cpu else model.loaded_size())
+
+
+def unmapped_bytes(model: Model) -> int:
+    """Bytes of a model's weights that are not mapped from its file.
+
+    Mapped ones count as free already: the system drops their pages when it needs the room.
+    """
+    starts, ends = zip(*mapped_files(), strict=True)
+    total = 0
+    for tensor in stored_tensors(model.model.state_dict().values()):
+        place = bisect(starts, tensor.data_ptr()) - 1
+        if place < 0 or tensor.data_ptr() >= ends[place]:
+            total += tensor.nbytes
+    return total
+
+
+def mapped_files() -> list[tuple[int, int]]:
+    """The addresses at which files are mapped into this process, in order; never empty."""
+    ranges = [(0, 0)]
+    for region in psutil.Process().memory_maps(grouped=False):
+        start, _, end = region.addr.partition("-")
+        first = int(start, 16)
+        if not region.path.startswith("["):  # Linux calls its own regions [heap], [anon], …
+            ranges.append((first, int(end, 16) if end else first + region.rss))  # Windows: no end
+    return sorted(ranges)
+
+
+def stored_tensors(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Plain tensors; of quantised ones those that they keep their values in."""
+    for tensor in tensors:
+        if hasattr(tensor, "__tensor_flatten__"):
+            names, _ = tensor.__tensor_flatten__()
+            yield from stored_tensors(getattr(tensor, name) for name in names)
+        else:
+            yield tensor
 
 
 def room_for(model: Model) -> int:
