@@ -11,6 +11,7 @@ from .contents import as_list
 from .models import model_files, require_flux
 from .terms import (
     ADAPTERS,
+    FULL_RANK,
     LOSSES,
     PRECISIONS,
     SCHEDULES,
@@ -23,7 +24,6 @@ from .terms import (
 from .translate import Theirs, mappings, rule
 
 TRAINERS = ("sd_trainer", "ui_trainer", "diffusion_trainer")  # types of process that train a LoRA
-FULL_RANK = 256  # the largest of ours; its LoKr has none
 RULES = (
     rule("adapter", "network.type", to=ADAPTERS),
     rule("rank", "network.linear", "network.rank"),
@@ -114,6 +114,9 @@ def convert(content: Mapping[str, Any]) -> tuple[Job, list[str]]:
     theirs.default("schedule", "constant")
     adapter(theirs)
     rate(theirs)
+    betas = as_list(theirs.take("train.optimizer_params.betas", default=[]))
+    for ours, beta in zip(("beta1", "beta2"), betas, strict=False):
+        theirs.set(ours, beta, "train.optimizer_params.betas", betas)
     density(theirs, "train.timestep_type", DENSITIES)
     if theirs.take("train.ema_config.use_ema"):
         theirs.apply([rule("ema", "train.ema_config.ema_decay")])
@@ -161,7 +164,7 @@ def adapter(theirs: Theirs) -> None:
         return
     theirs.set("lokr_factor", max(0, factor), "network.lokr_factor", factor)
     if full:
-        theirs.set("rank", FULL_RANK, "network.lokr_full_rank", full)
+        theirs.set("rank", FULL_RANK, "network.lokr_full_rank", 1)
         theirs.remark(
             "network.lokr_full_rank", full, say("here the rank goes to {most}", most=FULL_RANK)
         )

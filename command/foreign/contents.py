@@ -170,6 +170,8 @@ def read_options(text: str, windows: bool) -> dict[str, Any]:
             word = re.sub(
                 r"\$\{?(\w+)\}?|%(\w+)%", lambda m: variables.get(m[1] or m[2], m[0]), word
             )
+            if re.fullmatch(r"[|;&]+|\d?>.*", word):
+                break  # what follows is another command, or where the output goes
             if match := re.fullmatch(r"--([A-Za-z]\w*(?:-\w+)*)(?:=(.*))?", word, re.DOTALL):
                 key = match[1].replace("-", "_")
                 options[key] = True if match[2] is None else match[2]

@@ -17,15 +17,16 @@ from .terms import (
     build,
     density,
     optimizer,
+    rank,
     resolution,
     source,
     warmup,
 )
-from .translate import Theirs, mappings, number, rule
+from .translate import Theirs, mappings, rule
 
 RULES = (
     rule("adapter", "adapter.type", to=ADAPTERS),
-    rule("rank", "adapter.rank", to=lambda rank: min(256, int(number(rank, "adapter.rank")))),
+    rule("rank", "adapter.rank", to=rank),
     rule("dropout", "adapter.dropout"),
     rule("optimizer", "optimizer.type", to=optimizer),
     rule("learning_rate", "force_constant_lr", "optimizer.lr"),

@@ -22,6 +22,7 @@ from .terms import (
     build,
     density,
     optimizer,
+    rank,
     resolution,
     side,
     source,
@@ -51,7 +52,7 @@ OF_A_SIZE = (
     "cache_directory",
 )
 RULES = (
-    rule("rank", "network_dim"),
+    rule("rank", "network_dim", to=rank),
     rule("alpha", "network_alpha", zero_is_off=True),
     rule("dropout", "network_dropout"),
     rule("optimizer", "optimizer_type", to=optimizer),
@@ -99,7 +100,7 @@ IDLE = {
     "resize_interpolation",
     "cache": "*cache_* skip_cache_check vae_batch_size text_encoder_batch_size "
     "skip_latents_validity_check num_timestep_buckets",
-    "files": "output_dir save_last_n_* save_n_epoch_ratio save_state* resume",
+    "files": "output_dir save_last_n_* save_n_epoch_ratio save_state*",
     "log": "log* sample_* wandb_* use_wandb show_timesteps debug_dataset config_file",
     "memory": "gradient_checkpointing* *blocks_to_swap block_swap* sdpa xformers flash* split_attn "
     "attn_mode mem_eff_* lowram lowvram highvram fp8_* full_bf16 full_fp16 "

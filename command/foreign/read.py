@@ -8,8 +8,23 @@ from typing import Any
 
 from ...language import say
 from ...trainer.runs.job import KEYS, MODEL_KEYS, Job, JobError
-from . import ai_toolkit, diffusion_pipe, kohya, kohya_gui, onetrainer, simpletuner
+from . import (
+    ai_toolkit,
+    diffsynth,
+    diffusers,
+    diffusion_pipe,
+    kohya,
+    kohya_gui,
+    onetrainer,
+    simpletuner,
+    t2itrainer,
+)
 from .contents import read_mapping
+
+TRAINERS = (
+    simpletuner, onetrainer, diffusion_pipe, t2itrainer, diffsynth, diffusers, kohya_gui, kohya,
+)  # fmt: skip
+"""Those that are told by their keys; kohya's, which many share, are asked last."""
 
 
 def read_files(paths: Sequence[Path]) -> tuple[Job, list[str]]:
@@ -25,14 +40,14 @@ def read_files(paths: Sequence[Path]) -> tuple[Job, list[str]]:
         return Job.parse(content), []
     if ai_toolkit.recognise(content):
         return ai_toolkit.convert(content)
-    for trainer in (simpletuner, onetrainer, diffusion_pipe, kohya_gui, kohya):
+    for trainer in TRAINERS:
         if trainer.recognise(content):
             return trainer.convert(content, paths[0])
     raise JobError(
         say(
             "{path} is neither ours (name, model, pairs, config) nor a file of ai-toolkit, "
-            "musubi-tuner, kohya, kohya_ss, lora-scripts, FluxGym, diffusion-pipe, OneTrainer or "
-            "SimpleTuner.",
+            "musubi-tuner, kohya, kohya_ss, lora-scripts, FluxGym, diffusion-pipe, OneTrainer, "
+            "SimpleTuner, T2ITrainer, DiffSynth-Studio or diffusers.",
             path=paths[0],
         )
     )

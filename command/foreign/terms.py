@@ -58,6 +58,38 @@ ADAPTERS = {
 }  # fmt: skip
 
 
+FULL_RANK = 256
+"""The largest of ours. For LoKr others write 10,000 and the like: of full rank."""
+ENDLESS = 1000
+
+
+def rank(value: Any) -> Any:
+    """Their rank; one that stands for full rank is our largest."""
+    try:
+        size = float(value)
+    except (TypeError, ValueError):
+        return value  # which is named as what it is
+    return FULL_RANK if size >= ENDLESS else value
+
+
+def require_full_rank(theirs: Theirs) -> None:
+    """Say that LoKr's full rank is our largest here, whose scale is 1; JobError for a LoRA's."""
+    name, value = theirs.origin.get("rank", ("", 0))
+    if theirs.config.get("rank") != FULL_RANK or float(value) < ENDLESS:
+        return
+    if theirs.config.get("adapter") != "lokr":
+        raise JobError(
+            say(
+                "{name} is {value}; the rank goes to {most}.",
+                name=name,
+                value=value,
+                most=FULL_RANK,
+            )
+        )
+    theirs.config.pop("alpha", None)
+    theirs.remark(name, value, say("here the rank goes to {most}", most=FULL_RANK))
+
+
 def optimizer(value: Any) -> str | Nearest | None:
     """Ours for "AdamW8bit", "paged_adamw_8bit", "bitsandbytes.optim.AdEMAMix8bit", …"""
     name = re.sub(r"[\s_-]", "", str(value).rpartition(".")[2]).lower()
@@ -149,6 +181,7 @@ def build(
 ) -> tuple[Job, list[str]]:
     """The job of what has been translated, and what was not taken over."""
     theirs.settle()
+    require_full_rank(theirs)
     if "kontext" not in str(model["diffusion_model"]).lower():
         sources = [entry if "target_folder" in entry else single(entry) for entry in sources]
     content = {"name": name, "model": model, "pairs": sources, "config": theirs.config, **more}
