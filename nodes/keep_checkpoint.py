@@ -62,6 +62,12 @@ class KeepCheckpoint(io.ComfyNode):
                     optional=True,
                     tooltip="Replace another LoRA of this name, and a picture of yours beside it.",
                 ),
+                io.String.Input(
+                    "author",
+                    default="",
+                    optional=True,
+                    tooltip="Your name or page, kept in the file's metadata. Empty: none.",
+                ),
             ],
             outputs=[
                 LoraName.Output("lora_name", tooltip="For the stock LoRA loader."),
@@ -76,12 +82,16 @@ class KeepCheckpoint(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, run, choice, name, trigger="", instruction="", overwrite=False
+        cls, run, choice, name, trigger="", instruction="", overwrite=False, author=""
     ) -> io.NodeOutput:
         chosen = choose(run, choice)
         folder = Path(folder_paths.get_folder_paths("loras")[0])
         path = folder / f"{checked_name(name.strip() or run.name)}.safetensors"
-        notes = {"modelspec.trigger_phrase": trigger, "modelspec.usage_hint": instruction}
+        notes = {
+            "modelspec.trigger_phrase": trigger,
+            "modelspec.usage_hint": instruction,
+            "modelspec.author": author,
+        }
         undone = keep(run, chosen, path, notes, overwrite)
         run.pin(chosen.checkpoint.step)
         kept = say(

@@ -58,7 +58,7 @@ class Footprint:
     def blocks(self) -> int:
         return self.double + self.single
 
-    def kept(self, checkpointed: int) -> int:
+    def kept_units(self, checkpointed: int) -> int:
         """Units kept from forward to backward if the first blocks keep only their input."""
         doubles = min(checkpointed, self.double)
         singles = checkpointed - doubles
@@ -74,7 +74,7 @@ class Footprint:
         # double blocks keep more, but when they are computed again, two thirds of the inputs are
         # freed
         again = KEPT_SINGLE if checkpointed > self.double and not offloaded else KEPT_DOUBLE
-        inside = max(self.kept(checkpointed), again if checkpointed else 0)
+        inside = max(self.kept_units(checkpointed), again if checkpointed else 0)
         return self.bytes_per_unit * (inputs + inside + GRADIENTS + self.transient_units + ENDS)
 
     @property

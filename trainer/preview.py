@@ -112,7 +112,7 @@ class Preview:
 
 
 def subjects(plan: SamplePlan, pairs: PairedDataset, cache: Cache) -> Iterator[Subject]:
-    chosen = (pairs.holdout or pairs.train)[: plan.most]
+    sources = (pairs.holdout or pairs.train)[: plan.most]
     for control in plan.controls:
         side, area = cache.config.sides[0], control.width * control.height
         multiple = cache.family.multiple
@@ -121,8 +121,8 @@ def subjects(plan: SamplePlan, pairs: PairedDataset, cache: Cache) -> Iterator[S
             most = min(cache.config.reference_resolution**2, area)
             reference = bucket_size(*size, most, multiple)
         controls = tuple(crop_alike([control], [reference]))
-        yield Subject(controls, (control,), None, size, chosen[0].caption)
-    for pair in () if plan.controls else chosen:
+        yield Subject(controls, (control,), None, size, sources[0].caption)
+    for pair in () if plan.controls else sources:
         sizes = cache.sizes(pair)
         before = tuple(open_rgb(path) for path in pair.controls)
         target, *cropped = crop_alike([open_rgb(pair.target), *before], sizes)

@@ -59,7 +59,7 @@ class Board:
 class Shielded(Watcher):
     """Passes everything on to another watcher. If that fails, training continues without it.
 
-    What is only shown never stops what is computed. After the next return to a save, or start,
+    An error in showing the run never stops it. After the next return to a save, or start,
     the watcher gets another chance.
     """
 
@@ -83,7 +83,7 @@ class Shielded(Watcher):
             show()
         except Exception:
             self.failed = True
-            logging.exception("The run is not shown any more; it goes on.")
+            logging.exception("The run is no longer shown; it continues.")
 
 
 @dataclass
@@ -111,6 +111,6 @@ class Journal:
             try:
                 self.board.add(entry)
             except OSError:
-                logging.exception("TensorBoard's file is not written any more; the run goes on.")
+                logging.exception("TensorBoard's file is no longer written; the run continues.")
                 self.board = None
         self.watcher.add(entry)

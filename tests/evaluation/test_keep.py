@@ -1,5 +1,7 @@
 """Keeping a checkpoint: the right one, whole, with its notes, and never over another LoRA."""
 
+import base64
+import io
 import json
 
 import pytest
@@ -99,6 +101,13 @@ def test_the_preview_is_a_sample_of_this_checkpoint_near_its_strength(run, tmp_p
     path = tmp_path / "ring.safetensors"
     assert keep(run, Choice(run.checkpoint_at(100), 0.8), path, {}) == ""
     assert shown_colour(path) == (255, 0, 0)
+    data = (
+        Checkpoint(0, path)
+        .metadata()["modelspec.thumbnail"]
+        .removeprefix("data:image/jpeg;base64,")
+    )
+    with Image.open(io.BytesIO(base64.b64decode(data))) as small:
+        assert small.size == (256, 256) and small.getpixel((9, 9))[0] > 250
 
 
 def shown_colour(lora):

@@ -180,8 +180,8 @@ def test_the_prediction_is_what_torch_allocates(
 
 def test_units_add_up():
     of = full_size(512, 8)
-    assert of.kept(0) == 19 * KEPT_DOUBLE + 38 * KEPT_SINGLE
-    assert of.kept(20) == 37 * KEPT_SINGLE and of.kept(57) == 0
+    assert of.kept_units(0) == 19 * KEPT_DOUBLE + 38 * KEPT_SINGLE
+    assert of.kept_units(20) == 37 * KEPT_SINGLE and of.kept_units(57) == 0
     assert of.activations(57) == of.bytes_per_unit * (57 + KEPT_SINGLE + GRADIENTS + ENDS)
     assert of.activations(57, offloaded=True) == of.bytes_per_unit * (
         2 + KEPT_DOUBLE + GRADIENTS + ENDS

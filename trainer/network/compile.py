@@ -242,17 +242,17 @@ def random_weights(lora: Lora, generator: torch.Generator) -> Iterator[None]:
 
     Every layer then has a gradient, and a resumed run decides alike.
     """
-    learnt = lora.state_dict()
+    weights = lora.state_dict()
     try:
         lora.load_state_dict(
             {
                 name: torch.empty_like(tensor).normal_(std=0.02, generator=generator)
-                for name, tensor in learnt.items()
+                for name, tensor in weights.items()
             }
         )
         yield
     finally:
-        lora.load_state_dict(learnt)
+        lora.load_state_dict(weights)
 
 
 def difference(one: TrialStep, other: TrialStep) -> float:

@@ -62,10 +62,10 @@ def low_rank_backward(
 def mask(like: Tensor, rate: float, seeds: Tensor) -> Tensor:
     """A dropout mask: 0 with probability `rate`, else 1 / (1 - rate). One seed per sample."""
     # contiguous, whatever the layout of `like`: x and its gradient may differ in theirs
-    kept = torch.empty(like.shape, dtype=like.dtype, device=like.device)
-    for sample, seed in zip(kept, seeds.tolist(), strict=True):
+    factors = torch.empty(like.shape, dtype=like.dtype, device=like.device)
+    for sample, seed in zip(factors, seeds.tolist(), strict=True):
         sample.bernoulli_(1 - rate, generator=torch.Generator(like.device).manual_seed(seed))
-    return kept.div_(1 - rate)
+    return factors.div_(1 - rate)
 
 
 # ---- custom ops ----------------------------------------------------------------------------
@@ -110,9 +110,9 @@ def low_rank_backward_at(
     up: Tensor,
     place: Tensor,
     scale: float,
-    wanted: bool,
+    needs_x: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    base = base_at(place) if wanted else None
+    base = base_at(place) if needs_x else None
     of_x, of_down, of_up = low_rank_backward(gradient, x, low, base, down, up, scale)
     return x.new_empty(0) if of_x is None else of_x, of_down, of_up
 
@@ -141,9 +141,9 @@ def _(x: Tensor, down: Tensor, up: Tensor, place: Tensor, scale: float) -> tuple
 
 @low_rank_backward_at.register_fake
 def _(gradient: Tensor, x: Tensor, low: Tensor, *others: Any) -> tuple[Tensor, Tensor, Tensor]:
-    down, up, _place, _scale, wanted = others
+    down, up, _place, _scale, needs_x = others
     return (
-        x.new_empty(x.shape if wanted else 0),
+        x.new_empty(x.shape if needs_x else 0),
         down.new_empty(down.shape),
         up.new_empty(up.shape),
     )
@@ -174,9 +174,9 @@ def remember_low_rank(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, T
 
 
 def low_rank_gradients(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    wanted = ctx.needs_input_grad[0]
-    x_gradient, *trained = low_rank_backward_at(gradient, *ctx.saved_tensors, ctx.scale, wanted)
-    return x_gradient if wanted else None, *trained, None, None
+    needs_x = ctx.needs_input_grad[0]
+    x_gradient, *trained = low_rank_backward_at(gradient, *ctx.saved_tensors, ctx.scale, needs_x)
+    return x_gradient if needs_x else None, *trained, None, None
 
 
 def remember_seeds(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -82,11 +82,11 @@ def origin(settings: Mapping[str, Any]) -> dict[str, str]:
         [files.get("diffusion_model"), files.get("checkpoint")] if isinstance(files, dict) else []
     )
     name = next((name for name in names if name), files if isinstance(files, str) else "")
-    found = {
+    entries = {
         "modelspec.date": str(settings.get("begun", "")),
         "ss_sd_model_name": os.path.basename(str(name).replace("\\", "/")),
     }
-    return {key: text for key, text in found.items() if text}
+    return {key: text for key, text in entries.items() if text}
 
 
 def about_pairs(run: str, step: int, identity: Identity) -> dict[str, str]:
@@ -104,7 +104,7 @@ def about_pairs(run: str, step: int, identity: Identity) -> dict[str, str]:
     kind = "before/after pairs" if any(pair.get("controls") for pair in pairs) else "pictures"
     words = shared_words(captions)
     trigger = TRIGGER.match(words)
-    found = {
+    entries = {
         "modelspec.description": f"Trained for {step} steps on {len(pairs)} {kind}.",
         "modelspec.trigger_phrase": trigger[1] if trigger else "",
         "modelspec.usage_hint": f"Prompt: {words}" if words else "",
@@ -112,7 +112,7 @@ def about_pairs(run: str, step: int, identity: Identity) -> dict[str, str]:
         "ss_epoch": str(math.ceil(step * per_step / pictures)),
         "ss_tag_frequency": json.dumps({run: dict(tags.most_common())}, ensure_ascii=False),
     }
-    return {key: text for key, text in found.items() if text}
+    return {key: text for key, text in entries.items() if text}
 
 
 def shared_words(captions: Sequence[str]) -> str:
