@@ -98,6 +98,6 @@ def convert(content: Mapping[str, Any], path: Path) -> tuple[Job, list[str]]:
     often = round(theirs.number("save_every_n_epochs"))
     folder = theirs.text("model.diffusers_path")
     model = model_files(theirs, theirs.text("model.transformer_path") or folder)
-    more = {"epochs": epochs, "save_every_epochs": often}
-    more["start"] = theirs.text("adapter.init_from_existing")
+    start = theirs.text("adapter.init_from_existing")
+    more = {"epochs": epochs, "save_every_epochs": often, "start": start}
     return build(path.stem, model, sources, theirs, IDLE, **more)

@@ -129,12 +129,12 @@ def convert(
     content: Mapping[str, Any], path: Path, idle: Mapping[str, str] = {}
 ) -> tuple[Job, list[str]]:
     """The settings as a job, and what of them was not taken over. `idle` adds to IDLE."""
+    require_module(flattened(content))  # before its pairs are looked for
     content = with_datasets(content, path)
     general = content.get("general") or {}
     datasets = mappings(content.get("datasets") or [], "datasets")
     theirs = Theirs(flattened(content))
     module = theirs.text("network_module")
-    require_module(module, theirs)
     masked = theirs.take("masked_loss")
     sources: list[dict[str, Any]] = []
     for number, dataset in enumerate(every_size(datasets), 1):
@@ -222,12 +222,13 @@ def flattened(content: Mapping[str, Any]) -> dict[str, Any]:
     return {**flat, **{name: value for name, value in own.items() if name not in SECTIONS}}
 
 
-def require_module(module: str, theirs: Theirs) -> None:
+def require_module(flat: Mapping[str, Any]) -> None:
     """Raise JobError for files that train another model than FLUX.1, or no LoRA."""
-    names = [theirs.left.get(name) for name in ("model_train_type", "model_type", "model_version")]
-    require_flux(*names, theirs.left.get("dit"), theirs.left.get("pretrained_model_name_or_path"))
+    names = ("model_train_type", "model_type", "model_version", "dit")
+    require_flux(*(flat.get(name) for name in (*names, "pretrained_model_name_or_path")))
+    module = str(flat.get("network_module") or "")
     kind = module.rpartition(".")[2]
-    if kind == "lora" or kind == "lora_fa" or kind == "dylora":
+    if kind in ("lora", "lora_fa", "dylora"):
         raise JobError(
             say(
                 "This file trains Stable Diffusion ({name}). This trainer trains FLUX.1, which "

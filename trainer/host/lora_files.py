@@ -68,14 +68,17 @@ def low_rank_parts(model: Model, tensors: dict[str, Tensor]) -> tuple[list[LowRa
     names = comfy.lora.model_lora_keys_unet(model.model, {})
     tensors = comfy.lora_convert.convert_lora(dict(tensors))
     patches = comfy.lora.load_lora(tensors, names, log_missing=False)
-    parts, used = [], set()
+    parts: list[LowRankPart] = []
+    used: set[str] = set()  # every key that was loaded: ComfyUI gives all adapters one set
+    others: list[str] = []
     for where, adapter in patches.items():
         key, rows = (where, None) if isinstance(where, str) else where[:2]
         if not hasattr(adapter, "weights"):
+            others.append(key.removeprefix("diffusion_model."))
             continue
         used |= adapter.loaded_keys
-        up, down, alpha, *more = adapter.weights if adapter.name == "lora" else (None,) * 4
-        if up is None or any(each is not None for each in more) or down.ndim != 2:
+        plain = adapter.name == "lora" and all(each is None for each in adapter.weights[3:])
+        if not plain or adapter.weights[1].ndim != 2:
             raise LoraError(
                 say(
                     "{name} is no plain LoRA. A DoRA, LoKr or LoHa can be started from with its "
@@ -83,9 +86,11 @@ def low_rank_parts(model: Model, tensors: dict[str, Tensor]) -> tuple[list[LowRa
                     name=key,
                 )
             )
+        up, down, alpha = adapter.weights[:3]
         scale = 1.0 if alpha is None else alpha / down.shape[0]
         linear = key.removeprefix("diffusion_model.").removesuffix(".weight")
         place = (rows[1], rows[2]) if rows else None
         parts.append(LowRankPart(linear, place, up.float() * scale, down.float()))
     alphas = {f"{name}.alpha" for name in names}
-    return parts, sorted(key for key in tensors if key not in used and key not in alphas)
+    unknown = (key for key in tensors if key not in used and key not in alphas)
+    return parts, sorted([*others, *unknown])

@@ -135,11 +135,36 @@ def test_layers_that_are_not_trained_are_not_lost_silently(base):
     assert "1 keys (1 of text encoders): lora_te1" in note
 
 
+def test_comfyuis_own_trainer(base):
+    """It writes changes of biases too, which a run does not train: they are named."""
+    linear = "diffusion_model.double_blocks.0.img_attn.proj"
+    named = {
+        f"{linear}.lora_up.weight": torch.ones(HIDDEN, 2),
+        f"{linear}.lora_down.weight": torch.ones(2, HIDDEN),
+        f"{linear}.alpha": torch.tensor(1.0),
+        f"{linear}.diff_b": torch.ones(HIDDEN),
+    }
+    lora = fresh(base, 4)
+    (note,) = start_from(lora, named, base.model, TrainConfig(rank=4))
+    assert "1 keys (0 of text encoders)" in note and "double_blocks.0.img_attn.proj.bias" in note
+    torch.testing.assert_close(
+        changes(lora)["double_blocks.0.img_attn.proj"], torch.ones(HIDDEN, HIDDEN)
+    )
+
+
 @pytest.mark.parametrize(
     "named, words",
     [
         ({"lora_unet_down_blocks_0.lora_up.weight": torch.ones(4, 2)}, "knows none of its 1 keys"),
         ({}, "none of its 0 keys"),
+        (  # x-flux' own names, which need its own nodes
+            {"double_blocks.0.processor.qkv_lora1.down.weight": torch.ones(4, 128)},
+            "knows none of its 1 keys",
+        ),
+        (  # a trainer's mistake that users report: an underscore too many
+            {"lora_unet_single_transformer_blocks_0_attn_to_k_.lora_up.weight": torch.ones(9, 2)},
+            "knows none of its 1 keys",
+        ),
         (
             {
                 "diffusion_model.double_blocks.0.img_attn.proj.lora_up.weight": torch.ones(64, 2),
