@@ -115,8 +115,9 @@ def test_a_run_starts_from_another_lora(run_training):
                 for tensors in (first, second)
             ]
             torch.testing.assert_close(*deltas, rtol=1e-5, atol=1e-9)
-    with pytest.raises(ValueError, match="rank"):
-        run_training(SHORT.replace(rank=8), name="third", start=first)
+    assert run_training(SHORT.replace(rank=8), name="wider", start=first).finished
+    with pytest.raises(ValueError, match="has rank 4, the run 2"):
+        run_training(SHORT.replace(rank=2), name="third", start=first)
 
 
 def test_tensorboard_reads_the_log(run_training):
