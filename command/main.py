@@ -91,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
         running,
     )
     train.add_argument(
-        "--replace", action="store_true", help=say("delete another run of this name")
+        "--replace", action="store_true", help=say("move another run of this name aside")
     )
     resume = add("resume", say("continue a run, however it was started"), setting, running)
     resume.add_argument("run", help=run)

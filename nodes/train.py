@@ -67,7 +67,8 @@ class TrainLora(io.ComfyNode):
                     "replace",
                     default=False,
                     optional=True,
-                    tooltip="Delete a run of this name that was made from something else.",
+                    tooltip="Move a run of this name that was made from something else into "
+                    "output/kontext_trash.",
                 ),
                 io.LoraModel.Input(
                     "start_from",

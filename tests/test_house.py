@@ -1,4 +1,4 @@
-"""The import rule of the house: who may look into which room (docs/architecture.md)."""
+"""The import rule of the house: who may look into which room (docs/design/architecture.md)."""
 
 import ast
 from collections.abc import Iterator

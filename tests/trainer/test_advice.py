@@ -27,7 +27,7 @@ def test_a_quick_look_takes_ten_minutes():
     [(512, 0, 1.03), (768, 0, 2.7), (1024, 512, 3.0), (1024, 0, 5.8)],
 )
 def test_seconds_per_step(resolution, reference, seconds):
-    """Reference: the table of the README, worked out by hand."""
+    """Reference: the table of docs/guide/training.md, worked out by hand."""
     config = settings_for("relight").replace(resolution=resolution, reference_resolution=reference)
     assert advice.seconds_per_step(config) == pytest.approx(seconds, rel=0.05)
 
