@@ -3,7 +3,7 @@
 from graphs.shipped import AMBER, BLUE, GREEN, INSTRUCTION, PURPLE, Group, Node
 
 LOAD = Group(
-    "1 · Load 读取",
+    "1 · Load 加载",
     BLUE,
     (
         Node(

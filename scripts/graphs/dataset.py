@@ -4,7 +4,7 @@ from graphs.shipped import AMBER, BLUE, GREEN, PURPLE, Group, Node
 
 PREPARE = (
     Group(
-        "1 · Load 读取",
+        "1 · Load 加载",
         BLUE,
         (
             Node(

@@ -148,7 +148,7 @@ TRAIN = (
 
 USE = (
     Group(
-        "1 · Load 读取",
+        "1 · Load 加载",
         BLUE,
         (
             Node("model", "KontextDemoModel"),
