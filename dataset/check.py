@@ -19,6 +19,7 @@ from .masks import open_mask
 from .measure import grey, offset
 from .pair import DatasetError, Pair, PairedDataset
 from .quick import held_out, swapped, uncaptioned, unreadable_letters
+from .text import listed
 
 FEWEST_PAIRS = 15
 """Guides: 15–20 pictures at least, 20–60 pairs for an edit."""
@@ -93,14 +94,32 @@ def duplicates(pairs: Sequence[Pair], looks: dict[str, Look]) -> list[Finding]:
             continue
         known.join(one.stem, other.stem)
         leak = one.split != other.split
-        findings.append(
-            Finding("duplicate", ERROR if leak else WARNING,
-                    f"{one.stem} and {other.stem} show the same picture"
-                    + (", and only one of them is held out." if leak else "."),
-                    "Remove one, or hold out both." if leak else "Remove one of them.",
-                    (one.stem, other.stem))
-        )  # fmt: skip
+        findings.append(_leaking(one, other) if leak else _doubled(one, other))
     return findings
+
+
+def _leaking(one: Pair, other: Pair) -> Finding:
+    return Finding(
+        "duplicate",
+        ERROR,
+        say(
+            "{one} and {other} show the same picture, and only one of them is held out.",
+            one=one.stem,
+            other=other.stem,
+        ),
+        say("Remove one, or hold out both."),
+        (one.stem, other.stem),
+    )
+
+
+def _doubled(one: Pair, other: Pair) -> Finding:
+    return Finding(
+        "duplicate",
+        WARNING,
+        say("{one} and {other} show the same picture.", one=one.stem, other=other.stem),
+        say("Remove one of them."),
+        (one.stem, other.stem),
+    )
 
 
 def leftovers(pairs: Sequence[Pair]) -> list[Finding]:
@@ -116,15 +135,26 @@ def leftovers(pairs: Sequence[Pair]) -> list[Finding]:
         double = [path.name for path in spare if folded(path.stem) in names]
         if alone:
             findings.append(
-                Finding("orphan", WARNING, f"No pair uses {', '.join(alone)} in {folder}.",
-                        "Add the picture of the same name on the other side, or remove these.")
-            )  # fmt: skip
+                Finding(
+                    "orphan",
+                    WARNING,
+                    say("No pair uses {names} in {folder}.", names=listed(alone), folder=folder),
+                    say("Add the picture of the same name on the other side, or remove these."),
+                )
+            )
         if double:
             findings.append(
-                Finding("double name", WARNING,
-                        f"{', '.join(double)} in {folder} share a name with a used picture.",
-                        "Keep one file of each name.")
-            )  # fmt: skip
+                Finding(
+                    "double name",
+                    WARNING,
+                    say(
+                        "Other pictures of the same names are used instead of {names} in {folder}.",
+                        names=listed(double),
+                        folder=folder,
+                    ),
+                    say("Keep one file of each name."),
+                )
+            )
     return findings
 
 
@@ -137,7 +167,13 @@ def masks(pairs: Sequence[Pair]) -> list[Finding]:
                 open_mask(pair.mask, pair.target, picture_size(pair.target))
         except DatasetError as error:
             findings.append(
-                Finding("mask", ERROR, str(error), "Training stops at such a mask.", (pair.stem,))
+                Finding(
+                    "mask",
+                    ERROR,
+                    str(error),
+                    say("Training would stop at this mask."),
+                    (pair.stem,),
+                )
             )
     return findings
 
@@ -148,18 +184,32 @@ def captions(pairs: Sequence[Pair], count_tokens: CountTokens | None) -> list[Fi
     garbled = tuple(pair.stem for pair in pairs if _garbled(pair.caption))
     if garbled:
         findings.append(
-            Finding("garbled caption", ERROR,
-                    f"The captions of {', '.join(garbled)} were read in the wrong encoding.",
-                    "Save the texts as UTF-8.", garbled)
-        )  # fmt: skip
+            Finding(
+                "garbled caption",
+                ERROR,
+                say(
+                    "The captions of {names} were read in the wrong encoding.",
+                    names=listed(list(garbled)),
+                ),
+                say("Save the texts as UTF-8."),
+                garbled,
+            )
+        )
     for pair in pairs:
         tokens = count_tokens(pair.caption) if count_tokens else 0
         if tokens > LONG_CAPTION:
             findings.append(
-                Finding("long caption", WARNING,
-                        f"The caption of {pair.stem} has {tokens} tokens.",
-                        f"Keep it under {LONG_CAPTION}; too many words disturb.", (pair.stem,))
-            )  # fmt: skip
+                Finding(
+                    "long caption",
+                    WARNING,
+                    say("The caption of {name} has {count} tokens.", name=pair.stem, count=tokens),
+                    say(
+                        "Keep it under {most}, the longest that FLUX was trained on.",
+                        most=LONG_CAPTION,
+                    ),
+                    (pair.stem,),
+                )
+            )
     return findings + _missing_instruction([pair for pair in pairs if pair.caption.strip()])
 
 
@@ -168,18 +218,29 @@ def amount(pairs: Sequence[Pair], looks: dict[str, Look]) -> list[Finding]:
     findings = []
     if len(pairs) < FEWEST_PAIRS:
         findings.append(
-            Finding("few pairs", WARNING, f"There are {len(pairs)} pairs.",
-                    f"At least {FEWEST_PAIRS}, better 20 to 60, cover what an edit must do.")
-        )  # fmt: skip
+            Finding(
+                "few pairs",
+                WARNING,
+                say("There are only {count} pairs.", count=len(pairs)),
+                say(
+                    "Use at least {fewest}, better 20 to 60, to show all that the edit must do.",
+                    fewest=FEWEST_PAIRS,
+                ),
+            )
+        )
     hashes = [looks[pair.stem].hashes[-1] for pair in pairs if looks[pair.stem].hashes]
     hashes = hashes[:: -(-len(hashes) // SAMPLED) or 1]
     if len(hashes) >= 4:
         apart = distances(hashes)[np.triu_indices(len(hashes), 1)]
         if np.median(apart) < UNIFORM:
             findings.append(
-                Finding("uniform", NOTE, "The targets are all composed much alike.",
-                        "Vary angle, light and subject, unless sameness is wanted.")
-            )  # fmt: skip
+                Finding(
+                    "uniform",
+                    NOTE,
+                    say("All targets are composed much alike."),
+                    say("Vary angle, light and subject, unless they are meant to be alike."),
+                )
+            )
     return findings
 
 
@@ -232,7 +293,16 @@ def _missing_instruction(pairs: Sequence[Pair]) -> list[Finding]:
     if not lacking or count < max(3, 0.6 * len(pairs)):
         return []
     return [
-        Finding("instruction missing", WARNING,
-                f"{count} captions say “{clause}”, these do not: {', '.join(lacking)}.",
-                "Give all pairs the same instruction (Caption Pairs).", lacking)
-    ]  # fmt: skip
+        Finding(
+            "instruction missing",
+            WARNING,
+            say(
+                "{count} captions say “{clause}”, these do not: {names}.",
+                count=count,
+                clause=clause,
+                names=listed(list(lacking)),
+            ),
+            say("Give all pairs the same instruction (Caption Pairs)."),
+            lacking,
+        )
+    ]

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from ..language import say
 from . import measure
 from .finding import ERROR, NOTE, WARNING, Finding
 from .geometry import same_aspect
@@ -54,8 +55,8 @@ def look_at(pair: Pair) -> Look:
         target = open_rgb(pair.target)
         controls = [open_rgb(path) for path in pair.controls]
     except DatasetError as error:
-        broken = Finding("unreadable", ERROR, str(error), "Training would stop here.", (pair.stem,))
-        return Look((broken,))
+        remedy = say("Training would stop at this picture.")
+        return Look((Finding("unreadable", ERROR, str(error), remedy, (pair.stem,)),))
     findings = [*_sizes(pair, controls, target), *_formats(pair), *_target_quality(pair, target)]
     worse = ""
     if controls and same_aspect(controls[0].size, target.size):
@@ -77,53 +78,83 @@ def quality(image: Image.Image) -> Quality:
 def _sizes(pair: Pair, controls: list[Image.Image], target: Image.Image) -> list[Finding]:
     findings = []
     for path, control in zip(pair.controls, controls, strict=True):
-        sizes = f"{path.name} is {_size(control)}, {pair.target.name} is {_size(target)}"
-        if not same_aspect(control.size, target.size):
+        same_shape = same_aspect(control.size, target.size)
+        if control.size != target.size:
+            sizes = say(
+                "{control} is {size}, {target} is {other}.",
+                control=path.name,
+                size=_size(control),
+                target=pair.target.name,
+                other=_size(target),
+            )
             findings.append(
-                Finding("aspect", ERROR, f"{sizes}: another shape.",
-                        "Crop both alike from the originals.", (pair.stem,))
-            )  # fmt: skip
-        elif control.size != target.size:
-            findings.append(
-                Finding("size", NOTE, f"{sizes}.", "Training scales both alike.", (pair.stem,))
+                Finding("size", NOTE, sizes, say("Training scales both alike."), (pair.stem,))
+                if same_shape
+                else Finding(
+                    "aspect",
+                    ERROR,
+                    f"{sizes} {say('Their shapes differ.')}",
+                    say("Crop both alike from the originals."),
+                    (pair.stem,),
+                )
             )
     pixels = target.width * target.height
     if pixels < TRAINED_PIXELS:
         small = pixels < FEW_PIXELS
         findings.append(
-            Finding("low resolution", WARNING if small else NOTE,
-                    f"{pair.target.name} has {_size(target)} pixels.",
-                    "Use the original in full size." if small
-                    else "Train at 512 or 768, or expect it to be enlarged.", (pair.stem,))
-        )  # fmt: skip
+            Finding(
+                "low resolution",
+                WARNING if small else NOTE,
+                say("{name} has {size} pixels.", name=pair.target.name, size=_size(target)),
+                say("Use the original in full size.")
+                if small
+                else say("Train at 512 or 768; at a higher resolution it is enlarged."),
+                (pair.stem,),
+            )
+        )
     return findings
 
 
 def _formats(pair: Pair) -> list[Finding]:
     found = {path: oddities(path) for path in (*pair.controls, pair.target)}
+    remedy = say("It is used upright, in sRGB and over white: look at the sheet.")
     return [
-        Finding("format", NOTE, f"{path.name}: {', '.join(what)}.",
-                "Shown upright, in sRGB and over white; look at the sheet.", (pair.stem,))
+        Finding("format", NOTE, f"{path.name}: {say(', ').join(what)}.", remedy, (pair.stem,))
         for path, what in found.items()
         if what
-    ]  # fmt: skip
+    ]
 
 
 def _target_quality(pair: Pair, target: Image.Image) -> list[Finding]:
     measured, name = quality(target), pair.target.name
     flaws = {
-        "blurred": (measured.sharpness < BLURRED, f"sharpness {measured.sharpness:.0f}"),
-        "noisy": (measured.noise > NOISY, f"noise {measured.noise:.1f}"),
-        "JPEG blocks": (measured.blockiness > BLOCKY, f"block edges {measured.blockiness:.2f}"),
+        "blurred": (
+            measured.sharpness < BLURRED,
+            say(
+                "The target {name} is blurred (sharpness {value:.0f}).",
+                name=name,
+                value=measured.sharpness,
+            ),
+        ),
+        "noisy": (
+            measured.noise > NOISY,
+            say("The target {name} is noisy (noise {value:.1f}).", name=name, value=measured.noise),
+        ),
+        "JPEG blocks": (
+            measured.blockiness > BLOCKY,
+            say(
+                "The target {name} shows JPEG blocks (block edges {value:.2f}).",
+                name=name,
+                value=measured.blockiness,
+            ),
+        ),
     }
+    remedy = say("The LoRA learns to make pictures like it. Replace it, or leave the pair out.")
     return [
-        Finding(kind, WARNING, f"The target {name} is {kind} ({value})." if kind != "JPEG blocks"
-                else f"The target {name} shows JPEG blocks ({value}).",
-                "The LoRA learns to make pictures like it. Replace it, or leave the pair out.",
-                (pair.stem,))
-        for kind, (present, value) in flaws.items()
+        Finding(kind, WARNING, message, remedy, (pair.stem,))
+        for kind, (present, message) in flaws.items()
         if present
-    ]  # fmt: skip
+    ]
 
 
 def _compare(pair: Pair, control: Image.Image, target: Image.Image) -> tuple[list[Finding], str]:
@@ -135,21 +166,26 @@ def _compare(pair: Pair, control: Image.Image, target: Image.Image) -> tuple[lis
         same = Finding(
             "identical",
             ERROR,
-            f"{_both(pair)} show the same: there is no edit.",
-            "Put the edited picture in its place, or remove the pair.",
+            say("{both} show the same: there is no edit.", both=_both(pair)),
+            say("Put the edited picture in its place, or remove the pair."),
             (pair.stem,),
         )
-        return [same], ""  # fmt: skip
+        return [same], ""
     offset = measure.offset(first, second)
     findings = []
     near = offset.distance <= NEARBY * max(after.size)
     if offset.peak >= COMPARABLE and offset.distance < FAR * max(after.size):
         findings = _misplaced(pair, offset)
     elif not near and measure.likeness(first, second) < 0.3 and (difference > 16).mean() > 0.5:
-        findings = [Finding("everything changed", WARNING,
-                            f"{_both(pair)} have next to nothing in common.",
-                            "Are they the same picture? If they are meant so, ignore this.",
-                            (pair.stem,))]  # fmt: skip
+        findings = [
+            Finding(
+                "everything changed",
+                WARNING,
+                say("{both} have next to nothing in common.", both=_both(pair)),
+                say("Check that they belong together. If the edit is meant so, ignore this."),
+                (pair.stem,),
+            )
+        ]
     return findings, _worse_side(control, target, first, second)
 
 
@@ -172,24 +208,39 @@ def _misplaced(pair: Pair, offset: measure.Offset) -> list[Finding]:
     findings = []
     if abs(offset.zoom - 1) >= ZOOMED:
         findings.append(
-            Finding("zoomed", WARNING,
-                    f"{pair.target.name} shows things at {offset.zoom:.1%} of the control's size.",
-                    "Align both in an editor: the LoRA would learn to zoom.", (pair.stem,))
-        )  # fmt: skip
+            Finding(
+                "zoomed",
+                WARNING,
+                say(
+                    "{name} shows things at {zoom:.1%} of their size in the control.",
+                    name=pair.target.name,
+                    zoom=offset.zoom,
+                ),
+                say("Align both in an editor: the LoRA would learn to zoom."),
+                (pair.stem,),
+            )
+        )
     if offset.distance >= SHIFTED:
         findings.append(
-            Finding("shifted", WARNING,
-                    f"{pair.target.name} is moved {_ways(offset)} against its control.",
-                    "The LoRA would learn to move pictures. Crop & Resize Pairs can undo it.",
-                    (pair.stem,))
-        )  # fmt: skip
+            Finding(
+                "shifted",
+                WARNING,
+                say(
+                    "{name} is moved against its control: {ways}.",
+                    name=pair.target.name,
+                    ways=_ways(offset),
+                ),
+                say("The LoRA would learn to move pictures. Crop & Resize Pairs can undo it."),
+                (pair.stem,),
+            )
+        )
     return findings
 
 
 def _worse_side(
     control: Image.Image, target: Image.Image, first: measure.Grey, second: measure.Grey
 ) -> str:
-    """Which side is the other one degraded; told only of pictures that otherwise agree."""
+    """Which side is the other one degraded; "" unless the pictures otherwise agree."""
     coarse = [ndimage.gaussian_filter(image, 4) for image in (first, second)]
     if np.abs(coarse[0] - coarse[1]).mean() > 6:
         return ""
@@ -206,20 +257,18 @@ def _worse_side(
 
 def _both(pair: Pair) -> str:
     if pair.controls[0].name == pair.target.name:
-        return f"Control and target of {pair.stem}"
-    return f"{pair.controls[0].name} and {pair.target.name}"
+        return say("Control and target of {name}", name=pair.stem)
+    return say("{one} and {other}", one=pair.controls[0].name, other=pair.target.name)
 
 
 def _ways(offset: measure.Offset) -> str:
-    ways = [
-        f"{abs(pixels):.1f} px {positive if pixels > 0 else negative}"
-        for pixels, positive, negative in (
-            (offset.down, "down", "up"),
-            (offset.right, "right", "left"),
-        )
-        if abs(pixels) >= 0.5
-    ]
-    return " and ".join(ways)
+    ways = {
+        say("{pixels:.1f} px down", pixels=offset.down): offset.down,
+        say("{pixels:.1f} px up", pixels=-offset.down): -offset.down,
+        say("{pixels:.1f} px right", pixels=offset.right): offset.right,
+        say("{pixels:.1f} px left", pixels=-offset.right): -offset.right,
+    }
+    return say(", ").join(way for way, pixels in ways.items() if pixels >= 0.5)
 
 
 def _size(image: Image.Image) -> str:

@@ -1,4 +1,4 @@
-"""The control side from a clean target: recipes of flaws, repeatable for each picture."""
+"""Makes a control from a clean target: recipes of flaws, the same each time for a picture."""
 
 import hashlib
 from dataclasses import dataclass

@@ -1,11 +1,12 @@
-"""The picture of every finding: control, target and where they differ, edged by severity."""
+"""A card for every pair with findings: control, target and where they differ, edged by severity."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageChops, ImageOps
 
-from .finding import EDGES, ERROR, NOTE, WARNING, Finding
+from ..language import say
+from .finding import EDGES, ERROR, NOTE, WARNING, Finding, kind_name
 from .image import open_rgb
 from .pair import DatasetError, Pair, PairedDataset
 from .sheet import Card, contact_sheet
@@ -28,10 +29,10 @@ def finding_pages(
 
 
 def _card(pair: Pair, findings: Sequence[Finding]) -> Card:
-    kinds = ", ".join(dict.fromkeys(finding.kind for finding in findings))
-    told = " ".join(finding.message for finding in findings)
+    kinds = say(", ").join(dict.fromkeys(kind_name(finding.kind) for finding in findings))
+    messages = " ".join(finding.message for finding in findings)
     edge = EDGES[findings[0].severity]
-    return Card(f"{pair.stem}: {kinds}", _pictures(pair), told, edge)
+    return Card(f"{pair.stem}: {kinds}", _pictures(pair), messages, edge)
 
 
 def _pictures(pair: Pair) -> tuple[Image.Image, ...]:

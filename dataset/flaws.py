@@ -1,6 +1,6 @@
-"""Flaws that a clean picture can be given. Each maps [H, W, 3] floats in 0..1 to the same.
+"""Flaws to add to a clean picture. Each function maps [H, W, 3] floats in 0..1 to the same.
 
-`strength` runs from 0 (nothing to see) to 1 (ruined); sizes scale with the picture, so that a flaw
+`strength` runs from 0 (invisible) to 1 (ruined); sizes scale with the picture, so that a flaw
 looks alike at 512 and at 2048 pixels. Nothing moves: the control stays aligned with its target.
 """
 
@@ -21,7 +21,7 @@ def blur(picture: Picture, strength: float, rng: np.random.Generator) -> Picture
 
 
 def rescale(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
-    """Made smaller and larger again, one to three times, by up to 8."""
+    """Scaled down by up to 8 and up again, one to three times."""
     height, width = picture.shape[:2]
     filters = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
     image = _image(picture)
@@ -96,7 +96,7 @@ def cast(picture: Picture, strength: float, rng: np.random.Generator) -> Picture
 
 
 def flat_light(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
-    """Shading and highlights levelled: the coarse light is divided out, whites are held down."""
+    """Flattens shading and highlights: divides by the coarse light and limits the whites."""
     light = ndimage.gaussian_filter(picture.mean(-1), 60 * _scale(picture)) + 0.05
     level = (light.mean() / light) ** (0.9 * strength)
     even = picture * level[..., None]

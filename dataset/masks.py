@@ -1,4 +1,4 @@
-"""Masks of targets: which picture is one, and whose.
+"""Masks of targets: which pictures are masks, and of which targets.
 
 A mask lies beside its target as `001_mask.png` (OneTrainer's `001-masklabel.png`), or under the
 target's own name in a folder `mask` or `masks`, in the target folder or beside it (ai-toolkit's
@@ -19,7 +19,7 @@ from .image import open_grey
 from .pair import DatasetError
 
 Masks = Mapping[Key, Picture]
-"""Masks by the key of what they are a mask of."""
+"""Masks by the key of their target."""
 
 ENDING = re.compile(r"(?P<name>.+)[\s_.\-]mask(?:label)?", re.I)
 FOLDER = re.compile(r"(?:(?P<name>.+)[\s_.\-])?masks?(?:label)?", re.I)
@@ -28,7 +28,7 @@ FOLDER = re.compile(r"(?:(?P<name>.+)[\s_.\-])?masks?(?:label)?", re.I)
 def find_masks(
     target: Listing, controls: Sequence[Listing] = (), given: Listing | None = None
 ) -> Masks:
-    """Every mask there is for the pictures of `target`; those of the folder `given` go first.
+    """All masks for the pictures of `target`; those in the folder `given` win.
 
     A picture that has a partner on the other side is no mask, whatever it is called. Of two masks
     the one beside the target is taken, then one beside the control.
@@ -47,7 +47,7 @@ def find_masks(
 def named_masks(
     pictures: Iterable[Picture], names: Collection[str], claimed: Collection[str] = ()
 ) -> Masks:
-    """Those of `pictures` that are called as the mask of one of `names`, unless `claimed`."""
+    """The `pictures` whose name makes them the mask of one of `names`, unless it is `claimed`."""
     keyed = ((masked_key(picture), picture) for picture in pictures)
     return {
         key: picture
@@ -61,7 +61,7 @@ def stored_masks(
 ) -> Masks:
     """The pictures in mask folders, in and beside a target folder, and in the folder `given`.
 
-    `used` are no mask folders.
+    The folders in `used` are not mask folders, whatever their name.
     """
     parent = target.folder.parent
     beside = visible_folders(parent) if may_read(parent) else []
@@ -79,20 +79,20 @@ def _keyed(masks: Iterable[Picture]) -> Masks:
 
 
 def masked_key(picture: Picture) -> Key | None:
-    """The key of what this picture is a mask of, by its own name; None if that is no mask's."""
+    """The key of the target that this picture is a mask of, by its name; None if it is no mask."""
     match = ENDING.fullmatch(picture.name)
     return (picture.group, folded(match["name"])) if match else None
 
 
 def is_mask_folder(path: Path, target: Path) -> bool:
-    """Whether a folder in or beside the target folder is called as the folder of its masks is."""
+    """Whether a folder in or beside the target folder has the name of its mask folder."""
     match = FOLDER.fullmatch(path.name)
     whose = folded(match["name"] or "") if match else None
     return path != target and whose in ("", folded(target.name))
 
 
 def mask_of(masks: Masks, *keys: Key) -> Path | None:
-    """The first mask there is for one of `keys`; it may lie outside of the repeat folder."""
+    """The first mask for one of `keys`; it may lie outside the repeat folder."""
     places = [place for key in keys for place in (key, ("", key[1]))]
     return next((masks[place].path for place in places if place in masks), None)
 

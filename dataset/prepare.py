@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from ..language import say
 from . import measure
 from .check_pair import COMPARABLE
 from .geometry import Box, Size, bucket_size, centred_box, resize_box, same_aspect
@@ -48,7 +49,7 @@ class Policy:
 
 
 def prepare(pair: Pair, policy: Policy, folder: Path, overwrite: bool) -> tuple[Pair, str]:
-    """Write the prepared pair below `folder`; returns it and a line telling what was cut.
+    """Write the prepared pair below `folder`; returns it and a line that says what was cut.
 
     Raises DatasetError if control and target have different shapes, or a file is in the way.
     """
@@ -57,9 +58,14 @@ def prepare(pair: Pair, policy: Policy, folder: Path, overwrite: bool) -> tuple[
     for path, control in zip(pair.controls, controls, strict=True):
         if not same_aspect(control.size, target.size):
             raise DatasetError(
-                f"{path} ({control.width}x{control.height}) and {pair.target} "
-                f"({target.width}x{target.height}) have different shapes, so no crop fits both. "
-                "Leave the pair out, or cut both from the originals."
+                say(
+                    "{path} ({size}) and {target} ({other}) have different shapes, so no crop fits "
+                    "both. Leave the pair out, or cut both from the originals.",
+                    path=path,
+                    size=f"{control.width}x{control.height}",
+                    target=pair.target,
+                    other=f"{target.width}x{target.height}",
+                )
             )
     mask = open_mask(pair.mask, pair.target, target.size) if pair.mask else None
     size = target_size(target.size, policy)
@@ -67,18 +73,17 @@ def prepare(pair: Pair, policy: Policy, folder: Path, overwrite: bool) -> tuple[
         if mask:  # the page around it counts as little as black
             mask = ImageOps.invert(padded(ImageOps.invert(mask), size)).convert("L")
         images = [padded(image, size, policy.linear_light) for image in (*controls, target)]
-        told = f"padded to {_size(size)}"
+        changes = [say("padded to {size}", size=_size(size))]
     else:
-        boxes, told = _boxes(controls, target, size, policy)
+        boxes, changes = _boxes(controls, target, size, policy)
         images = [
             resize_box(image, box, size, policy.linear_light)
             for image, box in zip((*controls, target), boxes, strict=True)
         ]
         mask = resize_box(mask, boxes[-1], size) if mask else None
-        told += f" to {_size(size)}"
     written = write_pair(folder, pair.stem, images[:-1], images[-1], pair.caption, overwrite, mask)
     kept = replace(written, split=pair.split, repeats=pair.repeats)
-    return kept, f"{pair.stem}: {_size(target.size)} {told}"
+    return kept, f"{pair.stem}: {_size(target.size)} {say(', ').join(changes)}"
 
 
 def target_size(size: Size, policy: Policy) -> Size:
@@ -130,14 +135,20 @@ def padded(image: Image.Image, size: Size, linear_light: bool = False) -> Image.
 
 def _boxes(
     controls: Sequence[Image.Image], target: Image.Image, size: Size, policy: Policy
-) -> tuple[list[Box], str]:
-    """A box for each control and for the target, and what they cut off."""
-    across, down, told = 0.0, 0.0, ""
+) -> tuple[list[Box], list[str]]:
+    """A box for each control and for the target, and in words what they change."""
+    across, down = 0.0, 0.0
+    changes = []
     if policy.undo_shift and controls:
         across, down = _shift(controls[0], target)
         if across or down:
-            told = (f"moved back {across * target.width:+.1f} px across, "
-                    f"{down * target.height:+.1f} px down, ")  # fmt: skip
+            changes.append(
+                say(
+                    "moved back {across:+.1f} px across, {down:+.1f} px down",
+                    across=across * target.width,
+                    down=down * target.height,
+                )
+            )
     frame = (max(0, -across), max(0, -down), min(1, 1 - across), min(1, 1 - down))
     point = policy.point if policy.crop_at == POINT else (0.5, 0.5)
     edit = edited_box(controls[0], target) if policy.crop_at == EDIT and controls else None
@@ -145,11 +156,11 @@ def _boxes(
         point = (edit[0] + edit[2]) / 2, (edit[1] + edit[3]) / 2
     box = box_around(point, target.size, size[0] / size[1], frame)
     moved = (box[0] + across, box[1] + down, box[2] + across, box[3] + down)
-    told += _cut(box, target.size)
+    changes += [*_cut(box, target.size), say("resized to {size}", size=_size(size))]
     if edit and not (box[0] <= edit[0] and box[1] <= edit[1] and edit[2] <= box[2]
                      and edit[3] <= box[3]):  # fmt: skip
-        told += " (the edit is larger than the crop)"
-    return [box] * len(controls) + [moved], told
+        changes.append(say("the edit is larger than the crop"))
+    return [box] * len(controls) + [moved], changes
 
 
 def _shift(control: Image.Image, target: Image.Image) -> tuple[float, float]:
@@ -164,15 +175,15 @@ def _shift(control: Image.Image, target: Image.Image) -> tuple[float, float]:
     return offset.right / after.width, offset.down / after.height
 
 
-def _cut(box: Box, size: Size) -> str:
+def _cut(box: Box, size: Size) -> list[str]:
     sides = {
-        "left": box[0] * size[0],
-        "top": box[1] * size[1],
-        "right": (1 - box[2]) * size[0],
-        "bottom": (1 - box[3]) * size[1],
+        say("left"): box[0] * size[0],
+        say("top"): box[1] * size[1],
+        say("right"): (1 - box[2]) * size[0],
+        say("bottom"): (1 - box[3]) * size[1],
     }
     cut = [f"{name} {round(pixels)}" for name, pixels in sides.items() if round(pixels)]
-    return f"cut {', '.join(cut)} px, resized" if cut else "resized"
+    return [say("cut {sides} px", sides=say(", ").join(cut))] if cut else []
 
 
 def _size(size: Size) -> str:

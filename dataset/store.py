@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from ..files import write_atomically
+from ..language import say
 from .image import to_rgb
 from .pair import DatasetError, Pair
 
@@ -49,13 +50,15 @@ def write_pair(
     taken = [path for path in changed if path.exists()]
     if taken and not overwrite:
         raise DatasetError(
-            f"{', '.join(map(str, taken))} exists already with other content. Choose another "
-            "folder or name, or turn overwrite on."
+            say(
+                "{files} exists already with other content. Choose another folder or name, or "
+                "turn on `overwrite`.",
+                files=say(", ").join(map(str, taken)),
+            )
         )
     for path, content in changed.items():
         _write(path, content)
-    found = masked if mask else None
-    return Pair(stem, tuple(paths[:-1]), paths[-1], caption, mask=found)
+    return Pair(stem, tuple(paths[:-1]), paths[-1], caption, mask=masked if mask else None)
 
 
 def require_stem(stem: str) -> None:
@@ -63,8 +66,18 @@ def require_stem(stem: str) -> None:
     reserved = {"con", "prn", "aux", "nul"} | {f"{d}{i}" for d in ("com", "lpt") for i in range(10)}
     bad = sorted({letter for letter in stem if letter in '<>:"/\\|?*' or ord(letter) < 32})
     if bad or not stem or stem[0] == "." or stem[-1] in ". " or stem.lower() in reserved:
-        why = f"it holds {' '.join(map(repr, bad))}" if bad else "Windows cannot store it"
-        raise DatasetError(f"“{stem}” is not a usable file name: {why}. Choose another stem.")
+        raise DatasetError(
+            say(
+                "“{stem}” cannot be a file name, because it holds {letters}. Choose another stem.",
+                stem=stem,
+                letters=" ".join(map(repr, bad)),
+            )
+            if bad
+            else say(
+                "“{stem}” cannot be a file name on every system. Choose another stem.",
+                stem=stem,
+            )
+        )
 
 
 def _png(image: Image.Image) -> bytes:
@@ -81,16 +94,24 @@ def write_set(
 ) -> tuple[Pair, ...]:
     """Pairs `image_0001`, … in a folder named by their content; equal ones are not written again.
 
-    One caption serves all pairs; otherwise there must be one for each.
+    `captions` are one for all pairs, or one for each.
     """
     if len(controls) != len(targets):
         raise DatasetError(
-            f"{len(controls)} control pictures, but {len(targets)} targets. Every control needs "
-            "its target, in the same order."
+            say(
+                "{controls} control pictures, but {targets} targets. Every control needs its "
+                "target, in the same order.",
+                controls=len(controls),
+                targets=len(targets),
+            )
         )
     if len(captions) not in (1, len(targets)):
         raise DatasetError(
-            f"{len(captions)} captions for {len(targets)} pairs. Give one for all, or one for each."
+            say(
+                "{captions} captions for {pairs} pairs. Give one for all, or one for each.",
+                captions=len(captions),
+                pairs=len(targets),
+            )
         )
     texts = list(captions) * len(targets) if len(captions) == 1 else list(captions)
     content = hashlib.sha256()
@@ -114,4 +135,11 @@ def _write(path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
     except OSError as error:
-        raise DatasetError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise DatasetError(
+            say(
+                "{path} could not be written: {reason}. Free disk space, or choose a folder that "
+                "can be written.",
+                path=path,
+                reason=error.strerror or error,
+            )
+        ) from error

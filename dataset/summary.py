@@ -1,4 +1,4 @@
-"""The numbers a user wants first, and the first look at the pairs."""
+"""Summary of a dataset: its numbers in text, and a contact sheet."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ SAMPLED = 500
 
 
 def describe(loaded: LoadedPairs, warnings: Sequence[Finding] = ()) -> str:
-    """How many pairs, then what is doubtful, what was noticed, steps, sizes, buckets, captions."""
+    """A text: pair counts, warnings, notes of the loader, steps, sizes, buckets, captions."""
     dataset = loaded.dataset
     train, held = dataset.train, dataset.holdout
     steps = max(FEWEST_STEPS, STEPS_PER_PAIR * len(train))

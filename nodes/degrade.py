@@ -1,4 +1,4 @@
-"""Degrade Image: the control side from a clean target."""
+"""Degrade Image: makes a control from a clean target."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from ..dataset.degrade import RECIPES, degrade
 
 
 class Degrade(io.ComfyNode):
-    """Give a clean picture the flaws that the LoRA shall learn to remove."""
+    """Give a clean picture the flaws that the LoRA is to remove."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -33,7 +33,7 @@ class Degrade(io.ComfyNode):
                     min=0,
                     max=1,
                     step=0.05,
-                    tooltip="The strongest that the flaws become. 1 ruins the picture.",
+                    tooltip="Maximum strength; 1 ruins the picture.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -49,7 +49,7 @@ class Degrade(io.ComfyNode):
                     min=0,
                     max=1,
                     step=0.05,
-                    tooltip="The weakest that the flaws become. Each picture gets its own strength "
+                    tooltip="Minimum strength. Each picture gets its own strength "
                     "in between: a LoRA trained on strong flaws alone ignores weak ones.",
                 ),
                 io.String.Input(

@@ -9,6 +9,7 @@ from ..dataset.pair import DatasetError, Pair, PairedDataset
 from ..dataset.prepare import BUCKET, CENTRE, EDIT, POINT, SIZES, Policy, prepare
 from ..dataset.store import write_pair
 from ..dataset.summary import pages
+from ..language import say
 from ..trainer.host import Progress
 from .shared import image_batch, images_of, target_folder
 from .sockets import Pairs
@@ -114,14 +115,15 @@ class PreparePairs(io.ComfyNode):
         _keep_originals(pairs, folder)
         progress = Progress(len(pairs))
         written: list[Pair] = []
-        told: list[str] = []
+        lines: list[str] = []
         for number, pair in enumerate(pairs, 1):
             cut, line = prepare(pair, policy, folder, overwrite)
             written.append(cut)
-            told.append(line)
+            lines.append(line)
             progress.update(number)
         prepared = PairedDataset(tuple(written))
-        report = "\n".join((f"{len(prepared)} pairs in {folder}", *told))
+        count = say("{count} pairs in {folder}", count=len(prepared), folder=folder)
+        report = "\n".join((count, *lines))
         return io.NodeOutput(prepared, image_batch(pages(prepared, 24)), report)
 
 
@@ -176,7 +178,15 @@ class SavePair(io.ComfyNode):
         overwrite: bool,
     ) -> io.NodeOutput:
         if len(control) != len(target):
-            raise DatasetError(f"{len(control)} controls, but {len(target)} targets for {stem}.")
+            raise DatasetError(
+                say(
+                    "{controls} controls, but {targets} targets for {stem}. Connect batches of the "
+                    "same size.",
+                    controls=len(control),
+                    targets=len(target),
+                    stem=stem,
+                )
+            )
         sides = zip(images_of([control]), images_of([target]), strict=True)
         place = target_folder(folder)
         pairs = [
@@ -197,7 +207,11 @@ def _keep_originals(pairs: PairedDataset, folder: Path) -> None:
     sources = {path.parent.resolve() for p in pairs for path in (*p.controls, p.target)}
     if taken := sorted(str(side) for side in sources if side.parent == folder.resolve()):
         raise DatasetError(
-            f"{folder} holds the originals ({', '.join(taken)}). Choose another output folder."
+            say(
+                "{folder} holds the originals ({taken}). Choose another output folder.",
+                folder=folder,
+                taken=say(", ").join(taken),
+            )
         )
 
 

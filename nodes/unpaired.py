@@ -1,4 +1,4 @@
-"""Targets Without a Control: what is left to do when the control side is being made."""
+"""Targets Without a Control: the targets whose control is still to be made."""
 
 from pathlib import Path
 
@@ -9,6 +9,7 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from ..dataset.files import resolve
 from ..dataset.image import open_rgb
 from ..dataset.unpaired import unpaired
+from ..language import say
 from .shared import image_batch, or_shipped, target_folder
 
 
@@ -65,7 +66,12 @@ class UnpairedTargets(io.ComfyNode):
     def execute(cls, folder: str, pairs_folder: str, at_a_time: int) -> io.NodeOutput:
         left, total = unpaired(_source(folder), target_folder(pairs_folder))
         todo = left[:at_a_time]
-        report = f"{total - len(left)} of {total} done; {len(todo)} in this run."
+        report = say(
+            "{done} of {total} done; {count} in this run.",
+            done=total - len(left),
+            total=total,
+            count=len(todo),
+        )
         text = ui.PreviewText(report)
         if not todo:
             nothing = [ExecutionBlocker(None)]

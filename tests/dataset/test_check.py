@@ -1,5 +1,6 @@
 """The checks find what was planted, and leave real pairs alone."""
 
+import ast
 import pickle
 import tracemalloc
 from importlib.util import find_spec
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 from check_score import score, template_alarms
 from folders import picture
+from kontext import language
 from kontext.dataset.alike import distances, near_pairs
 from kontext.dataset.check import check
 from kontext.dataset.check_pair import look_at
-from kontext.dataset.finding import ERROR, WARNING, Finding, report
+from kontext.dataset.finding import ERROR, NOTE, WARNING, Finding, kind_name, report
 from kontext.dataset.pair import Pair, PairedDataset
 from PIL import Image, ImageCms
 from planted import grainy, middle, packed, photographs, soft, spotted
@@ -197,3 +199,20 @@ def test_what_is_kept_of_a_pair_is_small(tmp_path: Path):
     assert len(pickle.dumps(look)) < 5_000
     one = [finding for finding in check(dataset) if finding.kind == "duplicate"]
     assert len(one) == 3, "four copies are three findings, not six"
+
+
+def test_every_kind_of_finding_has_a_chinese_name(monkeypatch):
+    """`kind` is an id in the code; the report and the sheet show its name."""
+    monkeypatch.setattr(language, "_source", lambda: "zh")
+    files = (Path(language.__file__).parent / "dataset").glob("*.py")
+    written = {
+        call.args[0].value
+        for path in files
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "Finding"
+        if isinstance(call.args[0], ast.Constant)
+    }
+    assert len(written) > 20
+    assert [kind for kind in written if kind_name(kind) == kind] == []
+    text = report([Finding("mask", NOTE, "一。", "二。")], 1)
+    assert text == "已检查 1 对：0 个错误，0 个警告，1 个提示。\n[提示] 遮罩: 一。\n    → 二。"

@@ -1,4 +1,4 @@
-"""What a run is made from, and in words what another would be made from."""
+"""The identity of a run: its settings, pairs and models, and how two identities differ."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from pathlib import Path
 
 from ...dataset.pair import Pair, PairedDataset
 from ...files import content_hash
+from ...language import say
 from ..config import TrainConfig
 
 MOST_NAMED = 5
-# What of a pair has changed, in words; other fields by their own names
-PARTS = {"target": "other target pictures", "controls": "other control pictures"}
-PARTS |= {"caption": "other captions", "split": "another split", "mask": "other masks"}
 
 
 class RunError(ValueError):
@@ -26,8 +24,8 @@ class RunError(ValueError):
 class Identity:
     """What a run was made from; a run can only be continued with the same.
 
-    `pairs` has the words and the hashes of each pair's pictures, by stem; their names and places on
-    disk don't matter. The hashes of the encoders are empty in runs that did not keep them.
+    `pairs` holds each pair's text and the hashes of its pictures, by stem; names and folders of the
+    files don't matter. The hashes of the encoders are empty in runs that did not keep them.
     """
 
     config: TrainConfig
@@ -42,20 +40,25 @@ class Identity:
         """What `other` would change: the name of each setting, and the change in words."""
         ours, theirs = asdict(self.config), asdict(other.config)
         changed = {
-            name: f"{name} was {shown(ours[name])}, now {shown(theirs[name])}"
+            name: say(
+                "{name} was {before}, now {after}",
+                name=name,
+                before=shown(ours[name]),
+                after=shown(theirs[name]),
+            )
             for name in ours
             if ours[name] != theirs[name]
         }
         if self.base_hash != other.base_hash:
-            changed["base"] = "another base model, or other LoRAs on it"
+            changed["base"] = say("another base model, or other LoRAs on it")
         if self.dataset_hash != other.dataset_hash:
             changed["pairs"] = pair_differences(self.pairs, other.pairs)
         if self.start_hash != other.start_hash:
-            changed["start"] = "another LoRA to start from"
+            changed["start"] = say("another LoRA to start from")
         if self.text_hash and self.text_hash != other.text_hash:
-            changed["text"] = "other text encoders"
+            changed["text"] = say("other text encoders")
         if self.vae_hash and self.vae_hash != other.vae_hash:
-            changed["vae"] = "another VAE"
+            changed["vae"] = say("another VAE")
         return changed
 
 
@@ -89,24 +92,36 @@ def mark(value: object) -> str:
 def pair_differences(
     ours: Mapping[str, Mapping[str, str]], theirs: Mapping[str, Mapping[str, str]]
 ) -> str:
-    """In words: pairs that have come, gone or changed, by name."""
+    """In words: the pairs that were added, removed or changed, by name."""
     changes = {
-        "pairs added": [stem for stem in theirs if stem not in ours],
-        "pairs removed": [stem for stem in ours if stem not in theirs],
+        say("pairs added"): [stem for stem in theirs if stem not in ours],
+        say("pairs removed"): [stem for stem in ours if stem not in theirs],
     }
     for stem in (stem for stem in ours if stem in theirs):
         for part in sorted(ours[stem].keys() | theirs[stem].keys()):
             if ours[stem].get(part) != theirs[stem].get(part):
-                changes.setdefault(PARTS.get(part, f"another {part}"), []).append(stem)
+                changes.setdefault(part_changed(part), []).append(stem)
     if not ours or not any(changes.values()):
-        return "other pairs or captions, or another order of them"
-    return ", ".join(f"{what}: {listed(stems)}" for what, stems in changes.items() if stems)
+        return say("other pairs or captions, or another order of them")
+    return say(", ").join(f"{what}: {listed(stems)}" for what, stems in changes.items() if stems)
+
+
+def part_changed(part: str) -> str:
+    """In words, that this field of a pair has changed."""
+    changes = {
+        "target": say("other target pictures"),
+        "controls": say("other control pictures"),
+        "caption": say("other captions"),
+        "split": say("another split"),
+        "mask": say("other masks"),
+    }
+    return changes.get(part) or say("another {part}", part=part)
 
 
 def listed(stems: Sequence[str]) -> str:
-    more = len(stems) - MOST_NAMED
-    return " ".join(sorted(stems)[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    names, more = " ".join(sorted(stems)[:MOST_NAMED]), len(stems) - MOST_NAMED
+    return say("{names} and {count} more", names=names, count=more) if more > 0 else names
 
 
 def shown(value: object) -> object:
-    return "empty" if value == "" else value
+    return say("empty") if value == "" else value

@@ -94,7 +94,7 @@ class Run:
                     "A run named '{name}' exists and differs: {changes}. Undo this to continue it, "
                     "choose another name, or turn on `replace` to move that run into {trash}.",
                     name=run.name,
-                    changes="; ".join(changed),
+                    changes=say("; ").join(changed),
                     trash=output / TRASH,
                 )
             )
@@ -122,7 +122,7 @@ class Run:
             )
 
     def changes(self, identity: Identity) -> list[str]:
-        """In words, what keeps this run from being continued, or used, as one of `identity`."""
+        """In words, why this run cannot be continued, or used, as one with `identity`."""
         changed = self.differences(identity)
         unfinished = self.steps_done() < identity.config.steps
         if self.has_work() and unfinished and not self.has_state():
@@ -130,7 +130,7 @@ class Run:
         return changed
 
     def differences(self, identity: Identity) -> list[str]:
-        """In words, from what else this run was made, if that matters."""
+        """In words, how what this run was made from differs from `identity`, where it matters."""
         free = DOES_NOT_MATTER
         if self.steps_done() < identity.config.steps:
             free = free | MAY_CHANGE
@@ -138,7 +138,7 @@ class Run:
         return [words for name, words in differences.items() if name not in free]
 
     def left_over(self) -> list[str]:
-        """In words, what there is of a run whose run.yaml is gone."""
+        """In words, what is missing of a run that has work but no run.yaml."""
         if not self.has_work():
             return []
         return [say("{file}, which says what it was made from, is gone", file=self.yaml_file)]
@@ -227,7 +227,7 @@ class Run:
         try:
             content = yaml.safe_load(self.yaml_file.read_bytes().strip(b"\0"))
             if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
-                raise ValueError("no settings in it")
+                raise ValueError(say("no settings in it"))
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             reason = str(error).splitlines()[0]
             raise DamagedFileError(
@@ -255,8 +255,12 @@ class Run:
         unknown = content["config"].keys() - KNOWN
         if unknown:
             raise RunError(
-                f"Run {self.name!r} has settings that this version of the trainer does not know: "
-                f"{', '.join(sorted(unknown))}. Update the trainer, or choose another name."
+                say(
+                    "Run '{name}' has settings that this version of the trainer does not know: "
+                    "{settings}. Update the trainer, or choose another name.",
+                    name=self.name,
+                    settings=say(", ").join(sorted(unknown)),
+                )
             )
         names = [f"{of}_hash" for of in ("base", "dataset", "start", "text", "vae")]
         hashes: dict[str, str] = {name: content.get(name, "") for name in names}
@@ -353,7 +357,7 @@ class Run:
     def drop_oldest(self, keep: int) -> list[str]:
         """Delete all but the last `keep` checkpoints, the best and the pinned; 0 keeps all.
 
-        Returns in words which could not be deleted: another program may have them open.
+        Returns the files that could not be deleted, with the reason: they may be open elsewhere.
         """
         old = self.checkpoints()[:-keep] if keep else ()
         try:
@@ -398,7 +402,7 @@ class Run:
         return frozenset(map(int, steps))
 
     def pin(self, step: int, pinned: bool = True) -> None:
-        """Never delete the checkpoint of this step, or let it go again. RunError if it is none."""
+        """Never delete the checkpoint of this step, or undo that. RunError if there is none."""
         self.checkpoint_at(step)
         steps = self.pinned() | {step} if pinned else self.pinned() - {step}
         write_atomically(self.folder / "pinned.json", json.dumps(sorted(steps)).encode())
@@ -477,7 +481,7 @@ def modified(path: Path) -> float:
 
 
 def logged_step(entry: dict[str, Any]) -> dict[str, Any]:
-    """A line of the log as it was written; KeyError, TypeError or ValueError for no step's."""
+    """The log entry, checked. Raises KeyError, TypeError or ValueError unless it is a step's."""
     if type(entry["step"]) is not int:
         raise TypeError("the step is no whole number")
     optional = ("learning_rate", "grad_norm", "seconds", "memory")
@@ -489,18 +493,27 @@ def logged_step(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def checked_name(name: str) -> str:
-    """The name of a run, fit to be a folder's on every system."""
+    """The name without outer blanks. RunError unless it can name a folder on every system."""
     name = name.strip()
     if not name:
-        raise RunError("Give the run a name.")
+        raise RunError(say("Give the run a name."))
     if UNFIT.search(name) or name.endswith(".") or RESERVED.fullmatch(name):
         raise RunError(
-            f"{name!r} cannot be a run's name, because it names a folder: no / \\ : * ? \" < > | "
-            "and no final dot."
+            say(
+                "'{name}' cannot be a run's name, because Windows allows no folder of this name. "
+                'Leave out / \\ : * ? " < > |, a final dot, and names of devices (con, nul, com1).',
+                name=name,
+            )
         )
     if len(name) > LONGEST_NAME or len(name.encode("utf-8")) > MOST_BYTES:
         raise RunError(
-            f"The run's name has {len(name)} characters, too many for a file name on every "
-            f"system; {LONGEST_NAME} Latin or {MOST_BYTES // 3} Chinese ones fit: {name[:40]}…"
+            say(
+                "The run's name has {count} characters, too many for a file name: {name}… Use at "
+                "most {latin} Latin or {chinese} Chinese ones.",
+                count=len(name),
+                name=name[:40],
+                latin=LONGEST_NAME,
+                chinese=MOST_BYTES // 3,
+            )
         )
     return name
