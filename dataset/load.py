@@ -99,13 +99,13 @@ def split_pairs(
         taken |= {pair.stem for pair in pairs}
         marked = any(pair.split == "holdout" for pair in pairs)
         shares.append((pairs, None if marked else source.holdout))
-    every = [pair for pairs, _ in shares for pair in pairs]
-    asked = any(source.holdout > 0 for source in sources)
-    own = asked and any(share is None for _, share in shares)
-    notes = (say("The hold-out is the one that the table names."),) if own else ()
+    all_pairs = [pair for pairs, _ in shares for pair in pairs]
+    holdout_wanted = any(source.holdout > 0 for source in sources)
+    table_decides = holdout_wanted and any(share is None for _, share in shares)
+    notes = (say("The hold-out is the one that the table names."),) if table_decides else ()
     if not any(share for _, share in shares):
-        return tuple(every), notes
-    held, warnings = hold_out_shares(shares, source_groups(every, HashStore(hashes)))
+        return tuple(all_pairs), notes
+    held, warnings = hold_out_shares(shares, source_groups(all_pairs, HashStore(hashes)))
     return held, (*notes, *warnings)
 
 

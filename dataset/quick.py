@@ -203,7 +203,8 @@ def _file_names(pairs: Sequence[Pair]) -> list[tuple[int, str]]:
     """Three points if controls end as targets do (`ring_after`) and targets as controls do."""
     ends = [(ending_of(pair.controls[0].stem), ending_of(pair.target.stem)) for pair in pairs]
     wrong = sum(
-        bool(one and other) and (one[1], other[1]) == (TARGET, CONTROL) for one, other in ends
+        one is not None and other is not None and (one[1], other[1]) == (TARGET, CONTROL)
+        for one, other in ends
     )
     if wrong < max(1, 0.6 * len(pairs)):
         return []

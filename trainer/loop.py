@@ -42,11 +42,11 @@ def train(request: TrainingRequest) -> Run:
     check(request)
     run = Run(request.name, request.output)
     with holding(run.folder, run.name) if parallel.is_first() else nullcontext() as lock:
-        return train_alone(request, lock)
+        return train_locked(request, lock)
 
 
-def train_alone(request: TrainingRequest, lock: Lock | None) -> Run:
-    """`train`, while no other process may: the first one holds the run's `lock`."""
+def train_locked(request: TrainingRequest, lock: Lock | None) -> Run:
+    """Train while this run's lock is held; under torchrun the first process holds it."""
     base, pairs, samples = request.base, request.pairs, request.samples
     family = family_of(base.model)
     config = request.config.settled(len(pairs.train), family.full_size)
@@ -153,13 +153,13 @@ def fit(
         step = session.done
         ready = steps.at(step)
         loss = 0.0
-        for share in ready.shares:
-            inputs = share.batch, share.sigma, share.noise
-            with session.lora.dropping(config.dropout, share.share.seeds):
+        for part in ready.shares:
+            inputs = part.batch, part.sigma, part.noise
+            with session.lora.dropping(config.dropout, part.share.seeds):
                 losses = sample_losses(session.family, *inputs, config, session.dtype)
-                part = losses.sum() / ready.samples
-                session.learner.backward(part)
-            loss += part.item()
+                mean = losses.sum() / ready.samples
+                session.learner.backward(mean)
+            loss += mean.item()
 
         # preserve: what the base does with other instructions
         drift: dict[str, float] = {}
@@ -187,8 +187,8 @@ def fit(
         done = session.done
 
         # report; every so often validate, save and sample
-        saving = done % config.save_every == 0 or done == config.steps
-        testing = saving or bool(config.validate_every and done % config.validate_every == 0)
+        save_due = done % config.save_every == 0 or done == config.steps
+        test_due = save_due or bool(config.validate_every and done % config.validate_every == 0)
         pace.tick(done)
         entry = {
             "step": done,
@@ -198,7 +198,7 @@ def fit(
             "seconds": round(pace.seconds, 3),
             "memory": host.peak_bytes(device),
             **drift,
-            **(session.validate() if testing else {}),
+            **(session.validate() if test_due else {}),
         }
         session.journal.add(entry)
         text = say(
@@ -209,11 +209,11 @@ def fit(
             pace=pace.summary(),
         )
         progress.update(done, f"{text}\n{session.memory.plan.summary()}")
-        if saving:
+        if save_due:
             session.saving.save(done)
-        if preview and preview.due(done, saving):
+        if preview and preview.due(done, save_due):
             progress.update(done, preview=session.preview(preview, progress))
-        if saving:
+        if save_due:
             session.journal.watcher.saved()
 
 

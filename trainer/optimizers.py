@@ -54,6 +54,8 @@ def create_optimizer(
     if name == "prodigy":
         return package("prodigyopt", name).Prodigy(groups, betas=betas, **common)
     collection = package("pytorch_optimizer", name)
+    if name == "schedulefree":
+        return collection.ScheduleFreeAdamW(groups, betas=betas, **common)
     if name == "adafactor":
         return collection.AdaFactor(
             groups, betas=betas, scale_parameter=False, relative_step=False, **common
@@ -62,4 +64,4 @@ def create_optimizer(
         return collection.Lion(groups, betas=betas, **common)
     if name == "came":
         return collection.CAME(groups, betas=(*betas, 0.9999), **common)
-    return collection.ScheduleFreeAdamW(groups, betas=betas, **common)
+    raise ValueError(f"There is no optimiser {name!r} in create_optimizer.")

@@ -24,11 +24,11 @@ class TrainingRequest:
     """One LoRA to be trained: from what, under which name, and where its files go.
 
     `output` and `cache_folder` are ComfyUI's output folder and the folder for encoded pictures.
-    `replace` deletes a run of this name that was made from something else. `start` is a LoRA to
-    begin with, in any names ComfyUI loads; `resize_start` cuts a larger rank down to the run's.
-    `node_id` is the node that shows the progress, `watcher` observes every step, `samples` says
-    what to sample during the run. If `output` cannot be written, the work goes to the first of
-    `rescue_places` that can.
+    `replace` moves a run of this name, made from other pairs or settings, to the trash folder.
+    `start` is a LoRA to begin with, in any names ComfyUI loads; `resize_start` cuts a larger rank
+    down to the run's. `node_id` is the node that shows the progress, `watcher` observes every
+    step, `samples` says what to sample during the run. If `output` cannot be written, the work
+    goes to the first of `rescue_places` that can.
     """
 
     base: host.Base

@@ -46,7 +46,7 @@ class Session:
     journal: Journal
     held_out: Sequence[EncodedPair]
     done: int
-    torn: bool = False  # an update failed half-way: the LoRA is that of no step
+    half_updated: bool = False  # an interrupted update: the weights belong to no step
     base_losses: list[float] = field(default_factory=list)
 
     @classmethod
@@ -106,9 +106,9 @@ class Session:
         self.memory.load()
         with host.sampling_allowed():
             host.check_products(self.family.network, self.device, self.dtype)
-        if self.torn:
+        if self.half_updated:
             with host.differentiable():
-                self.done, self.torn = self.saving.restore(), False
+                self.done, self.half_updated = self.saving.restore(), False
         self.learner.forget_gradients()  # of a step that ran out of memory half-way
         host.forget_peak(self.device)
         plan, compiler = self.memory.plan, self.trials.compiler
@@ -128,15 +128,15 @@ class Session:
             try:
                 yield
             finally:
-                if self.done != self.saving.saved and not self.torn:
+                if self.done != self.saving.saved and not self.half_updated:
                     self.saving.save(self.done)
                     self.journal.watcher.saved()
 
     def step(self) -> None:
         """Update the LoRA with the gradients gathered."""
-        self.torn = True
+        self.half_updated = True
         self.learner.update(self.done)
-        self.done, self.torn = self.done + 1, False
+        self.done, self.half_updated = self.done + 1, False
 
     def roll_back(self, loss: float) -> None:
         """Return to the last saved state with half the learning rate; the second time, stop."""

@@ -47,13 +47,13 @@ class Rules:
 
     fewest_pairs: int = 4
     least_gain: float = 0.002  # of the base model's loss: less is no effect
-    tie: float = 0.02  # of the best gain: a smaller deficit is none
-    worse: float = 0.05  # of the best gain: what over-fitting must have lost
+    tie: float = 0.02  # of the best gain: smaller deficits count as ties
+    worse: float = 0.05  # of the best gain: over-fitting has lost at least this
     lost: float = 0.5  # of the best gain: more is divergence, unless training gained
     shortlist: int = 5
     seen_gain: float = 0.2  # decibel by which pictures must come nearer to their true results
-    seen_tie: float = 0.15  # decibel: a smaller difference of pictures is none
-    seen_worse: float = 0.4  # decibel that the pictures of an over-fitted checkpoint have lost
+    seen_tie: float = 0.15  # decibel: smaller differences of pictures count as ties
+    seen_worse: float = 0.4  # decibel: over-fitted pictures have lost at least this
     seen_level: float = 0.8  # of the intervals of pictures' differences
 
 

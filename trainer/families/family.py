@@ -55,7 +55,6 @@ class Family:
     multiple: ClassVar[int] = 16
     kinds: ClassVar[tuple[Blocks, ...]]
     targets: ClassVar[Mapping[str, tuple[str, ...]]]
-    contrasts: bool = False  # whether it is sampled against an empty prompt, by guidance (CFG)
     sees_pictures: ClassVar[bool] = False  # whether the text encoder is shown the controls
     pads_text: ClassVar[bool] = False  # whether texts of several lengths may share a batch
 
@@ -81,6 +80,11 @@ class Family:
                     file=self.files["vae"],
                 )
             )
+
+    @property
+    def contrasts(self) -> bool:
+        """Whether it is sampled against an empty prompt, by guidance (CFG)."""
+        return False
 
     def check_text_encoder(self, encoder: Any) -> None:
         """Raise BaseModelError unless this is the text encoder of this very model."""
