@@ -1,4 +1,4 @@
-"""What the repository says of itself: links that lead somewhere, a README that stands alone."""
+"""What the repository says of itself: links that lead somewhere, shipped pages that stand alone."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-FRONT = [ROOT / "README.md", ROOT / "README.zh.md"]
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "models" / "demo" / "README.md"]
 REPOSITORY = re.search(r'^Repository = "(.+)"$', (ROOT / "pyproject.toml").read_text("utf-8"), re.M)
 NOT_SHIPPED = [
@@ -14,6 +13,7 @@ NOT_SHIPPED = [
     for line in (ROOT / ".comfyignore").read_text("utf-8").splitlines()
     if line and not line.startswith("#")
 ]
+SHIPPED = [page for page in PAGES if page.relative_to(ROOT).parts[0] not in NOT_SHIPPED]
 
 
 def links(page: Path) -> list[str]:
@@ -50,12 +50,13 @@ def test_every_link_leads_somewhere(page):
         assert not anchor or anchor in headings(target), link
 
 
-@pytest.mark.parametrize("page", FRONT, ids=lambda page: page.name)
-def test_the_shipped_readme_stands_alone(page):
-    """The registry shows and ships it without what `.comfyignore` names."""
+@pytest.mark.parametrize("page", SHIPPED, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_what_is_shipped_stands_alone(page):
+    """The registry shows and ships these pages without what `.comfyignore` names."""
     for link in links(page):
-        if "://" not in link:
-            assert link.split("/")[0] not in NOT_SHIPPED, link
+        if "://" not in link and not link.startswith("#"):
+            target = (page.parent / link.partition("#")[0]).resolve().relative_to(ROOT)
+            assert target.parts[0] not in NOT_SHIPPED, link
 
 
 def test_the_readme_is_short():
