@@ -49,7 +49,7 @@ WORDS = set(
     "default_caption captions caption instruction trigger suffix template descriptions prefix "
     "find replace remove_tags remove_phrases keep_only filter_text own_question beginning extra "
     "exclude pattern resolutions preserve_prompts prompts prompt off_task axes strengths seeds "
-    "sampling_steps guidance checkpoints pin".split()
+    "sampling_steps guidance checkpoints pin more author resolution targets".split()
 ) | {"KontextDegrade stem"}
 
 
@@ -262,9 +262,8 @@ def shared_server(server):
     """The server, while its owner says that others can reach it; `lent` is on his list."""
     lent = server.base.parent / "lent to all"
     for side in ("before", "after"):
-        picture(lent / side / "ring.png", 7)
-    for side in ("before", "after"):
-        picture(server.base / "input" / "mine" / side / "ring.png", 5)
+        picture(lent / side / "ring.png", len(side))
+        picture(server.base / "input" / "mine" / side / "ring.png", 10 + len(side))
     owners = server.base / "user" / sharing.OWNERS_LIST
     owners.parent.mkdir(exist_ok=True)
     owners.write_text(json.dumps({"folders": [str(lent)], "shared": "yes"}), encoding="utf-8")

@@ -150,8 +150,7 @@ class TrainConfig:
     targets: str = setting(
         "blocks", topic="lora",
         help="Layers to train. blocks: attention and MLP of every block. attention: without the "
-        "MLPs. all: with the modulation too. Or a regular expression of layer names: "
-        "single_blocks.*linear2",
+        "MLPs. all: with the modulation too. Or a regular expression of layer names.",
     )  # fmt: skip
     dropout: float = setting(
         0.0, 0, 0.9, step=0.01, topic="lora", zero="none",

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 from kontext.captioning.presets import INSTRUCTIONS
+from PIL import ImageOps
 
 import browser
 
@@ -19,9 +20,10 @@ def graph(server, tiny_captioner, tmp_path):
     if not model.exists():
         shutil.copytree(tiny_captioner("qwen3_vl"), model)
     for number, colour in enumerate(COLOURS):
-        for side in ("before", "after"):
+        target = tiny.picture(colour)
+        for side, picture in (("before", ImageOps.invert(target)), ("after", target)):
             (tmp_path / side).mkdir(exist_ok=True)
-            tiny.picture(colour).save(tmp_path / side / f"{number:02}.png")
+            picture.save(tmp_path / side / f"{number:02}.png")
     folders = {f"{kind}_folder": str(tmp_path / side) for kind, side in
                (("control", "before"), ("target", "after"))}  # fmt: skip
     return {

@@ -3,6 +3,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+import torch
 from kontext.dataset.pair import Pair, PairedDataset
 from kontext.evaluation.progress.curves import Course
 from kontext.evaluation.progress.follow import Table
@@ -11,6 +12,7 @@ from kontext.trainer.config import TrainConfig
 from kontext.trainer.runs.run import Identity, Run
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from safetensors.torch import save_file
 
 from ..runs import STEPS, known_run
 
@@ -50,7 +52,13 @@ def page(tmp_path) -> tuple[Run, Reader]:
     config = TrainConfig(steps=STEPS, alpha=16.0, rank=64, targets="<i>")
     run = Run.create("环 & co's", tmp_path / "out", Identity(config, "base", "pairs"))
     for step in (750, 1500):
-        (run.lora_folder / f"{run.name}_{step:06d}.safetensors").write_bytes(b"x" * 1_200_000)
+        layer = "lora_unet_single_blocks_0_linear1"
+        lora = {
+            f"{layer}.lora_down.weight": torch.zeros(1, 290_000),
+            f"{layer}.lora_up.weight": torch.zeros(10_000, 1),
+            f"{layer}.alpha": torch.ones(()),
+        }
+        save_file(lora, run.lora_folder / f"{run.name}_{step:06d}.safetensors")
         (run.folder / "samples").mkdir(exist_ok=True)
         words = PngInfo()
         words.add_text("kontext_sample", json.dumps({"prompt": f"sampled {EVIL}"}))
