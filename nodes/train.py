@@ -73,7 +73,8 @@ class TrainLora(io.ComfyNode):
                 io.LoraModel.Input(
                     "start_from",
                     optional=True,
-                    tooltip="Start from this LoRA, of the same rank and targets, not from zero.",
+                    tooltip="Begin with this LoRA instead of from zero. Its rank may be at most "
+                    "this run's; its layers must be among the targets.",
                 ),
                 SamplesSocket.Input(
                     "samples",
