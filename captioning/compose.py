@@ -1,4 +1,4 @@
-"""Joins trigger, instruction, description and suffix into one caption, and takes one apart."""
+"""Joins trigger, instruction, description and suffix into a caption, and takes one apart."""
 
 import re
 
@@ -11,7 +11,7 @@ COMMAS = ",，、"
 STOPS = ".!?;:…。！？；："
 FULL_WIDTH = "，、。！？；：…"
 _MARKS_AND_SPACE = COMMAS + STOPS + " \t\r\n\u3000"
-_MARK = "\ue000"  # stands for a description; of Unicode's private letters, so in no caption
+_MARK = "\ue000"  # placeholder for the description: a private Unicode letter, so in no caption
 _CJK = re.compile(r"[\u2e80-\u2fdf\u3040-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff]")
 
 
@@ -90,7 +90,7 @@ def strip_parts(
 
 
 def _without_parts(text: str, trigger: str, instruction: str, suffix: str) -> str:
-    """Text without those of the parts that stand at its ends."""
+    """The text without the parts at its beginning and end."""
     for part in (trigger, instruction):
         words = " ".join(part.split()).strip(_MARKS_AND_SPACE)
         if words and text.startswith(words) and _ends_a_word(words, text[len(words) :]):
@@ -132,8 +132,12 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 def _clean(values: dict[str, str], field: str, template: str) -> str:
     if field not in values:
         raise TemplateError(
-            f"The caption template {template!r} names {{{field}}}. "
-            f"Known are {', '.join('{' + name + '}' for name in FIELDS)}."
+            say(
+                "The caption template {template} has the unknown field {field}. Use {known}.",
+                template=template,
+                field="{" + field + "}",
+                known=say(", ").join("{" + name + "}" for name in FIELDS),
+            )
         )
     return " ".join(values[field].split()).lstrip(_MARKS_AND_SPACE)
 

@@ -8,10 +8,12 @@ import numpy as np
 import torch
 from PIL.Image import Image, Resampling
 
+from ..language import say
 from .captioner import CaptionError, Sample
 from .residence import unload
 
-SUITABLE = "Qwen3-VL, Qwen3.5 or Gemma 3/4 with vision, in models/text_encoders"
+MODELS = "Qwen3-VL, Qwen3.5, Gemma 3/4"
+SUITABLE = f"{MODELS} with vision, in models/text_encoders"
 
 
 class CoreVision:
@@ -38,8 +40,12 @@ class CoreVision:
         }
         if not _writes(clip):
             raise CaptionError(
-                f"{type(clip.cond_stage_model).__name__} encodes text but cannot write it. "
-                f"Connect a CLIP loader with {SUITABLE}."
+                say(
+                    "{encoder} encodes text but cannot write it. Connect a CLIP loader with "
+                    "{models} (models/text_encoders).",
+                    encoder=type(clip.cond_stage_model).__name__,
+                    models=MODELS,
+                )
             )
 
     def key(self) -> str:
@@ -53,11 +59,17 @@ class CoreVision:
     def _ask(self, sample: Sample) -> str:
         with torch.inference_mode():
             tokens = self.clip.tokenize(self.prompt, image=_batch(sample), min_length=1)
-            shown = sum(isinstance(token[0], dict) for row in _rows(tokens) for token in row)
-            if shown != len(sample):
+            pictures = sum(isinstance(token[0], dict) for row in _rows(tokens) for token in row)
+            if pictures != len(sample):
                 raise CaptionError(
-                    f"{type(self.clip.cond_stage_model).__name__} was given {len(sample)} "
-                    f"pictures and sees {shown}. Connect {SUITABLE}."
+                    say(
+                        "{encoder} sees {count} of {all} pictures. Connect a CLIP loader with "
+                        "{models} that has vision (models/text_encoders).",
+                        encoder=type(self.clip.cond_stage_model).__name__,
+                        count=pictures,
+                        all=len(sample),
+                        models=MODELS,
+                    )
                 )
             return self.clip.decode(self.clip.generate(tokens, **self.settings)).strip()
 
@@ -77,7 +89,7 @@ def _rows(tokens: dict[str, Any]) -> list[list[Any]]:
 
 
 def _batch(sample: Sample) -> torch.Tensor:
-    """[pictures, H, W, 3] in 0..1; ComfyUI wants one size, so the rest follow the first."""
+    """[pictures, H, W, 3] in 0..1; ComfyUI wants one size, so all get that of the first."""
     size = sample[0].size
     pictures = [p if p.size == size else p.resize(size, Resampling.LANCZOS) for p in sample]
     return torch.stack([_tensor(picture) for picture in pictures])

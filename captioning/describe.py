@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..dataset.image import open_rgb
 from ..dataset.pair import DatasetError, Pair
+from ..language import say
 from .captioner import Captioner, CaptionError, Sample
 from .journal import Journal
 
@@ -23,7 +24,7 @@ class Side(str, Enum):
 class Answer:
     """The description of one pair; `problem` instead of `text` if there is none.
 
-    `pictures` are those that a captioner has just been shown.
+    `pictures` are those just shown to a captioner; empty if the text was known.
     """
 
     pair: Pair
@@ -40,7 +41,7 @@ def describe_pairs(
     journal: Journal,
     skip_failed: bool,
 ) -> Iterator[Answer]:
-    """One answer per pair, in about their order, as soon as it is known and remembered.
+    """One answer per pair, roughly in their order, each as soon as it is in the journal.
 
     A picture that cannot be opened, or for which the model says nothing, gives an answer with a
     problem if `skip_failed`, and otherwise raises. What is wrong with the captioner itself always
@@ -48,8 +49,12 @@ def describe_pairs(
     """
     if side is Side.BOTH and not captioner.sees_several:
         raise CaptionError(
-            f"This captioner sees one picture at a time. Choose {Side.TARGET.value} or "
-            f"{Side.CONTROL.value}, or connect a vision-language model."
+            say(
+                "This captioner sees one picture at a time. Choose {target} or {control}, or "
+                "connect a vision-language model.",
+                target=Side.TARGET.value,
+                control=Side.CONTROL.value,
+            )
         )
     settings = captioner.key()
     most = None if captioner.sees_several else 1
@@ -80,7 +85,12 @@ def pictures_of(pair: Pair, side: Side) -> tuple[Path, ...]:
     """The files that a description is about. Raises DatasetError if the pair has no such side."""
     controls = pair.controls if side is not Side.TARGET else ()
     if side is not Side.TARGET and not controls:
-        raise DatasetError(f"{pair.stem} has no control picture. Describe the target instead.")
+        raise DatasetError(
+            say(
+                "{name} has no control picture. Describe the target instead.",
+                name=pair.stem,
+            )
+        )
     return controls if side is Side.CONTROL else (*controls, pair.target)
 
 
@@ -100,16 +110,17 @@ def _answered(
 
 
 def _ask(waiting: list[Answer], captioner: Captioner) -> list[Answer]:
-    """Answers for one model call; a batch that a picture spoils is asked picture by picture."""
+    """Answers of one model call; a batch that fails because of one picture is asked one by one."""
     try:
         texts = captioner.describe([question.pictures for question in waiting])
     except CaptionError:
         raise
-    except ValueError as error:  # what image processors say to a picture they cannot take
+    except ValueError as error:  # raised by image processors for a picture they refuse
         if len(waiting) > 1:
             return [answer for question in waiting for answer in _ask([question], captioner)]
         question = waiting[0]
-        problem = f"{question.pair.target.name} could not be described: {error}"
+        name = question.pair.target.name
+        problem = say("{name} could not be described: {error}", name=name, error=error)
         return [Answer(question.pair, problem=problem)]
     return [_checked(question, text) for question, text in zip(waiting, texts, strict=True)]
 
@@ -117,5 +128,5 @@ def _ask(waiting: list[Answer], captioner: Captioner) -> list[Answer]:
 def _checked(question: Answer, text: str) -> Answer:
     # models that think aloud put the answer behind their thoughts
     words = " ".join(text.rpartition("</think>")[2].split())
-    problem = "" if words else f"The captioner said nothing about {question.pair.target.name}."
-    return Answer(question.pair, words, problem, question.pictures)
+    nothing = say("The captioner said nothing about {name}.", name=question.pair.target.name)
+    return Answer(question.pair, words, "" if words else nothing, question.pictures)

@@ -1,4 +1,4 @@
-"""Corrects captions in bulk: find and replace, tags removed, sorted, counted, and so on."""
+"""Edits captions in bulk: replaces text, removes, sorts and limits tags, changes case."""
 
 import random
 import re
@@ -39,10 +39,10 @@ class Case(str, Enum):
 
 @dataclass(frozen=True)
 class Edits:
-    """Applied in this order. Tags are what stands between commas or full stops.
+    """Applied in this order. Commas and full stops separate the tags of a caption.
 
-    Lists are divided by commas; `*` in a tag stands for any letters. `keep_first` tags (a trigger,
-    an instruction) are not removed, moved or counted away.
+    Lists are separated by commas; `*` in a tag stands for any letters. The first `keep_first` tags
+    (a trigger, an instruction) stay where they are, whatever the other edits.
     """
 
     find: str = ""
@@ -76,7 +76,7 @@ def edit_caption(caption: str, stem: str, edits: Edits) -> str:
         whole = rf"(?<!\w){re.escape(phrase)}(?!\w)" if phrase.isascii() else re.escape(phrase)
         caption = re.sub(whole, "", caption, flags=re.IGNORECASE)
         caption = " ".join(caption.split())
-        caption = re.sub(r" (?=[,，、.。；]|$)", "", caption)  # what stood before the phrase
+        caption = re.sub(r" (?=[,，、.。；]|$)", "", caption)  # the blank before the phrase
     if edits.remove_phrases or _touches_tags(edits):
         caption = _join(_edited_tags(split_tags(caption), stem, edits))
     if edits.case is not Case.AS_IS:
@@ -98,14 +98,14 @@ def words_of(tag: str) -> str:
 
 
 def entries(text: str) -> list[str]:
-    """What a user listed with commas (either kind) or on lines."""
+    """The entries of a list that is separated by commas (either kind) or lines."""
     return [entry.strip() for entry in re.split(r"[,，、\n]", text) if entry.strip()]
 
 
 def changes(before: dict[str, str], after: dict[str, str]) -> str:
     """The captions that differ, old above new, and how many there are."""
     changed = [stem for stem in before if before[stem] != after[stem]]
-    lines = [f"{len(changed)} of {len(before)} captions changed"]
+    lines = [say("{count} of {all} captions changed", count=len(changed), all=len(before))]
     for stem in changed:
         lines += ["", stem, f"− {before[stem]}", f"+ {after[stem]}"]
     return "\n".join(lines)
@@ -123,17 +123,21 @@ def _replaced(caption: str, edits: Edits) -> str:
     except TimeoutError as error:
         raise CaptionError(
             say(
-                "{find} takes more than {seconds} s for one caption: repeated groups that may "
-                "match the same letters in many ways, such as (a+)+, have to be written "
-                "otherwise.",
+                "{find} takes more than {seconds} s for one caption. Rewrite repeated groups that "
+                "can match the same text in many ways, for example (a+)+.",
                 find=edits.find,
                 seconds=LONGEST_SEARCH,
             )
         ) from error
     except (regex.error, IndexError) as error:
         raise CaptionError(
-            f"{edits.find!r} → {edits.replace!r} is not a regular expression with its replacement: "
-            f"{error}. Switch regex off to look for exactly these letters."
+            say(
+                "'{find}' → '{replace}' is not a regular expression with its replacement: {error}. "
+                "Turn off `regex` to look for exactly this text.",
+                find=edits.find,
+                replace=edits.replace,
+                error=error,
+            )
         ) from error
 
 
@@ -173,7 +177,7 @@ def _listed(tag: str, patterns: list[str]) -> bool:
 
 
 def _matches(words: str, pattern: str) -> bool:
-    """Whether words are of a pattern whose `*` stand for any letters. One pass, no way back."""
+    """Whether words match a pattern whose `*` stand for any letters. One pass, no backtracking."""
     first, *others = pattern.split("*")
     if not others:
         return words == first

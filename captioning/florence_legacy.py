@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..language import say
+
 _RENAMES = (
     (r"^language_model\.model\.", "model.language_model."),
     (r"^language_model\.lm_head\.", "lm_head."),
@@ -71,9 +73,15 @@ def read_legacy(folder: Path, config: dict[str, Any], options: dict[str, Any]) -
         output_loading_info=True,
     )
     model, report = loaded
-    homeless = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]
-    if homeless:
-        raise RuntimeError(f"{len(homeless)} weights are missing or unknown, such as {homeless[0]}")
+    misfits = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]
+    if misfits:
+        raise RuntimeError(
+            say(
+                "{count} weights are missing or unknown, the first is {name}",
+                count=len(misfits),
+                name=misfits[0],
+            )
+        )
     return model, Florence2Processor(_image_processor(folder), _tokenizer(folder, vocabulary))
 
 

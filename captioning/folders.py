@@ -1,4 +1,4 @@
-"""Finds captioning models where users keep them, and says what is missing in a broken one."""
+"""Finds captioning models in the user's folders, and names what an incomplete one lacks."""
 
 import json
 import struct
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..language import say
 from .captioner import CaptionError
 
 FAMILIES = {
@@ -21,13 +22,13 @@ FAMILIES = {
 """Names users know, by the `model_type` in config.json; other types are shown as they are."""
 
 SOURCES = {
-    "Florence-2": "florence-community/Florence-2-large or a PromptGen version of it",
+    "Florence-2": "florence-community/Florence-2-large",
     "BLIP": "Salesforce/blip-image-captioning-large",
     "JoyCaption": "fancyfeast/llama-joycaption-beta-one-hf-llava",
-    "Vision-language": "Qwen/Qwen3-VL-4B-Instruct or Qwen/Qwen2.5-VL-7B-Instruct",
-    "WD14": "SmilingWolf/wd-eva02-large-tagger-v3 (model.onnx and selected_tags.csv)",
+    "Vision-language": "Qwen/Qwen3-VL-4B-Instruct",
+    "WD14": "SmilingWolf/wd-eva02-large-tagger-v3 (model.onnx, selected_tags.csv)",
 }
-"""Hugging Face repositories to name when nothing, or only a part, is there."""
+"""Hugging Face repositories to download from where a model, or a part of it, is missing."""
 
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "*.model")
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -69,15 +70,17 @@ def check_complete(folder: Path, source: str) -> None:
     """Raise CaptionError naming the first file that is missing or cut off. Reads headers only."""
     unfinished = [path.name for pattern in _UNFINISHED for path in folder.glob(pattern)]
     if unfinished:
-        raise _incomplete(folder, f"{unfinished[0]} is a download that did not finish", source)
+        problem = say("{file} is a download that did not finish", file=unfinished[0])
+        raise _incomplete(folder, problem, source)
     if not any(any(folder.glob(name)) for name in _TOKENIZERS):
-        raise _incomplete(folder, "tokenizer.json is missing", source)
+        raise _incomplete(folder, say("{file} is missing", file="tokenizer.json"), source)
     if not any((folder / name).is_file() for name in _PROCESSORS):
-        raise _incomplete(folder, "preprocessor_config.json is missing", source)
+        problem = say("{file} is missing", file="preprocessor_config.json")
+        raise _incomplete(folder, problem, source)
     for weights in _weight_files(folder, source):
         problem = _damage(weights)
         if problem:
-            raise _incomplete(folder, f"{weights.name} {problem}", source)
+            raise _incomplete(folder, problem, source)
 
 
 def weight_bytes(folder: Path) -> int:
@@ -93,36 +96,53 @@ def _weight_files(folder: Path, source: str) -> list[Path]:
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return [folder / name]
-    raise _incomplete(folder, "model.safetensors is missing", source)
+    raise _incomplete(folder, say("{file} is missing", file="model.safetensors"), source)
 
 
 def _damage(weights: Path) -> str:
-    """What is wrong with a weight file, or an empty string."""
+    """In words, what is wrong with a weight file; empty if nothing is."""
+    name = weights.name
     if not weights.is_file():
-        return "is missing"
+        return say("{file} is missing", file=name)
     size = weights.stat().st_size
     with weights.open("rb") as file:
         start = file.read(64)
         if start.startswith(b"version https://git-lfs"):
-            return "is only a Git LFS pointer; the weights themselves were not downloaded"
+            return say(
+                "{file} is only a Git LFS pointer; the weights themselves were not downloaded",
+                file=name,
+            )
         if weights.suffix != ".safetensors":
-            return "is empty" if size == 0 else ""
+            return "" if size else say("{file} is empty", file=name)
         if size < 8:
-            return f"is cut off ({size} bytes)"
+            return say("{file} is cut off ({size:,} bytes)", file=name, size=size)
         header = struct.unpack("<Q", start[:8])[0]
         if size < 8 + header:
-            return f"is cut off ({size:,} bytes)"
+            return say("{file} is cut off ({size:,} bytes)", file=name, size=size)
         file.seek(8)
         tensors = json.loads(file.read(header))
-    ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name != "__metadata__"]
+    ends = [entry["data_offsets"][1] for key, entry in tensors.items() if key != "__metadata__"]
     expected = 8 + header + max(ends, default=0)
-    return f"is cut off ({size:,} of {expected:,} bytes)" if size < expected else ""
+    if size >= expected:
+        return ""
+    return say(
+        "{file} is cut off ({size:,} of {expected:,} bytes)",
+        file=name,
+        size=size,
+        expected=expected,
+    )
 
 
 def _incomplete(folder: Path, problem: str, source: str) -> CaptionError:
     return CaptionError(
-        f"{folder.name} is incomplete: {problem}. Download it again from the model's page "
-        f"(Hugging Face: {source}) into {folder}."
+        say(
+            "{name} is incomplete: {problem}. Download it again from the model's page (Hugging "
+            "Face: {source}) into {folder}.",
+            name=folder.name,
+            problem=problem,
+            source=source,
+            folder=folder,
+        )
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ..language import say
 from .captioner import CaptionError, Sample
 from .transformers_captioner import TransformersCaptioner
 
@@ -26,9 +27,10 @@ class ImageText(TransformersCaptioner):
 
     def inputs(self, processor: Any, samples: Sequence[Sample]) -> Any:
         if not getattr(processor, "chat_template", None):
-            return self._plain(processor, _single(samples, "has no chat template"))
+            return self._plain(processor, _single(samples, say("it has no chat template")))
         if _takes_plain_strings(processor):
-            return self._string_chat(processor, _single(samples, "has a one-picture chat template"))
+            why = say("its chat template takes one picture")
+            return self._string_chat(processor, _single(samples, why))
         return processor.apply_chat_template(
             [self._conversation(sample) for sample in samples],
             add_generation_prompt=True,
@@ -40,9 +42,9 @@ class ImageText(TransformersCaptioner):
 
     def _conversation(self, sample: Sample) -> list[dict[str, Any]]:
         pictures = [{"type": "image", "image": picture} for picture in sample]
-        asked = {"role": "user", "content": [*pictures, {"type": TEXT, TEXT: self.prompt}]}
+        question = {"role": "user", "content": [*pictures, {"type": TEXT, TEXT: self.prompt}]}
         system = {"role": "system", "content": [{"type": TEXT, TEXT: self.system}]}
-        return [system, asked] if self.system else [asked]
+        return [system, question] if self.system else [question]
 
     def _string_chat(self, processor: Any, samples: Sequence[Sample]) -> Any:
         # such templates (JoyCaption's) put the picture after the first message, the system's
@@ -72,8 +74,11 @@ class ImageText(TransformersCaptioner):
 def _single(samples: Sequence[Sample], why: str) -> Sequence[Sample]:
     if any(len(sample) > 1 for sample in samples):
         raise CaptionError(
-            f"This model {why}: it sees one picture at a time. Describe the target or the "
-            "control, or use a model such as Qwen-VL for both."
+            say(
+                "This model sees one picture at a time, because {why}. Describe the target or the "
+                "control, or use Qwen-VL for both.",
+                why=why,
+            )
         )
     return samples
 

@@ -1,10 +1,11 @@
-"""How a caption is made: which parts, what becomes of old text, how long it may be."""
+"""How a caption is made: its parts, the use of old text, the greatest length."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 from ..dataset.pair import DatasetError, Pair, PairedDataset
+from ..language import say
 from .compose import compose_caption, limit_length, strip_parts
 from .tokens import limit_tokens
 
@@ -62,7 +63,12 @@ def match_descriptions(pairs: PairedDataset, texts: Sequence[str]) -> dict[str, 
         texts = list(texts) * len(pairs)
     if len(texts) != len(pairs):
         raise DatasetError(
-            f"{len(texts)} descriptions for {len(pairs)} pairs. Connect one text, or a list with "
-            f"one text per pair in the order {', '.join(pair.stem for pair in pairs.pairs[:3])} …"
+            say(
+                "{count} descriptions for {pairs} pairs. Connect one text, or a list with one text "
+                "per pair in the order {names} …",
+                count=len(texts),
+                pairs=len(pairs),
+                names=say(", ").join(pair.stem for pair in pairs.pairs[:3]),
+            )
         )
     return {pair.stem: text for pair, text in zip(pairs, texts, strict=True)}

@@ -1,12 +1,15 @@
-"""What a captioning run tells the user: counts, failures, lengths, and what FLUX would not see."""
+"""Reports on captions: how long they are, and what FLUX would not see of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 
+from ..dataset.text import listed
+from ..language import say
 from .compose import word_spans
-from .tokens import CLIP_LIMIT, T5_LIMIT, TokenCount, count_tokens
+from .tokens import CLIP_LIMIT, T5_LIMIT, count_tokens
 
 BINS = (0, 5, 10, 15, 20, 30, 50, 100)
+MOST_NAMED = 5
 _BAR = 24
 
 
@@ -15,8 +18,14 @@ def length_report(captions: Mapping[str, str]) -> list[str]:
     words = {stem: len(word_spans(text)) for stem, text in captions.items()}
     shortest, longest = min(words, key=words.__getitem__), max(words, key=words.__getitem__)
     lines = [
-        f"Words: shortest {words[shortest]} ({shortest}), median {median(words.values()):g}, "
-        f"longest {words[longest]} ({longest})"
+        say(
+            "Words: shortest {least} ({shortest}), median {median:g}, longest {most} ({longest})",
+            least=words[shortest],
+            shortest=shortest,
+            median=median(words.values()),
+            most=words[longest],
+            longest=longest,
+        )
     ]
     return lines + histogram(list(words.values()))
 
@@ -36,32 +45,36 @@ def histogram(counts: Sequence[int]) -> list[str]:
 def token_report(captions: Mapping[str, str]) -> list[str]:
     """How the captions fit FLUX's text encoders, with a warning for each kind of misfit."""
     counts = {stem: count_tokens(text) for stem, text in captions.items()}
-    most = max(counts.values(), key=lambda count: count.t5)
-    lines = [f"Tokens: at most {most.t5} of {T5_LIMIT} (T5)"]
-    lines += _warning(counts, lambda count: count.t5 > T5_LIMIT, _TOO_LONG)
-    lines += _warning(counts, lambda count: count.clip > CLIP_LIMIT, _PAST_CLIP)
-    lines += _warning(counts, lambda count: count.unknown > 0, _UNKNOWN)
+    most = max(count.t5 for count in counts.values())
+    lines = [say("Tokens: at most {most} of {limit} (T5)", most=most, limit=T5_LIMIT)]
+    past_t5 = [stem for stem, count in counts.items() if count.t5 > T5_LIMIT]
+    if past_t5:
+        warning = say(
+            "{count} captions have more than {limit} T5 tokens, the most FLUX.1 was trained on; "
+            "the end will have little effect. Limit the length: {names}.",
+            count=len(past_t5),
+            limit=T5_LIMIT,
+            names=listed(past_t5, MOST_NAMED),
+        )
+        lines.append(f"⚠ {warning}")
+    past_clip = [stem for stem, count in counts.items() if count.clip > CLIP_LIMIT]
+    if past_clip:
+        warning = say(
+            "{count} captions have more than {limit} CLIP tokens: the overall text vector is made "
+            "of the beginning only. T5 reads all of it, so this matters little as long as the "
+            "instruction comes first: {names}.",
+            count=len(past_clip),
+            limit=CLIP_LIMIT,
+            names=listed(past_clip, MOST_NAMED),
+        )
+        lines.append(f"⚠ {warning}")
+    unknown = [stem for stem, count in counts.items() if count.unknown]
+    if unknown:
+        warning = say(
+            "{count} captions have letters that T5 does not know (Chinese, emoji): FLUX cannot "
+            "tell them apart. Write what the picture shows in English: {names}.",
+            count=len(unknown),
+            names=listed(unknown, MOST_NAMED),
+        )
+        lines.append(f"⚠ {warning}")
     return lines
-
-
-_TOO_LONG = (
-    f"have more than {T5_LIMIT} T5 tokens, the most FLUX.1 was trained on; the end will have "
-    "little effect. Limit the length"
-)
-_PAST_CLIP = (
-    f"have more than {CLIP_LIMIT} CLIP tokens: the overall text vector is made of the beginning "
-    "only. T5 reads all of it, so this matters little as long as the instruction comes first"
-)
-_UNKNOWN = (
-    "have letters that T5 does not know (Chinese, emoji): FLUX reads each run of them as one and "
-    "the same unknown sign. Write what the picture shows in English. 含有 T5 不认识的文字"
-    "（中文、表情），FLUX 无法区分它们，请用英文描述"
-)
-
-
-def _warning(
-    counts: Mapping[str, TokenCount], misfit: Callable[[TokenCount], bool], words: str
-) -> list[str]:
-    stems = [stem for stem, count in counts.items() if misfit(count)]
-    shown = ", ".join(stems[:5]) + (" …" if len(stems) > 5 else "")
-    return [f"⚠ {len(stems)} captions {words}: {shown}."] if stems else []

@@ -9,18 +9,20 @@ from dataclasses import dataclass, field
 from PIL.Image import Image
 
 from ..dataset.pair import Pair, PairedDataset
+from ..dataset.text import listed
+from ..language import say
 from .captioner import Captioner, CaptionError
 from .describe import Answer, Side, describe_pairs
 from .journal import Journal
 from .recipe import Recipe
-from .report import length_report, token_report
+from .report import MOST_NAMED, length_report, token_report
 from .sidecars import BACKUPS, timestamp, write_caption, write_tables
 
 Source = Captioner | Mapping[str, str] | None
 """Where descriptions come from: a captioner, texts by stem, or nowhere."""
 
-Progress = Callable[[int, str, "Image | None"], None]
-"""Called with how many pairs are done, a line of text and the picture just described."""
+OnAnswer = Callable[[int, str, "Image | None"], None]
+"""Called with the number of pairs done, a line of text and the picture just described."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What has been done so far; `captions` and `failed` by stem."""
+    """Counts and results so far; `captions` and `failed` (reasons) by stem."""
 
     captions: dict[str, str] = field(default_factory=dict)
     described: int = 0
@@ -52,21 +54,21 @@ def caption_pairs(
     source: Source,
     options: Options,
     journal: Journal,
-    progress: Progress,
+    progress: OnAnswer,
 ) -> tuple[PairedDataset, str]:
     """The dataset with new captions, and a report.
 
     Every caption is saved as soon as it is known, so a run that is cancelled loses nothing.
     """
     outcome = Outcome(backup=timestamp())
-    asked = [pair for pair in pairs if recipe.wants_description(pair)]
+    undescribed = [pair for pair in pairs if recipe.wants_description(pair)]
     others = [pair for pair in pairs if not recipe.wants_description(pair)]
     for pair in others:
         if recipe.leaves_alone(pair):
             outcome.kept += 1
         else:
             _take(pair, recipe.caption(pair), options, outcome)
-    with closing(_answers(asked, source, options, journal)) as answers:
+    with closing(_answers(undescribed, source, options, journal)) as answers:
         for done, answer in enumerate(answers, 1 + len(others)):
             if answer.problem:
                 outcome.failed[answer.pair.stem] = answer.problem
@@ -74,13 +76,16 @@ def caption_pairs(
                 outcome.described += bool(answer.pictures)
                 outcome.remembered += answer.remembered
                 _take(answer.pair, recipe.caption(answer.pair, answer.text), options, outcome)
-            shown = answer.problem or outcome.captions[answer.pair.stem]
+            caption = answer.problem or outcome.captions[answer.pair.stem]
             picture = answer.pictures[-1] if answer.pictures else None
-            progress(done, f"{done}/{len(pairs)} {answer.pair.stem}: {shown}", picture)
-    if outcome.failed and len(outcome.failed) == len(asked):
+            progress(done, f"{done}/{len(pairs)} {answer.pair.stem}: {caption}", picture)
+    if outcome.failed and len(outcome.failed) == len(undescribed):
         raise CaptionError(
-            f"None of the {len(asked)} pictures could be described. The first: "
-            f"{next(iter(outcome.failed.values()))}"
+            say(
+                "None of the {count} pictures could be described. The first: {problem}",
+                count=len(undescribed),
+                problem=next(iter(outcome.failed.values())),
+            )
         )
     captioned = pairs.with_captions(outcome.captions)
     if options.tables:
@@ -89,14 +94,14 @@ def caption_pairs(
 
 
 def _answers(
-    asked: list[Pair], source: Source, options: Options, journal: Journal
+    pairs: list[Pair], source: Source, options: Options, journal: Journal
 ) -> Generator[Answer, None, None]:
     if source is None or isinstance(source, Mapping):
-        for pair in asked:
+        for pair in pairs:
             yield Answer(pair, (source or {}).get(pair.stem, ""))
         return
     try:
-        yield from describe_pairs(asked, source, options.side, journal, options.skip_failed)
+        yield from describe_pairs(pairs, source, options.side, journal, options.skip_failed)
     finally:
         source.release()
 
@@ -108,24 +113,38 @@ def _take(pair: Pair, caption: str, options: Options, outcome: Outcome) -> None:
 
 
 def _report(pairs: PairedDataset, outcome: Outcome, options: Options) -> str:
+    failed = len(outcome.failed)
     counts = {
-        "described": outcome.described,
-        "from an earlier run": outcome.remembered,
-        "left as they were": outcome.kept,
-        "failed": len(outcome.failed),
+        say("{count} described", count=outcome.described): outcome.described,
+        say("{count} from an earlier run", count=outcome.remembered): outcome.remembered,
+        say("{count} left as they were", count=outcome.kept): outcome.kept,
+        say("{count} failed", count=failed): failed,
     }
-    told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    lines = [f"{len(pairs)} pairs" + (f": {told}" if told else "")]
-    lines += [f"⚠ {stem}: {problem}" for stem, problem in outcome.failed.items()]
+    parts = say(", ").join(part for part, count in counts.items() if count)
+    total = say("{count} pairs", count=len(pairs))
+    lines = [say("{name}: {text}", name=total, text=parts) if parts else total]
+    lines += [
+        f"⚠ {say('{name}: {text}', name=stem, text=problem)}"
+        for stem, problem in outcome.failed.items()
+    ]
     without = [pair.stem for pair in pairs if not pair.caption]
     if without:
-        lines.append(f"⚠ {len(without)} pairs have no caption: {', '.join(without[:5])}")
+        warning = say(
+            "{count} of {all} pairs have no caption: {names}.",
+            count=len(without),
+            all=len(pairs),
+            names=listed(without, MOST_NAMED),
+        )
+        lines.append(f"⚠ {warning}")
     if options.save:
         lines.append(
-            f"{outcome.written} caption files written; what they replaced is in "
-            f"{BACKUPS}/{outcome.backup}"
+            say(
+                "{count} caption files written; the previous ones are in {folder}",
+                count=outcome.written,
+                folder=f"{BACKUPS}/{outcome.backup}",
+            )
             if outcome.written
-            else "The caption files already say this; nothing written"
+            else say("The caption files already say this; nothing written")
         )
     captions = {pair.stem: pair.caption for pair in pairs if pair.caption}
     if captions:

@@ -59,8 +59,12 @@ def write_caption(target: Path, caption: str, backup: str) -> bool:
         write_atomically(file, content)
     except OSError as error:
         raise DatasetError(
-            f"{file} could not be written: {error.strerror or error}. Free some disk space, make "
-            "the folder writable, or switch saving off."
+            say(
+                "{path} could not be written: {reason}. Free disk space, make the folder writable, "
+                "or turn off saving.",
+                path=file,
+                reason=error.strerror or error,
+            )
         ) from error
     return True
 
@@ -68,16 +72,20 @@ def write_caption(target: Path, caption: str, backup: str) -> bool:
 def restore_captions(pairs: PairedDataset, backup: str) -> dict[str, str]:
     """Put back the caption files of one backup (a name, or `latest`); the restored texts by stem.
 
-    The backup stays, so restoring twice gives the same. Raises DatasetError naming the backups
-    there are.
+    The backup stays, so restoring twice gives the same. Raises DatasetError with the names of all
+    backups if there is none of this name.
     """
     folders = {pair.target.parent / BACKUPS for pair in pairs}
     names = sorted({entry.name for folder in folders if folder.is_dir() for entry in _dirs(folder)})
     name = names[-1] if backup == LATEST and names else backup
     if name not in names:
         raise DatasetError(
-            f"There is no caption backup {backup!r} in {', '.join(map(str, sorted(folders)))}. "
-            f"There are: {', '.join(names) or 'none'}."
+            say(
+                "There is no caption backup '{name}' in {folders}. There are: {names}.",
+                name=backup,
+                folders=say(", ").join(map(str, sorted(folders))),
+                names=say(", ").join(names) or say("none"),
+            )
         )
     restored = {}
     for pair in pairs:
@@ -95,7 +103,7 @@ def restore_captions(pairs: PairedDataset, backup: str) -> dict[str, str]:
 def write_tables(pairs: PairedDataset) -> list[Path]:
     """`metadata.csv` and `metadata.jsonl` in every target folder; Load Paired Dataset reads them.
 
-    What else stands in such a table stays there; the table as it was is kept as a caption is.
+    Other rows and columns of a table stay; the table is backed up first, as captions are.
     `file_name` and `text` are the columns of Hugging Face's image folders.
     """
     backup = timestamp()

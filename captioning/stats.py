@@ -1,4 +1,4 @@
-"""What the captions of a dataset have in common: what will bind to the LoRA, and what is rare."""
+"""Counts the tags and words of captions: what all share will bind to the LoRA."""
 
 import re
 from collections import Counter
@@ -10,6 +10,8 @@ from PIL import Image, ImageDraw
 
 from ..dataset.pair import PairedDataset
 from ..dataset.sheet import FAINT, INK, PAPER, draw_label
+from ..dataset.text import listed
+from ..language import say
 from .compose import word_spans
 from .edit import split_tags, words_of
 
@@ -65,29 +67,44 @@ def caption_stats(pairs: PairedDataset, trigger: str = "") -> Stats:
 
 
 def table(stats: Stats, entries: tuple[Frequency, ...], top: int) -> str:
-    """The findings in sentences, then a Markdown table of the commonest entries."""
-    lines = [f"{stats.captioned} of {stats.total} pairs have a caption"]
+    """A summary in sentences, then a Markdown table of the commonest entries."""
+    lines = [say("{count} of {all} pairs have a caption", count=stats.captioned, all=stats.total)]
     if stats.missing:
-        lines.append(f"⚠ Without: {', '.join(stats.missing)}")
+        lines.append(say("⚠ Without: {names}", names=listed(list(stats.missing))))
     if stats.without_trigger:
-        lines.append(f"⚠ Without the trigger: {', '.join(stats.without_trigger)}")
+        names = listed(list(stats.without_trigger))
+        lines.append(say("⚠ Without the trigger: {names}", names=names))
     if stats.lengths:
         words = stats.lengths.values()
-        lines.append(f"Words: {min(words)} to {max(words)}, median {median(words):g}")
-    lines.append(f"In every caption (binds to the LoRA): {_listed(stats.in_every(entries))}")
+        lines.append(
+            say(
+                "Words: {least} to {most}, median {median:g}",
+                least=min(words),
+                most=max(words),
+                median=median(words),
+            )
+        )
+    shared = _listed(stats.in_every(entries))
+    lines.append(say("In every caption (binds to the LoRA): {entries}", entries=shared))
     rare = stats.rare(entries)
-    lines.append(f"In one caption only ({len(rare)}): {_listed(rare[:20])}")
-    lines += ["", "| | captions | share |", "| --- | ---: | ---: |"]
+    lines.append(
+        say("In one caption only ({count}): {entries}", count=len(rare), entries=_listed(rare[:20]))
+    )
+    lines += ["", f"| | {say('captions')} | {say('share')} |", "| --- | ---: | ---: |"]
     lines += [f"| {e.text} | {e.count} | {e.count / stats.captioned:.0%} |" for e in entries[:top]]
     return "\n".join(lines)
 
 
 def chart(stats: Stats, entries: tuple[Frequency, ...], top: int) -> Image.Image:
-    """A bar for each of the commonest entries; its colour says what training makes of it."""
+    """A bar for each of the commonest entries; its colour shows whether it binds."""
     shown = entries[:top]
     image = Image.new("RGB", (_WIDTH, _ROW * (len(shown) + 3)), PAPER)
     pen = ImageDraw.Draw(image)
-    legend = [(_BINDS, "in every caption: binds"), (_SOME, "in some"), (_RARE, "in one only")]
+    legend = [
+        (_BINDS, say("in every caption: binds")),
+        (_SOME, say("in some")),
+        (_RARE, say("in one only")),
+    ]
     for place, (colour, text) in enumerate(legend):
         left = 16 + place * 280
         pen.rectangle((left, 16, left + 14, 30), fill=colour)
@@ -116,4 +133,4 @@ def _words(text: str) -> set[str]:
 
 
 def _listed(texts: list[str]) -> str:
-    return ", ".join(texts) or "nothing"
+    return ", ".join(texts) or say("nothing")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..language import say
 from .captioner import CaptionError, Sample
 from .folders import SOURCES
 
@@ -56,7 +57,7 @@ def labels_file(model: Path) -> Path | None:
 
 
 class Tagger:
-    """Comma-separated tags: characters first, then general ones, the surest in front."""
+    """Comma-separated tags: characters first, then general ones, the most probable in front."""
 
     sees_several = False
 
@@ -127,8 +128,10 @@ def _open(model: Path) -> Any:
         import onnxruntime
     except ImportError:
         raise CaptionError(
-            "Tagging needs the package onnxruntime in ComfyUI's Python: pip install onnxruntime "
-            "(or onnxruntime-gpu), then restart ComfyUI."
+            say(
+                "Tagging needs the package onnxruntime. Install it into ComfyUI's Python (pip "
+                "install onnxruntime, or onnxruntime-gpu), then restart ComfyUI."
+            )
         ) from None
     preferred = ("CUDAExecutionProvider", "DmlExecutionProvider", "CPUExecutionProvider")
     available = onnxruntime.get_available_providers()
@@ -138,8 +141,13 @@ def _open(model: Path) -> Any:
         )
     except Exception as error:  # onnxruntime's own exception types have no common base
         raise CaptionError(
-            f"{model} could not be opened ({error}). Download it again from the model's page "
-            f"(Hugging Face: {SOURCES['WD14']})."
+            say(
+                "{path} could not be opened ({error}). Download it again from the model's page "
+                "(Hugging Face: {source}).",
+                path=model,
+                error=error,
+                source=SOURCES["WD14"],
+            )
         ) from error
 
 
@@ -147,14 +155,24 @@ def _labels(model: Path, outputs: int) -> list[tuple[str, str]]:
     file = labels_file(model)
     if file is None:
         raise CaptionError(
-            f"{model.name} has no tag list. Put {model.stem}.csv (or selected_tags.csv) into "
-            f"{model.parent}."
+            say(
+                "{name} has no tag list. Put {file} (or selected_tags.csv) into {folder}.",
+                name=model.name,
+                file=f"{model.stem}.csv",
+                folder=model.parent,
+            )
         )
     with file.open(encoding="utf-8", newline="") as rows:
         labels = [(row["name"], row["category"]) for row in csv.DictReader(rows)]
     if len(labels) != outputs:
         raise CaptionError(
-            f"{file} lists {len(labels)} tags, {model.name} has {outputs} outputs: they belong to "
-            "different models. Download both from the same page."
+            say(
+                "{file} lists {tags} tags, {name} has {outputs} outputs: they belong to different "
+                "models. Download both from the same page.",
+                file=file,
+                tags=len(labels),
+                name=model.name,
+                outputs=outputs,
+            )
         )
     return labels

@@ -1,4 +1,4 @@
-"""What all captioners that run through transformers share: loading, keeping, one model call."""
+"""The base of all captioners that use transformers: loading, keeping, one model call."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..language import say
 from .captioner import CaptionError, Sample
 from .folders import check_complete, weight_bytes
 from .residence import Pinned, Resident, best_dtype, throw_if_interrupted
@@ -18,7 +19,7 @@ from .residence import Pinned, Resident, best_dtype, throw_if_interrupted
 PRECISIONS = ("auto", "bf16", "fp16", "fp32", "8-bit", "4-bit")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 _QUANTISED = ("8-bit", "4-bit")
-# what is seen depends on the small vision part; output layers may share the embedding's weights
+# the vision part is small and decides what is seen; output layers may share the embedding's weights
 _LEFT_WHOLE = ["lm_head", "predictions.decoder"] + [
     f"{parent}{part}"
     for parent in ("", "model.")
@@ -43,7 +44,7 @@ class Loaded:
 
 
 _kept: dict[tuple[type, Weights], Loaded] = {}
-"""The one model that stays after its work, until ComfyUI needs the memory or another is kept."""
+"""The one model that stays loaded, until ComfyUI needs the memory or another is kept."""
 
 
 class TransformersCaptioner:
@@ -76,7 +77,7 @@ class TransformersCaptioner:
         raise NotImplementedError
 
     def question(self) -> str:
-        """What the model is asked, in full."""
+        """The whole prompt."""
         raise NotImplementedError
 
     def read(self, options: dict[str, Any]) -> tuple[Any, Any]:
@@ -164,8 +165,12 @@ def _loading_options(weights: Weights) -> tuple[dict[str, Any], bool]:
         return {"dtype": dtype}, True
     if importlib.util.find_spec("bitsandbytes") is None:
         raise CaptionError(
-            f"{weights.folder.name} in {weights.precision} needs the package bitsandbytes in "
-            "ComfyUI's Python (pip install bitsandbytes). Or choose bf16."
+            say(
+                "{name} in {precision} needs the package bitsandbytes. Install it into ComfyUI's "
+                "Python (pip install bitsandbytes), or choose bf16.",
+                name=weights.folder.name,
+                precision=weights.precision,
+            )
         )
     device = Pinned.make_room(weight_bytes(weights.folder))
     options: dict[str, Any] = {"dtype": dtype, "device_map": {"": device}}
@@ -189,17 +194,26 @@ def _is_quantised(folder: Path) -> bool:
 def _unreadable(weights: Weights, error: Exception) -> CaptionError:
     if any("torchaudio" in reason or "CUDA versions" in reason for reason in _reasons(error)):
         return CaptionError(
-            "transformers cannot be imported because torchaudio does not match torch. Install the "
-            f"torchaudio that belongs to torch {torch.__version__}, or uninstall it. ({error})"
+            say(
+                "transformers cannot be imported because torchaudio does not match torch. Install "
+                "the torchaudio that belongs to torch {torch}, or uninstall it. ({error})",
+                torch=torch.__version__,
+                error=error,
+            )
         )
     return CaptionError(
-        f"{weights.folder.name} could not be loaded from {weights.folder}: {error}. "
-        "Download the folder again, or choose another model."
+        say(
+            "{name} could not be loaded from {folder}: {error}. Download the folder again, or "
+            "choose another model.",
+            name=weights.folder.name,
+            folder=weights.folder,
+            error=error,
+        )
     )
 
 
 def _reasons(error: BaseException | None) -> Iterator[str]:
-    """The error's words and those of what led to it; transformers hides a failed import there."""
+    """The messages of the error and of its causes, where transformers hides a failed import."""
     while error is not None:
         yield str(error)
         error = error.__cause__ or error.__context__
@@ -213,7 +227,7 @@ def _stop_on_cancel(input_ids: torch.Tensor, scores: Any, **_: Any) -> torch.Ten
 
 @contextlib.contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Sampling repeats itself, and leaves the global random state as it was."""
+    """Makes sampling repeatable, and leaves the global random state as it was."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -41,7 +41,10 @@ def report(findings: Sequence[Finding], pairs: int) -> str:
         groups.setdefault(key, []).append(finding.message)
     for (severity, kind, remedy), messages in groups.items():
         title = f"[{severity_name(severity)}] {kind_name(kind)}"
-        lines += [f"{title}: {messages[0]}", *(f"    {more}" for more in messages[1:])]
+        lines += [
+            say("{name}: {text}", name=title, text=messages[0]),
+            *(f"    {more}" for more in messages[1:]),
+        ]
         lines.append(f"    → {remedy}")
     return "\n".join(lines)
 

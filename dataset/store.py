@@ -68,13 +68,13 @@ def require_stem(stem: str) -> None:
     if bad or not stem or stem[0] == "." or stem[-1] in ". " or stem.lower() in reserved:
         raise DatasetError(
             say(
-                "“{stem}” cannot be a file name, because it holds {letters}. Choose another stem.",
+                "“{stem}” is not a usable file name: it holds {letters}. Choose another stem.",
                 stem=stem,
                 letters=" ".join(map(repr, bad)),
             )
             if bad
             else say(
-                "“{stem}” cannot be a file name on every system. Choose another stem.",
+                "“{stem}” is not a usable file name on every system. Choose another stem.",
                 stem=stem,
             )
         )

@@ -13,6 +13,7 @@ from ..captioning.journal import Journal
 from ..captioning.presets import INSTRUCTIONS, OWN, chosen
 from ..captioning.recipe import Existing, Recipe, Unit, match_descriptions
 from ..captioning.run import Options, caption_pairs
+from ..language import say
 from ..trainer.host import Progress
 from .sockets import CaptionerSocket, Pairs
 
@@ -113,7 +114,7 @@ class CaptionPairs(io.ComfyNode):
                     "save_txt",
                     default=False,
                     tooltip="Write each caption beside its target as .txt, as soon as it is "
-                    "known. What it replaces is kept in the folder caption_backup.",
+                    "known. The previous file is kept in the folder caption_backup.",
                 ),
                 io.Boolean.Input(
                     "save_tables",
@@ -149,7 +150,9 @@ class CaptionPairs(io.ComfyNode):
         value = {name: entries[0] for name, entries in single.items()}
         pairs = value["pairs"]
         if captioner and descriptions:
-            raise CaptionError("Connect either a captioner or descriptions to Caption Pairs.")
+            raise CaptionError(
+                say("Connect either a captioner or descriptions to Caption Pairs, not both.")
+            )
         source = match_descriptions(pairs, descriptions) if descriptions else None
         recipe = Recipe(
             trigger=value["trigger"],

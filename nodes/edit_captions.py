@@ -1,4 +1,4 @@
-"""Correcting captions, and looking at what they have in common."""
+"""Edit Captions and Caption Statistics."""
 
 from typing import Any
 
@@ -24,17 +24,17 @@ class EditCaptions(io.ComfyNode):
             display_name="Edit Captions",
             category="training/kontext/captions",
             description="Corrects captions in bulk, in this order: find and "
-            "replace, remove, keep only, without doubles, sort or shuffle, limit, case, prefix "
-            "and suffix. A tag is what stands between commas. Chain several for several edits.",
+            "replace, remove, keep only, deduplicate, sort or shuffle, limit, case, prefix "
+            "and suffix. Commas separate tags. Chain several nodes for several edits.",
             search_aliases=["tag editor", "find replace", "prefix", "remove tags", "shuffle tags"],
             is_output_node=True,
             inputs=[
                 Pairs.Input("pairs", tooltip="The captioned dataset."),
-                io.String.Input("find", default="", tooltip="Letters to replace. Empty: nothing."),
+                io.String.Input("find", default="", tooltip="Text to find; empty = off."),
                 io.String.Input(
                     "replace",
                     default="",
-                    tooltip="What takes their place; \\1 is the first group of a regex.",
+                    tooltip="Replacement text; \\1 is the first group of a regex.",
                 ),
                 io.Boolean.Input(
                     "regex", default=False, tooltip="Read 'find' as a regular expression."
@@ -43,13 +43,13 @@ class EditCaptions(io.ComfyNode):
                     "remove_tags",
                     default="",
                     multiline=True,
-                    tooltip="Whole tags to remove, divided by commas: what the LoRA shall bind. "
+                    tooltip="Whole tags to remove, separated by commas: what the LoRA is to bind. "
                     "* stands for any letters: * hair.",
                 ),
                 io.String.Input(
                     "remove_phrases",
                     default="",
-                    tooltip="Words to remove wherever they stand, divided by commas.",
+                    tooltip="Phrases to remove anywhere, separated by commas.",
                 ),
                 io.String.Input(
                     "keep_only",
@@ -74,7 +74,7 @@ class EditCaptions(io.ComfyNode):
                     default=0,
                     min=0,
                     max=20,
-                    tooltip="So many tags in front (trigger, instruction) stay as they are.",
+                    tooltip="Number of leading tags (trigger, instruction) that stay as they are.",
                 ),
                 io.Combo.Input(
                     "case",
@@ -83,10 +83,10 @@ class EditCaptions(io.ComfyNode):
                     tooltip="Small or capital letters.",
                 ),
                 io.String.Input(
-                    "prefix", default="", tooltip="Text to put in front, divided by a comma."
+                    "prefix", default="", tooltip="Text to put in front, with a comma."
                 ),
                 io.String.Input(
-                    "suffix", default="", tooltip="Text to put at the end, divided by a comma."
+                    "suffix", default="", tooltip="Text to put at the end, with a comma."
                 ),
                 io.Int.Input(
                     "seed",
@@ -110,7 +110,7 @@ class EditCaptions(io.ComfyNode):
                 io.Boolean.Input(
                     "save_txt",
                     default=False,
-                    tooltip="Write changed captions beside their targets. What they replace is "
+                    tooltip="Write changed captions beside their targets. The previous files are "
                     "kept in the folder caption_backup.",
                 ),
                 io.String.Input(
@@ -169,8 +169,8 @@ class CaptionStats(io.ComfyNode):
             node_id="KontextCaptionStats",
             display_name="Caption Statistics",
             category="training/kontext/captions",
-            description="Which tags and words the captions share: what is in all of them binds to "
-            "the LoRA, what is in some stays promptable. Also missing captions and lengths.",
+            description="Counts tags and words: those in all captions bind to the LoRA, those in "
+            "some stay promptable. Also lists missing captions and lengths.",
             search_aliases=["tag frequency", "word cloud", "caption statistics", "tag count"],
             is_output_node=True,
             inputs=[
@@ -184,7 +184,7 @@ class CaptionStats(io.ComfyNode):
                     "count",
                     options=["tags", "words"],
                     default="tags",
-                    tooltip="Tags stand between commas; words suit captions in sentences.",
+                    tooltip="Commas separate tags; words suit captions in sentences.",
                 ),
                 io.Int.Input(
                     "top", default=30, min=1, max=200, tooltip="How many of the commonest to show."

@@ -1,6 +1,9 @@
 """A captioning run over a folder: what is asked, saved, kept, skipped and reported."""
 
+import re
+
 import pytest
+from kontext import language
 from kontext.captioning.captioner import CaptionError
 from kontext.captioning.describe import Side
 from kontext.captioning.journal import Journal
@@ -87,6 +90,15 @@ def test_every_pair_is_described_by_one_call_each(pairs, journal):
     assert captions == ALL
     assert namer.calls == [1, 1, 1] and namer.released == 1
     assert "3 pairs: 3 described" in report
+
+
+def test_a_chinese_user_reads_the_report_in_chinese(pairs, journal, monkeypatch):
+    monkeypatch.setattr(language, "_source", lambda: "zh")
+    Image.new("RGB", (16, 16), "black").save(pairs.pairs[1].target)
+    _, report = run(pairs, journal, Namer(), skip_failed=True, save=True)
+    names = {"green", "png", "red", "blue", "token", "T5", "caption_backup"}
+    assert set(re.findall(r"[A-Za-z]\w*", report)) <= names
+    assert report.startswith("3 对：新描述 2 对、失败 1 对\n⚠ green：打标模型对 green.png")
 
 
 def test_batches(pairs, journal):

@@ -215,4 +215,4 @@ def test_every_kind_of_finding_has_a_chinese_name(monkeypatch):
     assert len(written) > 20
     assert [kind for kind in written if kind_name(kind) == kind] == []
     text = report([Finding("mask", NOTE, "一。", "二。")], 1)
-    assert text == "已检查 1 对：0 个错误，0 个警告，1 个提示。\n[提示] 遮罩: 一。\n    → 二。"
+    assert text == "已检查 1 对：0 个错误，0 个警告，1 个提示。\n[提示] 遮罩：一。\n    → 二。"

@@ -103,7 +103,11 @@ def pair_differences(
                 changes.setdefault(part_changed(part), []).append(stem)
     if not ours or not any(changes.values()):
         return say("other pairs or captions, or another order of them")
-    return say(", ").join(f"{what}: {listed(stems)}" for what, stems in changes.items() if stems)
+    return say(", ").join(
+        say("{name}: {text}", name=change, text=listed(stems))
+        for change, stems in changes.items()
+        if stems
+    )
 
 
 def part_changed(part: str) -> str:
