@@ -17,7 +17,7 @@ MOST_NAMED = 5
 
 
 class RunError(ValueError):
-    """A run's name is unfit, taken or unknown, or its files do not allow what was asked."""
+    """The name of a run is unfit, taken or unknown, or its files lack what the request needs."""
 
 
 @dataclass(frozen=True)

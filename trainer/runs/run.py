@@ -388,7 +388,7 @@ class Run:
         steps = read_json(
             self.folder / "pinned.json",
             [],
-            say("Write a list of steps such as [500, 1250] into it, or delete it."),
+            say("Write a list of steps into it, for example [500, 1250], or delete it."),
         )
         if not all(str(step).isdecimal() for step in steps):
             raise DamagedFileError(
@@ -396,7 +396,9 @@ class Run:
                     "{path} is damaged ({reason}). {remedy}",
                     path=self.folder / "pinned.json",
                     reason=steps,
-                    remedy=say("Write a list of steps such as [500, 1250] into it, or delete it."),
+                    remedy=say(
+                        "Write a list of steps into it, for example [500, 1250], or delete it."
+                    ),
                 )
             )
         return frozenset(map(int, steps))
@@ -483,7 +485,7 @@ def modified(path: Path) -> float:
 def logged_step(entry: dict[str, Any]) -> dict[str, Any]:
     """The log entry, checked. Raises KeyError, TypeError or ValueError unless it is a step's."""
     if type(entry["step"]) is not int:
-        raise TypeError("the step is no whole number")
+        raise TypeError("the step is not a whole number")
     optional = ("learning_rate", "grad_norm", "seconds", "memory")
     numbers = [entry["loss"], *(entry.get(name) or 0 for name in optional)]
     numbers += [*entry.get("holdout", ()), *entry.get("holdout_base", ())]
