@@ -180,7 +180,7 @@ TRAIN_STYLE = (
             Node(
                 "save",
                 "KontextSaveCheckpoint",
-                {"name": STYLE, "overwrite": True},
+                {"name": STYLE},
                 {"run": "train.run"},
             ),
         ),
