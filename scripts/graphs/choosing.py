@@ -115,7 +115,7 @@ CHOOSE = (
             Node(
                 "keep",
                 "KontextPickCheckpoint",
-                {"name": f"{RUN}_best", "instruction": INSTRUCTION, "overwrite": True},
+                {"name": f"{RUN}_best", "instruction": INSTRUCTION},
                 {"run": "run.run", "choice": "score.best"},
                 (360, 260),
             ),

@@ -28,5 +28,5 @@ def test_the_check_list_comes_first():
 @each_graph
 def test_no_graph_overwrites_a_lora(path):
     for node in saved(path)["nodes"]:
-        if node["type"] == "KontextSaveCheckpoint":
-            assert not node["widgets_values"][-1]
+        if node["type"] in ("KontextSaveCheckpoint", "KontextPickCheckpoint"):
+            assert True not in node["widgets_values"]
