@@ -139,6 +139,6 @@ def test_a_full_disk_leaves_nothing_half_written(input_folder: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", no_space)
-    with pytest.raises(DatasetError, match=r"image_0001\.png cannot be written: No space"):
+    with pytest.raises(DatasetError, match=r"image_0001\.png could not be written: No space"):
         PairsFromImages.execute([pictures(4)], [pictures(4)], [""], [0])
     assert not [path for path in (input_folder / "temp").rglob("*") if path.is_file()]

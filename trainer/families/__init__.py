@@ -18,7 +18,7 @@ from .flux1 import Flux1
 from .flux2 import Flux2
 from .qwen_image import QwenImage
 
-FAMILIES: tuple[type[Family], ...] = (Flux2, Flux1, QwenImage)
+FAMILIES: tuple[type[Family], ...] = (Flux1, Flux2, QwenImage)
 
 
 def recognise(base: host.Base) -> Family:
