@@ -18,7 +18,8 @@ from .flux1 import Flux1
 from .flux2 import Flux2
 from .qwen_image import QwenImage
 
-FAMILIES: tuple[type[Family], ...] = (Flux1, Flux2, QwenImage)
+# FLUX.2 first: its LoRAs fit FLUX.1's rules as well
+FAMILIES: tuple[type[Family], ...] = (Flux2, Flux1, QwenImage)
 
 
 def recognise(base: host.Base) -> Family:
@@ -58,7 +59,7 @@ def text_encoders(model: host.Model) -> tuple[str, int]:
 
 
 def known_families() -> str:
-    return say(" or ").join(family.title for family in FAMILIES)
+    return say(" or ").join(sorted(family.title for family in FAMILIES))
 
 
 def family_of_lora(tensors: Mapping[str, Tensor]) -> type[Family]:
