@@ -110,7 +110,13 @@ def read_json(path: Path, empty: Content, remedy: str) -> Content:
         except FileNotFoundError:
             return empty
         if type(content) is not type(empty):
-            raise ValueError(f"{type(content).__name__} instead of {type(empty).__name__}")
+            raise ValueError(
+                say(
+                    "{kind} instead of {expected}",
+                    kind=type(content).__name__,
+                    expected=type(empty).__name__,
+                )
+            )
     return content
 
 
@@ -133,7 +139,7 @@ def parsed(content: bytes) -> Any:
     try:
         return json.loads(content.strip(b"\0 \r\n").decode("utf-8", "surrogatepass"))
     except RecursionError as error:
-        raise ValueError("nested too deeply") from error
+        raise ValueError(say("nested too deeply")) from error
 
 
 # ---- telling files apart -------------------------------------------------------------------

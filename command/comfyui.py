@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..language import say
+
 PACK = Path(__file__).absolute().parents[1]  # where it is linked from, if it is a link
 
 
@@ -23,7 +25,12 @@ def find(given: str | None) -> Path:
     for folder in tried:
         if (folder / "main.py").is_file() and (folder / "comfy").is_dir():
             return folder
-    raise NotFound(f"No ComfyUI in {', '.join(map(str, tried))}. Name its folder with --comfyui.")
+    raise NotFound(
+        say(
+            "No ComfyUI in {places}. Name its folder with --comfyui.",
+            places=", ".join(map(str, tried)),
+        )
+    )
 
 
 def boot(comfyui: Path, arguments: Sequence[str], whole: bool) -> None:

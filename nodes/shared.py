@@ -84,12 +84,18 @@ def target_folder(text: str) -> Path:
     """The folder to write into. A relative one must stay inside ComfyUI's input folder."""
     base = Path(folder_paths.get_input_directory()).resolve()
     if not text.strip():
-        raise DatasetError("Name a folder to write the pairs into.")
+        raise DatasetError(say("Name a folder to write the pairs into."))
     folder = resolve(text, base)
     if not Path(text.strip()).expanduser().is_absolute() and not (
         folder.resolve().is_relative_to(base)
     ):
-        raise DatasetError(f"“{text}” leads out of ComfyUI's input folder {base}. Write a name.")
+        raise DatasetError(
+            say(
+                "“{text}” leads out of ComfyUI's input folder {base}. Write a name.",
+                text=text,
+                base=base,
+            )
+        )
     return writable(folder)
 
 

@@ -66,7 +66,7 @@ async def pair(request: web.Request) -> web.StreamResponse:
     folder, comparison = opened(request)
     items, rows = comparison.contestants, [row.item for row in comparison.rows]
     if len(items) < 2:
-        raise ComparisonError("There is only one picture to a row: nothing to choose between.")
+        raise ComparisonError(say("There is only one picture to a row: nothing to choose between."))
     cast = await asyncio.to_thread(ballot_of(folder).votes, items)
     left, right, row = next_vote(items, rows, cast, np.random.default_rng())
     columns = [column.item for column in comparison.columns]
@@ -103,15 +103,19 @@ def vote_of(content: dict[str, Any], comparison: Comparison) -> Vote:
     numbers = [content.get(name) for name in ("row", "left", "right")]
     whole = [number for number in numbers if type(number) is int and number >= 0]
     if len(whole) < len(numbers):
-        raise web.HTTPBadRequest(text="A vote has row, left and right, counted from 0.")
+        raise web.HTTPBadRequest(text=say("A vote has row, left and right, counted from 0."))
     row, left, right = whole
     if row >= len(comparison.rows) or max(left, right) >= len(comparison.columns):
-        raise web.HTTPBadRequest(text="There is no such row or column in this comparison.")
+        raise web.HTTPBadRequest(text=say("There is no such row or column in this comparison."))
     items = [comparison.columns[place].item for place in (left, right)]
     if len(set(items) & set(comparison.contestants)) < 2:
-        raise web.HTTPBadRequest(text="Vote on two different pictures of base model and LoRAs.")
+        raise web.HTTPBadRequest(
+            text=say("Vote on two different pictures of base model and LoRAs.")
+        )
     if content.get("choice") not in CHOICES:
-        raise web.HTTPBadRequest(text=f"The choice is one of {', '.join(CHOICES)}.")
+        raise web.HTTPBadRequest(
+            text=say("The choice is one of {choices}.", choices=", ".join(CHOICES))
+        )
     return Vote(items[0], items[1], comparison.rows[row].item, content["choice"])
 
 
@@ -124,7 +128,7 @@ async def keep_one(request: web.Request) -> web.StreamResponse:
     content = await read_json(request)
     column, name = content.get("column"), content.get("name")
     if type(column) is not int or not 0 <= column < len(comparison.columns):
-        raise web.HTTPBadRequest(text="There is no such column in this comparison.")
+        raise web.HTTPBadRequest(text=say("There is no such row or column in this comparison."))
     if not isinstance(name, str):
         raise web.HTTPBadRequest(text=say("Give the LoRA a name."))
     run = Run.open(request.match_info["run"], output_folder())

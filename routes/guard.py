@@ -13,6 +13,7 @@ from aiohttp import web
 
 from ..evaluation.compare.comparison import ComparisonError
 from ..files import DamagedFileError, StorageError
+from ..language import say
 from ..trainer.runs.run import RunError
 
 TYPES = {
@@ -42,7 +43,7 @@ def guarded(handler: Handler) -> Handler:
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if not from_own_page(request):
-            raise web.HTTPForbidden(text="Only ComfyUI's own pages may ask for this.")
+            raise web.HTTPForbidden(text=say("Only ComfyUI's own pages may ask for this."))
         try:
             response = await handler(request)
         except (ComparisonError, RunError, DamagedFileError) as error:
@@ -76,15 +77,15 @@ def from_own_page(request: web.Request) -> bool:
 async def read_json(request: web.Request) -> dict[str, Any]:
     """The body of a POST. A form of another site cannot have this content type without asking."""
     if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(text="Send application/json.")
+        raise web.HTTPUnsupportedMediaType(text=say("Send application/json."))
     if request.content_length is None or request.content_length > LONGEST_BODY:
         raise web.HTTPRequestEntityTooLarge(LONGEST_BODY, request.content_length or 0)
     try:
         content = await request.json()
     except ValueError as error:  # also not UTF-8
-        raise web.HTTPBadRequest(text="The body is not JSON.") from error
+        raise web.HTTPBadRequest(text=say("The body is no JSON object.")) from error
     if not isinstance(content, dict):
-        raise web.HTTPBadRequest(text="The body is no JSON object.")
+        raise web.HTTPBadRequest(text=say("The body is no JSON object."))
     return content
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from .. import language
 from ..files import file_mark
+from ..language import say
 from .guard import guarded, read_json
 
 LONGEST = 35  # letters of a language tag, RFC 5646 4.4.1
@@ -26,7 +27,7 @@ async def page_language(request: web.Request) -> web.StreamResponse:
     global _page
     tag = (await read_json(request)).get("locale")
     if not isinstance(tag, str) or not 0 < len(tag) <= LONGEST:
-        raise web.HTTPBadRequest(text='The locale is a language tag: "en", "zh-TW".')
+        raise web.HTTPBadRequest(text=say('The locale is a language tag: "en", "zh-TW".'))
     _page = tag
     return web.Response(status=204)
 

@@ -65,11 +65,11 @@ class Comparison:
         texts += [text for row in self.rows for text in (row.item, row.label, row.prompt)]
         texts += [cell for row in self.cells for cell in row if cell is not None]
         if not all(isinstance(text, str) for text in texts):
-            raise ValueError("a number where a text should be")
+            raise ValueError(say("a number where a text should be"))
         if not {column.kind for column in self.columns} <= set(KINDS):
-            raise ValueError("a column of an unknown kind")
+            raise ValueError(say("a column of an unknown kind"))
         if [len(row) for row in self.cells] != [len(self.columns)] * len(self.rows):
-            raise ValueError("not as many pictures as rows and columns")
+            raise ValueError(say("not as many pictures as rows and columns"))
 
     @property
     def id(self) -> str:

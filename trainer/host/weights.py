@@ -17,6 +17,8 @@ import torch
 from comfy.model_patcher import ModelPatcher as Model
 from torch import Tensor, nn
 
+from ...language import say
+
 LARGEST_ERROR = 0.5  # 4-bit activations cost 0.15; a weight read in the wrong way more than 1
 
 
@@ -154,9 +156,12 @@ def check_uncompiled(network: nn.Module) -> None:
         compiled = hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
         if compiled:
             raise BaseModelError(
-                f"{name or 'The model'} has been compiled in place by another node. Training runs "
-                "uncompiled: restart ComfyUI and leave that node out of this graph (ComfyUI's own "
-                "TorchCompileModel is welcome)."
+                say(
+                    "{part} has been compiled in place by another node. Training runs uncompiled: "
+                    "restart ComfyUI and leave that node out of this graph (ComfyUI's own "
+                    "TorchCompileModel is welcome).",
+                    part=name or say("The model"),
+                )
             )
 
 
@@ -168,8 +173,12 @@ def check_readable(network: nn.Module) -> None:
         if leaf and not is_linear(module) and any(tensor.ndim > 1 for tensor in tensors):
             kind = f"{type(module).__module__}.{type(module).__qualname__}"
             raise BaseModelError(
-                f"{name} is a {kind}, whose weights this trainer cannot read. Load the model as "
-                "safetensors (any of ComfyUI's formats), GGUF or NF4."
+                say(
+                    "{name} is a {kind}, whose weights this trainer cannot read. Load the model as "
+                    "safetensors (any of ComfyUI's formats), GGUF or NF4.",
+                    name=name,
+                    kind=kind,
+                )
             )
 
 
@@ -193,9 +202,15 @@ def check_products(network: nn.Module, device: torch.device, dtype: torch.dtype)
         error = ((y - expected).float().norm() / expected.float().norm()).item()
         if not error < LARGEST_ERROR:
             raise BaseModelError(
-                f"{name} ({type(module).__name__}, {storage(module)[1]}) does not compute with "
-                f"the weight it stores: the results differ by {error:.0%}. Load the model in "
-                "another format, or without the node that changes it."
+                say(
+                    "{name} ({kind}, {format}) does not compute with the weight it stores: the "
+                    "results differ by {error:.0%}. Load the model in another format, or without "
+                    "the node that changes it.",
+                    name=name,
+                    kind=type(module).__name__,
+                    format=storage(module)[1],
+                    error=error,
+                )
             )
 
 

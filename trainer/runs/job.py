@@ -115,12 +115,12 @@ class Job:
     def parse(cls, content: Mapping[str, Any]) -> Job:
         """A job from a file's content. Raises JobError or ConfigError, naming what is wrong."""
         if "base_hash" not in content:  # a run notes more in its own file
-            _known("The file", content, KEYS)
+            _known(say("The file"), content, KEYS)
         sources = content.get("pairs") or []
         sources = sources if isinstance(sources, list) else [sources]
         sources = [{"control_folder": s} if isinstance(s, str) else s for s in sources]
         if not sources:
-            raise JobError("`pairs` is missing: name control_folder and target_folder there.")
+            raise JobError(say("`pairs` is missing: name control_folder and target_folder there."))
         several = len(sources) > 1
         sources = [
             _source(f"pairs[{number}]" if several else "pairs", source)
@@ -183,7 +183,12 @@ class Job:
         files = [places.find(name) for name in self.samples.get("controls", ())]
         missing = [str(file) for file in files if not file.is_file()]
         if missing:
-            raise JobError(f"samples: there is no {', '.join(missing)}, which `controls` names.")
+            raise JobError(
+                say(
+                    "samples: there is no {files}, which `controls` names.",
+                    files=", ".join(missing),
+                )
+            )
         return SamplePlan(**{**self.samples, "controls": tuple(map(open_rgb, files))})
 
     def settled(self, pairs: PairedDataset) -> TrainConfig:
@@ -367,14 +372,33 @@ def _samples(given: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(value, (str, list)):
             samples[name] = (value,) if isinstance(value, str) else tuple(map(str, value))
         else:
-            raise JobError(f"samples: {name} is {value!r}; it must be text, or a list of texts.")
+            raise JobError(
+                say(
+                    "{name} is {value}; it must be text, or a list of texts.",
+                    name=f"samples: {name}",
+                    value=repr(value),
+                )
+            )
     return samples
 
 
 def _known(where: str, given: Any, known: set[str]) -> None:
     """Raise JobError for keys that mean nothing: most often they are misspelt."""
     if not isinstance(given, Mapping):
-        raise JobError(f"{where} is {given!r}; it must hold `key: value` lines.")
+        raise JobError(
+            say(
+                "{name} is {value}; it must hold `key: value` lines.",
+                name=where,
+                value=repr(given),
+            )
+        )
     unknown = [str(key) for key in given if key not in known]
     if unknown:
-        raise JobError(f"{where}: unknown {', '.join(unknown)}. Known: {', '.join(sorted(known))}.")
+        raise JobError(
+            say(
+                "{where}: unknown {names}. Known: {known}.",
+                where=where,
+                names=", ".join(unknown),
+                known=", ".join(sorted(known)),
+            )
+        )
