@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import comfy.sd
-import numpy as np
 import torch
-from PIL.Image import Image, Resampling
+from PIL.Image import Resampling
 
+from ..dataset.pixels import to_values
 from ..language import say
 from .captioner import CaptionError, Sample
 from .residence import unload
@@ -92,8 +92,4 @@ def _batch(sample: Sample) -> torch.Tensor:
     """[pictures, H, W, 3] in 0..1; ComfyUI wants one size, so all get that of the first."""
     size = sample[0].size
     pictures = [p if p.size == size else p.resize(size, Resampling.LANCZOS) for p in sample]
-    return torch.stack([_tensor(picture) for picture in pictures])
-
-
-def _tensor(picture: Image) -> torch.Tensor:
-    return torch.from_numpy(np.asarray(picture, np.float32) / 255)
+    return torch.stack([torch.from_numpy(to_values(picture)) for picture in pictures])

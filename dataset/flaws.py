@@ -11,6 +11,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 from scipy import ndimage
 
+from .pixels import to_image, to_values
+
 Picture = np.ndarray
 Flaw = Callable[[Picture, float, np.random.Generator], Picture]
 
@@ -24,13 +26,13 @@ def rescale(picture: Picture, strength: float, rng: np.random.Generator) -> Pict
     """Scaled down by up to 8 and up again, one to three times."""
     height, width = picture.shape[:2]
     filters = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
-    image = _image(picture)
+    image = to_image(picture)
     for _ in range(int(rng.integers(1, 4))):
         factor = 1 + 7 * strength * rng.uniform(0.6, 1)
         small = max(1, round(width / factor)), max(1, round(height / factor))
         image = image.resize(small, filters[rng.integers(3)])
         image = image.resize((width, height), filters[1 + rng.integers(2)])
-    return _values(image)
+    return to_values(image)
 
 
 def noise(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
@@ -44,8 +46,8 @@ def noise(picture: Picture, strength: float, rng: np.random.Generator) -> Pictur
 def jpeg(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
     """Quality 95 down to 5."""
     buffer = io.BytesIO()
-    _image(picture).save(buffer, "JPEG", quality=round(95 - 90 * strength))
-    return _values(Image.open(buffer))
+    to_image(picture).save(buffer, "JPEG", quality=round(95 - 90 * strength))
+    return to_values(Image.open(buffer))
 
 
 def dust(picture: Picture, strength: float, rng: np.random.Generator) -> Picture:
@@ -146,14 +148,6 @@ FLAWS: dict[str, Flaw] = {
 
 def _scale(picture: Picture) -> float:
     return min(picture.shape[:2]) / 1024
-
-
-def _image(picture: Picture) -> Image.Image:
-    return Image.fromarray(np.rint(np.clip(picture, 0, 1) * 255).astype(np.uint8))
-
-
-def _values(image: Image.Image) -> Picture:
-    return np.asarray(image.convert("RGB"), np.float32) / 255
 
 
 def _clouds(picture: Picture, rng: np.random.Generator, cells: int) -> np.ndarray:

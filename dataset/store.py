@@ -6,19 +6,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from ..files import write_atomically
 from ..language import say
-from .image import to_rgb
 from .pair import DatasetError, Pair
-
-
-def to_image(values: np.ndarray) -> Image.Image:
-    """[H, W, C] floats in 0..1 (1, 3 or 4 channels) as an 8-bit RGB picture."""
-    levels = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
-    return to_rgb(Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels))
 
 
 def write_pair(

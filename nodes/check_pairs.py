@@ -7,8 +7,8 @@ from ..dataset.check import CountTokens, check
 from ..dataset.finding import ERROR, report
 from ..dataset.finding_sheet import finding_pages
 from ..dataset.pair import DatasetError, PairedDataset
+from ..trainer.data.pixels import tensor_of
 from ..trainer.host import Progress
-from .shared import image_batch
 from .sockets import Pairs
 
 T5_PADDING = 0
@@ -70,7 +70,7 @@ class CheckPairs(io.ComfyNode):
         if on_errors == "stop" and any(finding.severity == ERROR for finding in findings):
             raise DatasetError(text)
         sheet = finding_pages(pairs, findings, most_shown) or [Image.new("RGB", (64, 64), "white")]
-        return io.NodeOutput(pairs, text, image_batch(sheet), ui=ui.PreviewText(text))
+        return io.NodeOutput(pairs, text, tensor_of(*sheet), ui=ui.PreviewText(text))
 
 
 def token_counter(clip) -> CountTokens | None:

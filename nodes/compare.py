@@ -16,16 +16,12 @@ from ..evaluation.compare.compare import (
 )
 from ..evaluation.compare.comparison import LOOSE
 from ..evaluation.pictures.axes import parse_numbers, parse_whole_numbers
+from ..evaluation.pictures.run_pairs import instruction_of, pairs_of_run
 from ..evaluation.pictures.samples import Samples
-from ..evaluation.pictures.subjects import (
-    Subject,
-    instruction_of,
-    pairs_of_run,
-    subject_of_image,
-    subject_of_pair,
-)
 from ..language import say
-from ..trainer.data.pixels import tensor_of
+from ..trainer.data.pixels import images_of, tensor_of
+from ..trainer.data.sizes import Sizes
+from ..trainer.data.subject import Subject, subject_of_image, subject_of_pair
 from ..trainer.families import recognise
 from ..trainer.host import Base, Progress
 from ..trainer.runs.run import Run
@@ -229,14 +225,15 @@ def test_pictures(
     config = run.config if run else None
     side = resolution or (config.sides[0] if config else 1024)
     reference = config.reference_resolution if config and not resolution else 0
+    sizes = Sizes(side, reference, multiple)
     if run and not pairs and not images:
         pairs = (pairs_of_run(run),)
     tested = [pair for dataset in pairs for pair in dataset.holdout or dataset.train][:most]
-    loose = [image for batch in images for image in batch.split(1)][: most - len(tested)]
+    loose = images_of(*images)[: most - len(tested)]
     instruction = instruction_of(pairs_of_run(run)) if run and loose and not prompted else ""
-    subjects = [subject_of_pair(pair, side, reference, multiple) for pair in tested]
+    subjects = [subject_of_pair(pair, sizes) for pair in tested]
     subjects += [
-        subject_of_image(image, say("picture {number}", number=number), side, multiple, instruction)
+        subject_of_image(image, say("picture {number}", number=number), sizes, instruction)
         for number, image in enumerate(loose, start=1)
     ]
     if not subjects:

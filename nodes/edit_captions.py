@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import numpy as np
-import torch
 from comfy_api.latest import io, ui
 
 from ..captioning.edit import Case, Edits, Order, Where, applies, changes, edit_caption
 from ..captioning.sidecars import LATEST, restore_captions, timestamp, write_caption
 from ..captioning.stats import caption_stats, chart, table
 from ..dataset.pair import PairedDataset
+from ..trainer.data.pixels import tensor_of
 from ..trainer.host import Progress, throw_if_interrupted
 from .sockets import Pairs
 
@@ -201,8 +200,7 @@ class CaptionStats(io.ComfyNode):
     def execute(cls, pairs: PairedDataset, trigger: str, count: str, top: int) -> io.NodeOutput:
         stats = caption_stats(pairs, trigger)
         entries = stats.tags if count == "tags" else stats.words
-        picture = np.asarray(chart(stats, entries, top), np.float32) / 255
-        image = torch.from_numpy(picture)[None]
+        image = tensor_of(chart(stats, entries, top))
         text = table(stats, entries, top)
         Progress(len(pairs), cls.hidden.unique_id).say(text)
         shown = ui.PreviewImage(image, cls=cls).as_dict() | ui.PreviewText(text).as_dict()

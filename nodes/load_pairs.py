@@ -17,10 +17,10 @@ from ..dataset.load import (
 )
 from ..dataset.pair import DatasetError, PairedDataset
 from ..dataset.store import write_set
+from ..trainer.data.pixels import images_of
 from .shared import (
     HOLDOUT_TIP,
     hash_store,
-    images_of,
     loaded_output,
     or_shipped,
     unpacked_folder,
@@ -179,7 +179,7 @@ class PairsFromImages(io.ComfyNode):
         holdout: list[float],
     ) -> io.NodeOutput:
         folder = Path(folder_paths.get_temp_directory()) / "kontext_pairs"
-        pairs = write_set(images_of(control), images_of(target), captions, folder)
+        pairs = write_set(images_of(*control), images_of(*target), captions, folder)
         marked, warnings = split_pairs([SourcePairs(pairs, holdout[0])], hash_store())
         return loaded_output(LoadedPairs(PairedDataset(marked), warnings), preview=24)
 

@@ -10,8 +10,9 @@ from ..dataset.prepare import BUCKET, CENTRE, EDIT, POINT, SIZES, Policy, prepar
 from ..dataset.store import write_pair
 from ..dataset.summary import pages
 from ..language import say
+from ..trainer.data.pixels import images_of, tensor_of
 from ..trainer.host import Progress
-from .shared import image_batch, images_of, target_folder
+from .shared import target_folder
 from .sockets import Pairs
 
 
@@ -124,7 +125,7 @@ class PreparePairs(io.ComfyNode):
         prepared = PairedDataset(tuple(written))
         count = say("{count} pairs in {folder}", count=len(prepared), folder=folder)
         report = "\n".join((count, *lines))
-        return io.NodeOutput(prepared, image_batch(pages(prepared, 24)), report)
+        return io.NodeOutput(prepared, tensor_of(*pages(prepared, 24)), report)
 
 
 class SavePair(io.ComfyNode):
@@ -187,7 +188,7 @@ class SavePair(io.ComfyNode):
                     stem=stem,
                 )
             )
-        sides = zip(images_of([control]), images_of([target]), strict=True)
+        sides = zip(images_of(control), images_of(target), strict=True)
         place = target_folder(folder)
         pairs = [
             write_pair(

@@ -9,7 +9,7 @@ from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
 from ..evaluation.pictures.axes import parse_numbers
-from ..evaluation.pictures.subjects import pairs_of_run
+from ..evaluation.pictures.run_pairs import pairs_of_run
 from ..evaluation.score.finalists import PicturePlan
 from ..evaluation.score.measures import Embed, thumbnail
 from ..evaluation.score.report import advice, as_csv, as_json, as_table, as_verdicts, draw_chart

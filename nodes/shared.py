@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import folder_paths
-import numpy as np
-import torch
 from comfy_api.latest import io, ui
 from comfy_execution.utils import get_executing_context
 from PIL import Image
@@ -16,11 +14,11 @@ from ..dataset.files import resolve
 from ..dataset.load import LoadedPairs
 from ..dataset.pair import DatasetError
 from ..dataset.quick import require_sound
-from ..dataset.store import to_image
 from ..dataset.summary import describe, pages
 from ..evaluation.compare.comparison import LOOSE_FOLDER
-from ..evaluation.pictures.subjects import LoraFile, loras_of_files, loras_of_run, match_names
+from ..evaluation.pictures.loras import LoraFile, loras_of_files, loras_of_run, match_names
 from ..language import say
+from ..trainer.data.pixels import tensor_of
 from ..trainer.host import Progress
 from ..trainer.runs.run import Run
 
@@ -69,17 +67,6 @@ def or_shipped(folder: str, base: Path) -> str:
     return str(PACK / folder) if own else folder
 
 
-def image_batch(pictures: list[Image.Image]) -> torch.Tensor:
-    """IMAGE [B, H, W, 3] of pictures of one size."""
-    stacked = np.stack([np.asarray(picture.convert("RGB"), np.float32) for picture in pictures])
-    return torch.from_numpy(stacked / 255)
-
-
-def images_of(batches: list[torch.Tensor]) -> list[Image.Image]:
-    """Every picture of a list of IMAGE batches [B, H, W, C] in 0..1."""
-    return [to_image(picture.cpu().numpy()) for batch in batches for picture in batch]
-
-
 def target_folder(text: str) -> Path:
     """The folder to write into. A relative one must stay inside ComfyUI's input folder."""
     base = Path(folder_paths.get_input_directory()).resolve()
@@ -109,7 +96,7 @@ def loaded_output(loaded: LoadedPairs, preview: int) -> io.NodeOutput:
     report = describe(loaded, warnings)
     running = get_executing_context()
     Progress(1, running.node_id if running else None).say(report)
-    return io.NodeOutput(loaded.dataset, image_batch(sheet), report, ui=ui.PreviewText(report))
+    return io.NodeOutput(loaded.dataset, tensor_of(*sheet), report, ui=ui.PreviewText(report))
 
 
 def hash_store() -> Path:

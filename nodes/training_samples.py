@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..trainer.config import SETTINGS
-from ..trainer.data.pixels import image_of
+from ..trainer.data.pixels import images_of
 from ..trainer.runs.job import SamplePlan
 from .sockets import SamplesSocket
 
@@ -78,10 +78,8 @@ class TrainingSamples(io.ComfyNode):
         images: tuple[torch.Tensor, ...] = (),
     ) -> io.NodeOutput:
         lines = [line.strip() for text in prompts for line in text.splitlines()]
-        controls = tuple(image_of(image) for batch in images for image in batch.split(1))
-        plan = SamplePlan(
-            tuple(filter(None, lines)), controls, every[0], seed[0], sampling_steps[0]
-        )
+        controls, shown = tuple(images_of(*images)), tuple(filter(None, lines))
+        plan = SamplePlan(shown, controls, every[0], seed[0], sampling_steps[0])
         return io.NodeOutput(plan)
 
 

@@ -10,7 +10,8 @@ from ..dataset.files import resolve
 from ..dataset.image import open_rgb
 from ..dataset.unpaired import unpaired
 from ..language import say
-from .shared import image_batch, or_shipped, target_folder
+from ..trainer.data.pixels import tensor_of
+from .shared import or_shipped, target_folder
 
 
 class UnpairedTargets(io.ComfyNode):
@@ -76,7 +77,7 @@ class UnpairedTargets(io.ComfyNode):
         if not todo:
             nothing = [ExecutionBlocker(None)]
             return io.NodeOutput(nothing, nothing, report, ui=text)
-        pictures = [image_batch([open_rgb(picture.path)]) for picture in todo]
+        pictures = [tensor_of(open_rgb(picture.path)) for picture in todo]
         return io.NodeOutput(pictures, [picture.name for picture in todo], report, ui=text)
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from ..dataset.geometry import bucket_size, crop_alike
-from ..dataset.image import open_rgb
 from ..dataset.pair import PairedDataset
 from ..dataset.strips import pasted
 from ..files import storing, write_atomically
@@ -21,19 +18,10 @@ from . import host
 from .batch import Text
 from .data.cache import Cache
 from .data.pixels import image_of, tensor_of
+from .data.sizes import training_sizes
+from .data.subject import Subject, subject_of_image, subject_of_pair
 from .runs.job import SamplePlan
 from .runs.run import Run
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """Controls at their sampling size and whole, the target if there is one, and its size."""
-
-    controls: tuple[Image.Image, ...]
-    whole: tuple[Image.Image, ...]
-    target: Image.Image | None
-    size: tuple[int, int]
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -111,22 +99,15 @@ class Preview:
         write_atomically(path, content.getvalue())
 
 
-def subjects(plan: SamplePlan, pairs: PairedDataset, cache: Cache) -> Iterator[Subject]:
+def subjects(plan: SamplePlan, pairs: PairedDataset, cache: Cache) -> list[Subject]:
+    """The plan's own controls in their shapes, else held-out pairs as they are trained on."""
+    sizes = training_sizes(cache.config, cache.family.multiple)
     sources = (pairs.holdout or pairs.train)[: plan.most]
-    for control in plan.controls:
-        side, area = cache.config.sides[0], control.width * control.height
-        multiple = cache.family.multiple
-        size = reference = bucket_size(*control.size, min(side**2, area), multiple)
-        if cache.config.reference_resolution:
-            most = min(cache.config.reference_resolution**2, area)
-            reference = bucket_size(*size, most, multiple)
-        controls = tuple(crop_alike([control], [reference]))
-        yield Subject(controls, (control,), None, size, sources[0].caption)
-    for pair in () if plan.controls else sources:
-        sizes = cache.sizes(pair)
-        before = tuple(open_rgb(path) for path in pair.controls)
-        target, *cropped = crop_alike([open_rgb(pair.target), *before], sizes)
-        yield Subject(tuple(cropped), before, target, sizes[0], pair.caption)
+    if not plan.controls:
+        return [subject_of_pair(pair, sizes) for pair in sources]
+    sizes = replace(sizes, square=False)
+    caption = sources[0].caption
+    return [subject_of_image(control, "", sizes, caption) for control in plan.controls]
 
 
 def scaled(images: list[Image.Image], height: int) -> list[Image.Image]:

@@ -11,12 +11,13 @@ from PIL import Image
 
 from ...dataset.strips import pasted
 from ...language import say
+from ...trainer.data.subject import Subject
 from ...trainer.host import Base, Progress
 from ..charts import aligned
 from ..pictures.cost import Costs
 from ..pictures.generate import Setting, Trial, generate, seed_label
+from ..pictures.loras import LoraFile
 from ..pictures.samples import Samples
-from ..pictures.subjects import LoraFile, Subject
 from .comparison import Comparison, Shown, Tried, digest_of
 from .grid import Column, Grid, Row, save_pages
 

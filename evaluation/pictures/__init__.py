@@ -1,2 +1,5 @@
-"""What LoRAs make of pictures: `subjects` (on which), `axes` (steps, strengths, seeds as text),
-`generate` (sampling), `samples` (kept on disk, never drawn twice), `cost` (what a switch costs)."""
+"""What LoRAs make of pictures.
+
+`loras` (which files), `run_pairs` (on which pairs), `axes` (steps, strengths, seeds as text),
+`generate` (sampling), `samples` (kept on disk, never drawn twice), `cost` (what a switch costs).
+"""

@@ -17,12 +17,13 @@ from torch import Tensor
 from ...language import say
 from ...trainer import host
 from ...trainer.data.pixels import image_of, tensor_of
+from ...trainer.data.subject import Subject
 from ...trainer.families import family_of
 from ...trainer.host import Base, Progress
 from ...trainer.host.costs import memory_taken, timed
 from .cost import Cost, Costs
+from .loras import LoraFile
 from .samples import Cell, Samples
-from .subjects import LoraFile, Subject
 
 
 @dataclass(frozen=True)

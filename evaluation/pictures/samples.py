@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from ...files import storing, write_picture
+from ...trainer.data.subject import picture_digest
 
 PNG_END = b"IEND\xaeB`\x82"
 
@@ -106,13 +107,6 @@ def noted_in(path: Path, name: str) -> dict[str, Any]:
 def file_name(text: str, limit: int = 80) -> str:
     """`text` as part of a file name: letters of any script, digits, dots; at most `limit` long."""
     return re.sub(r"[^\w.]+", "-", text).strip("-.")[:limit] or "cell"
-
-
-def picture_digest(image: Image.Image) -> str:
-    """A digest of an RGB picture's pixels and size."""
-    digest = hashlib.sha256(f"{image.width}x{image.height}".encode())
-    digest.update(image.convert("RGB").tobytes())
-    return digest.hexdigest()[:16]
 
 
 def file_digest(path: Path) -> str:

@@ -13,11 +13,12 @@ from ...dataset.pair import Pair
 from ...language import say
 from ...trainer.config import TrainConfig
 from ...trainer.data.pixels import tensor_of
+from ...trainer.data.sizes import Sizes
+from ...trainer.data.subject import Subject, subject_of_pair
 from ...trainer.families import family_of
 from ...trainer.host import Base, Progress
 from ..pictures.generate import Setting, Trial, generate
 from ..pictures.samples import Samples
-from ..pictures.subjects import Subject, subject_of_pair
 from .displacement import UNKNOWN, Displacement, displacement, typical
 from .measures import Embed, PictureScore, drift, mean, score_picture, thumbnail
 
@@ -92,8 +93,8 @@ def summarise_pictures(
 ) -> dict[Setting, PictureSummary]:
     """Make the pictures (those that are missing) at equal seeds, and measure them."""
     family = family_of(base.model)
-    sizes = config.sides[0], config.reference_resolution, family.multiple
-    subjects = [subject_of_pair(pair, *sizes) for pair in holdout[: plan.pairs]]
+    sizes = Sizes(config.sides[0], config.reference_resolution, family.multiple)
+    subjects = [subject_of_pair(pair, sizes) for pair in holdout[: plan.pairs]]
     targets = [pixels(open_rgb(pair.target)) for pair in training]
     trials = {
         (subject, prompt): Trial(subject, prompt, plan.seed, plan.sampling_steps, family.guidance)

@@ -15,8 +15,8 @@ from ...trainer.config import TrainConfig
 from ...trainer.data.cache import Cache
 from ...trainer.host import Base, throw_if_interrupted
 from ..pictures.generate import Setting
+from ..pictures.loras import LoraFile
 from ..pictures.samples import Samples
-from ..pictures.subjects import LoraFile
 from ..statistics import Interval, paired_interval
 from .finalists import PicturePlan, PictureSummary, summarise_pictures
 from .heldout import FINAL, SCREENING, Array, Draws, LossFile, LossQuery, score_losses

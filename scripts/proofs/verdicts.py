@@ -142,7 +142,7 @@ class Laboratory:
     def run(self, name: str, regime: Regime, edit: Any, number: int) -> Proof:
         """Train, score, and take the truth."""
         from kontext.dataset.pair import PairedDataset
-        from kontext.evaluation.pictures.subjects import loras_of_run
+        from kontext.evaluation.pictures.loras import loras_of_run
         from kontext.evaluation.score.finalists import PicturePlan
         from kontext.evaluation.score.score import score
         from kontext.trainer.config import TrainConfig

@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from safetensors import safe_open
 from torch import Tensor
 
-from ...dataset.geometry import bucket_size, centred_box, crop_alike, resize_box
+from ...dataset.geometry import centred_box, crop_alike, resize_box
 from ...dataset.image import open_rgb, picture_size
 from ...dataset.masks import open_mask
 from ...dataset.pair import Pair
@@ -25,6 +25,7 @@ from ..config import GB, TrainConfig
 from ..families import recognise
 from ..files import is_whole, save_tensors
 from .pixels import tensor_of
+from .sizes import training_sizes
 
 MOST = 20 * GB  # on disk
 IN_USE = 24 * 3600.0  # seconds: another process may be training from files used since
@@ -116,16 +117,8 @@ class Cache:
 
     def sizes(self, pair: Pair, side: int = 0) -> list[tuple[int, int]]:
         """Pixel sizes of target and references: within the budgets, never enlarged."""
-        side = side or self.config.sides[0]
-        width, height = picture_size(pair.target)
-        if self.config.aspect == "square":
-            width = height = min(width, height)
-        multiple = self.family.multiple
-        target = bucket_size(width, height, min(side**2, width * height), multiple)
-        reference = target
-        if self.config.reference_resolution:
-            area = min(self.config.reference_resolution**2, width * height)
-            reference = bucket_size(*target, area, multiple)
+        sizes = training_sizes(self.config, self.family.multiple, side)
+        target, reference = sizes.fit(picture_size(pair.target))
         return [target, *(reference for _ in pair.controls)]
 
     def tiles(self, size: tuple[int, int]) -> str:

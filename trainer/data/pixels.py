@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from ...dataset.pixels import to_image, to_values
 
-def tensor_of(image: Image.Image) -> Tensor:
-    """RGB picture as an IMAGE batch [1, H, W, 3] in 0..1."""
-    return torch.from_numpy(np.asarray(image, np.float32) / 255)[None]
+
+def tensor_of(*images: Image.Image) -> Tensor:
+    """Pictures of one size as an IMAGE batch [B, H, W, 3] in 0..1."""
+    return torch.stack([torch.from_numpy(to_values(image)) for image in images])
+
+
+def images_of(*batches: Tensor) -> list[Image.Image]:
+    """The pictures of IMAGE batches [B, H, W, C] in 0..1."""
+    return [to_image(picture.detach().cpu().numpy()) for batch in batches for picture in batch]
 
 
 def image_of(pixels: Tensor) -> Image.Image:
-    """The first picture of an IMAGE batch [B, H, W, 3] in 0..1."""
-    return Image.fromarray(pixels[0].mul(255).round().clamp(0, 255).byte().cpu().numpy())
+    """The first picture of an IMAGE batch [B, H, W, C] in 0..1."""
+    return images_of(pixels[:1])[0]

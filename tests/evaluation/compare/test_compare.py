@@ -19,10 +19,11 @@ from kontext.evaluation.compare.compare import (
 from kontext.evaluation.compare.comparison import Comparison, ComparisonError, Shown, Tried
 from kontext.evaluation.pictures.cost import Costs
 from kontext.evaluation.pictures.generate import Setting, cell_of, generate
+from kontext.evaluation.pictures.loras import LoraFile
 from kontext.evaluation.pictures.samples import Samples
-from kontext.evaluation.pictures.subjects import LoraFile, Subject
 from kontext.trainer import host
 from kontext.trainer.data.pixels import image_of, tensor_of
+from kontext.trainer.data.subject import Subject
 from PIL import Image
 from safetensors.torch import save_file
 

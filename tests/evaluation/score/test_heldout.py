@@ -5,7 +5,7 @@ import pytest
 import torch
 from kontext.dataset.pair import Pair, PairedDataset
 from kontext.evaluation.pictures.generate import Setting
-from kontext.evaluation.pictures.subjects import LoraFile
+from kontext.evaluation.pictures.loras import LoraFile
 from kontext.evaluation.score.finalists import PicturePlan
 from kontext.evaluation.score.heldout import Draws, LossFile, LossQuery, score_losses
 from kontext.evaluation.score.score import cost, evenly, score

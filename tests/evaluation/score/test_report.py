@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kontext.evaluation.pictures.subjects import LoraFile
+from kontext.evaluation.pictures.loras import LoraFile
 from kontext.evaluation.score.displacement import Displacement
 from kontext.evaluation.score.finalists import PictureSummary
 from kontext.evaluation.score.report import (

@@ -1,0 +1,34 @@
+"""The pairs that a run was trained with."""
+
+from collections import Counter
+from pathlib import Path
+
+import yaml
+
+from ...dataset.pair import DatasetError, PairedDataset
+from ...dataset.records import read_records
+from ...files import understanding
+from ...language import say
+from ...trainer.runs.run import Run
+
+
+def pairs_of_run(run: Run) -> PairedDataset:
+    """The pairs that the run was trained with, captions and split as they were then.
+
+    Raises DatasetError where they were not noted or have moved, DamagedFileError.
+    """
+    path, remedy = run.folder / "run.yaml", say("Connect `pairs` instead.")
+    with understanding(path, remedy):
+        source = yaml.safe_load(path.read_text(encoding="utf-8")).get("pairs")
+        noted = isinstance(source, dict) and "file" in source
+        file, folder = (source["file"], Path(source["folder"])) if noted else ("", Path())
+    if not noted:
+        raise DatasetError(
+            say("Run '{run}' has not noted its pairs: connect `pairs`.", run=run.name)
+        )
+    return PairedDataset(read_records(run.folder / file, folder))
+
+
+def instruction_of(pairs: PairedDataset) -> str:
+    """The caption that most of the training pairs have."""
+    return Counter(pair.caption for pair in pairs.train).most_common(1)[0][0] if pairs.train else ""

@@ -1,0 +1,38 @@
+"""How large pictures are trained on, and tried on afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...dataset.geometry import Size, bucket_size
+from ..config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Budgets in pixels: results have at most the area of a square of `side`.
+
+    References have that of `reference_side`, or the result's own size where it is 0. Width and
+    height are multiples of `multiple`; `square` crops the longer side first.
+    """
+
+    side: int
+    reference_side: int = 0
+    multiple: int = 16
+    square: bool = False
+
+    def fit(self, size: Size) -> tuple[Size, Size]:
+        """Sizes of result and references for a picture of this size, which is never enlarged."""
+        width, height = (min(size), min(size)) if self.square else size
+        area = width * height
+        fitted = bucket_size(width, height, min(self.side**2, area), self.multiple)
+        if not self.reference_side:
+            return fitted, fitted
+        most = min(self.reference_side**2, area)
+        return fitted, bucket_size(*fitted, most, self.multiple)
+
+
+def training_sizes(config: TrainConfig, multiple: int, side: int = 0) -> Sizes:
+    """The sizes that a run trains at; `side` chooses another of its resolutions than the first."""
+    square = config.aspect == "square"
+    return Sizes(side or config.sides[0], config.reference_resolution, multiple, square)
