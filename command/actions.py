@@ -31,6 +31,7 @@ from ..trainer.request import TrainingError, TrainingRequest
 from ..trainer.runs.export import FORMATS, export_lora
 from ..trainer.runs.job import Job, JobError
 from ..trainer.runs.run import Run, RunError, checked_name
+from ..trainer.statistics import relative_change
 from .foreign.read import grouped, read_files
 from .jobs import AskedJob, cache_folder, checked, lora_file, output_folder, read_jobs
 from .show import Screen
@@ -301,7 +302,7 @@ def state_of(run: Run) -> dict[str, Any]:
         "steps": steps,
         "finished": run.finished,
         "loss": sum(losses) / len(losses) if losses else None,
-        "holdout_change": sum(tested["holdout"]) / sum(tested["holdout_base"]) - 1
+        "holdout_change": relative_change(tested["holdout"], tested["holdout_base"]).mean
         if tested
         else None,
         "folder": str(run.folder),

@@ -13,7 +13,8 @@ FILES = [path for room in PACK for path in sorted((ROOT / room).rglob("*.py"))]
 FILES += [ROOT / "files.py", ROOT / "language.py", ROOT / "lines.py"]
 
 # Each room of the trainer may import what stands before it, and itself
-GROUND = {f"trainer.{name}" for name in ("setting", "config", "batch", "files", "parallel")}
+GROUND_FLOOR = ("setting", "config", "batch", "files", "parallel", "statistics")
+GROUND = {f"trainer.{name}" for name in GROUND_FLOOR}
 STOREYS = [GROUND, {"trainer.host", "trainer.network"}, {"trainer.families"}]
 STOREYS += [{"trainer.loss", "trainer.runs"}, {"trainer.data"}, {"trainer"}]
 COMFY = {"trainer/host", "captioning/core_vlm.py", "captioning/residence.py"}

@@ -6,7 +6,7 @@ import csv
 import io
 import math
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,26 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...language import say
-from ..statistics import Interval, paired_interval
+from ...trainer.loss.curve import FEWEST_PAIRS
+from ...trainer.statistics import Interval, relative_change
 
 Entry = Mapping[str, Any]
 Array = NDArray[np.float64]
 SMOOTHING_SHARE = 0.05  # of the steps done so far, the width of the moving average
-FEWEST_PAIRS = 3  # fewer held-out pairs have no interval, and are no evidence
 
 
 @dataclass(frozen=True)
 class Tested:
-    """The held-out pairs at one step; `change` is a share of the base's loss, 0 = as the base."""
+    """The held-out pairs at one step: the `losses` of the LoRA and of the `base` alone.
+
+    `change` is the mean of each pair's own change as a share of its base loss, 0 = as the base.
+    """
 
     step: int
     losses: tuple[float, ...]
-    base: float
+    base: tuple[float, ...]
     change: Interval
 
     @property
     def is_evidence(self) -> bool:
         return len(self.losses) >= FEWEST_PAIRS
+
+    @property
+    def shares(self) -> Array:
+        """Each pair's loss as a share of its base loss."""
+        return np.divide(self.losses, self.base)
 
     @property
     def summary(self) -> str:
@@ -64,17 +72,16 @@ class Course:
         return len(self._sums) - 1
 
     def add(self, entry: Entry) -> None:
-        """The next step. The bounds of a held-out change are a 95 % interval, paired over the
-        pairs, of the difference to the base; unbounded with fewer than 3 pairs."""
+        """The next step. The bounds of a held-out change are a 95 % interval over the pairs;
+        unbounded with fewer than 3 of them."""
         for name, column in self._columns.items():
             value = entry.get(name)
             column.append(math.nan if value is None else value)
         self._sums.append(self._sums[-1] + entry["loss"])
         step, losses, base = entry["step"], entry.get("holdout"), entry.get("holdout_base")
         if losses and base and len(losses) == len(base):
-            mean = float(np.mean(base))
-            change = paired_interval(np.subtract(losses, base)).scaled(1 / mean)
-            self.tested.append(Tested(step, tuple(losses), mean, change))
+            change = relative_change(losses, base)
+            self.tested.append(Tested(step, tuple(losses), tuple(base), change))
         if "note" in entry:
             self.notes.append((step, str(entry["note"])))
 
@@ -142,12 +149,7 @@ def as_csv(course: Course, first: int = 0, end: int | None = None) -> str:
         row += [None if math.isnan(measured[-1]) else int(measured[-1])]
         if at := tested.get(step):
             percent = [100 * value for value in interval_numbers(at.change)]
-            row += [len(at.losses), float(np.mean(at.losses)), at.base]
+            row += [len(at.losses), float(np.mean(at.losses)), float(np.mean(at.base))]
             row += [f"{value:.4g}" if math.isfinite(value) else None for value in percent]
         writer.writerow(row + [None] * (len(COLUMNS) - len(row)))
     return text.getvalue()
-
-
-def base_loss(tested: Sequence[Tested]) -> float:
-    """The base's mean loss on the held-out pairs."""
-    return tested[-1].base

@@ -10,23 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import stats
 
 from ...language import say
-from ..statistics import paired_interval
-from .curves import FEWEST_PAIRS, Array, Course, Tested, base_loss, thinned
+from ...trainer.loss.curve import FEWEST_PAIRS, falling_fit, jitter, rise_from_best
+from ...trainer.statistics import paired_interval
+from .curves import Array, Course, Tested
 
 FEWEST_STEPS = 100  # before the noise of single steps averages out
 FEWEST_TESTS = 3
 BLOCKS = (10, 20, 40)  # pieces into which the log is cut: slow and fast swings
 SWING = 0.05  # rises of the training loss below this share do no harm
 JUMP = 0.05  # the same for the held-out loss, as a share of the base's
-RISE = 0.02  # of the base's held-out loss; less is no memorising worth a word
 FLAT = 0.015  # of the base's held-out loss: less over a third of a run is standing still
 FLAT_TRAINING = 0.02  # the same for the training loss
 SPENT = 0.3  # of its peak: a learning rate below this hardly moves the LoRA any more
 LITTLE = 0.03  # a gain below this share is hardly any
-MOST_TESTS = 200  # measurements from which the scatter of single ones is estimated
 
 SENTENCES: dict[str, Callable[..., str]] = {
     "rate_too_high": lambda **n: say(
@@ -174,20 +173,14 @@ def swinging(losses: Array) -> Symptom | None:
     return worst
 
 
-def falling_fit(values: Array, weights: Array) -> Array:
-    """The closest curve that never rises (pool adjacent violators, Barlow et al. 1972)."""
-    return optimize.isotonic_regression(values, weights=weights, increasing=False).x
-
-
 def jumping(tested: Sequence[Tested]) -> Symptom | None:
     """Held-out losses that go up and down between measurements by more than the pairs scatter."""
     if len(tested) <= FEWEST_TESTS:
         return None
-    base = base_loss(tested)
     level = 1 - 0.05 / (len(tested) - 1)
     jumps = []
     for before, after in zip(tested, tested[1:]):  # noqa: B905  the last has no successor
-        jump = paired_interval(np.subtract(after.losses, before.losses), level).scaled(1 / base)
+        jump = paired_interval(after.shares - before.shares, level)
         if jump.excludes_zero and abs(jump.mean) > JUMP:
             jumps.append(jump.mean)
     turns = [after for before, after in zip(jumps, jumps[1:]) if before * after < 0]  # noqa: B905
@@ -200,44 +193,24 @@ def jumping(tested: Sequence[Tested]) -> Symptom | None:
 
 
 def rising(tested: Sequence[Tested], steps: Array, losses: Array) -> Symptom | None:
-    """A held-out loss that has left its best for good, and what training did meanwhile.
-
-    The last quarter of the measurements against the best earlier one: the difference must hold
-    over the pairs (three comparisons, hence the level), and stand out of the curve's own jitter.
-    """
-    if len(tested) < 4:
+    """A held-out loss that has left its best for good, and what training did meanwhile."""
+    rise = rise_from_best(shares_of(tested)) if tested else None
+    if rise is None:
         return None
-    matrix = np.array([each.losses for each in tested]) / base_loss(tested)
-    quarters = np.array_split(np.arange(len(tested)), 4)
-    means = [matrix[quarter].mean() for quarter in quarters]
-    best = quarters[int(np.argmin(means[:3]))]
-    last = quarters[3]
-    rise = paired_interval(matrix[last].mean(0) - matrix[best].mean(0), 1 - 0.05 / 3)
-    deviation = jitter(matrix.mean(1)) * np.sqrt(1 / len(best) + 1 / len(last))
-    if rise.low <= 0 or rise.mean < max(RISE, 3 * deviation):
-        return None
-    bottom = best[int(np.argmin(matrix[best].mean(1)))]
-    numbers = {"step": tested[bottom].step, "rise": percent(rise.mean), "low": percent(rise.low)}
-    late = losses[steps > tested[last[0] - 1].step]
-    early = losses[
-        (steps > (tested[best[0] - 1].step if best[0] else 0)) & (steps <= tested[best[-1]].step)
-    ]
+    first, last = rise.best
+    height = rise.height
+    numbers = {
+        "step": tested[rise.bottom].step,
+        "rise": percent(height.mean),
+        "low": percent(height.low),
+    }
+    late = losses[steps > tested[-1 - len(tested) // 4].step]
+    since = tested[first - 1].step if first else 0
+    early = losses[(steps > since) & (steps <= tested[last].step)]
     fall = float(early.mean() - late.mean()) if len(early) and len(late) else 0.0
     if fall <= 0:
         return Symptom("held_out_rises", numbers)
     return Symptom("memorising", {**numbers, "fall": percent(-np.expm1(-fall))})
-
-
-def jitter(curve: Array) -> float:
-    """Scatter of single values about the closest curve that falls and then rises."""
-    curve = curve[thinned(len(curve), MOST_TESTS)]
-    ones, best = np.ones_like(curve), np.inf
-    for low in range(1, len(curve) + 1):
-        falling = falling_fit(curve[:low], ones[:low])
-        rising = -falling_fit(-curve[low:], ones[low:]) if low < len(curve) else curve[:0]
-        best = min(best, np.mean((curve - np.concatenate([falling, rising])) ** 2))
-    # the fit follows half of the scatter
-    return 2 * float(np.sqrt(best))
 
 
 # ---- improving or not ----------------------------------------------------------------------
@@ -248,8 +221,7 @@ def trend(tested: Sequence[Tested], done: int, rate: float) -> Symptom:
 
     `rate` is the learning rate of the time, as a share of its peak.
     """
-    base = base_loss(tested)
-    matrix = np.array([each.losses for each in tested]) / base
+    matrix = shares_of(tested)
     thirds = np.array_split(matrix, 3)
     change = paired_interval(thirds[2].mean(0) - thirds[1].mean(0))
     curve = matrix.mean(1)
@@ -296,6 +268,11 @@ def late_rate(course: Course) -> float:
     """Mean learning rate of the last third of the log, as a share of its peak."""
     rates = course.column("learning_rate")
     return float(np.mean(rates[-len(rates) // 3 :])) / (float(rates.max()) or 1.0)
+
+
+def shares_of(tested: Sequence[Tested]) -> Array:
+    """[measurements, pairs]"""
+    return np.array([each.shares for each in tested])
 
 
 def percent(share: float) -> float:

@@ -14,10 +14,10 @@ from ...trainer.batch import EncodedPair
 from ...trainer.config import TrainConfig
 from ...trainer.data.cache import Cache
 from ...trainer.host import Base, throw_if_interrupted
+from ...trainer.statistics import Interval, paired_interval
 from ..pictures.generate import Setting
 from ..pictures.loras import LoraFile
 from ..pictures.samples import Samples
-from ..statistics import Interval, paired_interval
 from .finalists import PicturePlan, PictureSummary, summarise_pictures
 from .heldout import FINAL, SCREENING, Array, Draws, LossFile, LossQuery, score_losses
 from .second_look import look_again

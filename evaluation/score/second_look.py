@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ...language import say
-from ..statistics import Interval, paired_interval
+from ...trainer.statistics import Interval, paired_interval
 from .verdict import BASE, Array, Judgement, Label, Rules, Ruling, Series, Verdict
 
 Pictures = Mapping[int, Array]  # PSNR [pair] against the true result, by place; BASE is one of them

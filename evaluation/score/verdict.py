@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...language import say
-from ..statistics import Interval, paired_interval
+from ...trainer.statistics import Interval, paired_interval
 
 Array = NDArray[np.floating]
 BASE = -1  # the base model's place among the checkpoints

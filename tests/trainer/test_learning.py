@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 from kontext.dataset.load import PairSource, load_pairs
-from kontext.evaluation.statistics import paired_interval
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.host import Base
 from kontext.trainer.host.demo import load_demo_model
 from kontext.trainer.loop import train
 from kontext.trainer.request import TrainingRequest
+from kontext.trainer.statistics import paired_interval
 
 SAMPLE_PAIRS = Path(kontext.__file__).parent / "sample_pairs"
 

@@ -26,6 +26,7 @@ from ...lines import Lines
 from ..config import DOES_NOT_MATTER, KNOWN, MAY_CHANGE, TrainConfig
 from ..families import family_of_lora
 from ..files import save_tensors
+from ..statistics import relative_change
 from .checkpoint import Checkpoint
 from .export import comfyui_tensors
 from .identity import Identity, RunError
@@ -374,12 +375,17 @@ class Run:
         return stuck
 
     def best(self) -> Checkpoint | None:
-        """The checkpoint with the lowest mean held-out loss; None where none was measured."""
-        losses = {entry["step"]: entry.get("holdout") for entry in self.logged()}
+        """The checkpoint with the lowest held-out loss, as the mean share of each pair's base loss;
+        None where none was measured."""
+        changes = {
+            entry["step"]: relative_change(entry["holdout"], entry["holdout_base"]).mean
+            for entry in self.logged()
+            if entry.get("holdout")
+        }
         measured = [
-            (sum(held_out) / len(held_out), checkpoint)
+            (changes[checkpoint.step], checkpoint)
             for checkpoint in self.checkpoints()
-            if (held_out := losses.get(checkpoint.step)) and math.isfinite(sum(held_out))
+            if math.isfinite(changes.get(checkpoint.step, math.nan))
         ]
         return min(measured)[1] if measured else None
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from kontext import language
 from kontext.evaluation.progress.curves import Course
-from kontext.evaluation.progress.diagnosis import SENTENCES, Symptom, diagnose, falling_fit
+from kontext.evaluation.progress.diagnosis import SENTENCES, Symptom, diagnose
+from kontext.trainer.loss.curve import falling_fit
 
 from ..runs import STEPS, known_run, make_log
 

@@ -22,7 +22,7 @@ from kontext.evaluation.score.report import (
 )
 from kontext.evaluation.score.score import Scores, StrengthScore, bands
 from kontext.evaluation.score.verdict import BASE, Label, Losses, Series, judge
-from kontext.evaluation.statistics import Interval
+from kontext.trainer.statistics import Interval
 
 
 def scores_of(gains, strengths=(), pictures=None, pairs=8):

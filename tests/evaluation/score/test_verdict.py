@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from kontext.evaluation.score.verdict import BASE, Label, Losses, Series, judge, shortlist
-from kontext.evaluation.statistics import paired_interval
+from kontext.trainer.statistics import paired_interval
 
 STEPS = np.arange(1, 11) * 100
 

@@ -120,7 +120,8 @@ def saved(run, *steps, held_out=None):
     """Checkpoints at these steps, and the held-out losses that the log tells of them."""
     for step in steps:
         run.write_checkpoint(step, LORA, IDENTITY)
-        losses = {"holdout": held_out[step]} if held_out and step in held_out else {}
+        each = (held_out or {}).get(step)
+        losses = {"holdout": each, "holdout_base": [1.0] * len(each)} if each else {}
         run.log(step=step, loss=0.5, **losses)
 
 
@@ -144,7 +145,7 @@ def test_the_last_the_best_and_the_pinned_stay(run):
 def test_the_best_is_of_those_that_are_there_and_measured(run):
     """A loss that is not finite, of another step, or of a deleted checkpoint does not count."""
     saved(run, 1, 2, 3, held_out={1: [float("nan")], 2: [0.5], 3: [0.4]})
-    run.log(step=4, loss=0.5, holdout=[0.1])
+    run.log(step=4, loss=0.5, holdout=[0.1], holdout_base=[1.0])
     assert run.best().step == 3
     run.checkpoint_at(3).path.unlink()
     assert run.best().step == 2

@@ -1,5 +1,6 @@
 """Paired comparisons of a few pairs: the pair is the unit, intervals are Student's t."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,6 +39,15 @@ def paired_interval(differences: NDArray[np.floating], level: float = 0.95) -> I
     error = float(values.std(ddof=1) / np.sqrt(count))
     reach = student(level, count - 1) * error
     return Interval(mean, mean - reach, mean + reach, error)
+
+
+def relative_change(losses: Sequence[float], base: Sequence[float]) -> Interval:
+    """By what share each pair's loss differs from its own base loss: mean and 95 % interval.
+
+    A pair counts by its change, not by how hard it is: base losses of unlike pairs differ tenfold,
+    and the difference of two means would mostly be that of the hardest pair.
+    """
+    return paired_interval(np.divide(losses, base) - 1)
 
 
 @lru_cache(maxsize=1000)
