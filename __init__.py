@@ -4,6 +4,13 @@ WEB_DIRECTORY = "./web"
 
 
 async def comfy_entrypoint():
-    from .nodes import KontextExtension
-
+    try:
+        from .nodes import KontextExtension
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("comfy", "comfy_api", "comfy_execution"):
+            raise
+        raise ImportError(
+            f"Kontext LoRA Trainer needs ComfyUI 0.18.2 or newer: this one has no {error.name}. "
+            "Update ComfyUI or the pack."
+        ) from error
     return KontextExtension()

@@ -3,7 +3,7 @@
 import comfy.model_management as memory
 import comfy.model_patcher
 import torch
-from comfy.patcher_extension import CallbacksMP
+from comfy import patcher_extension
 from torch import nn
 
 throw_if_interrupted = memory.throw_exception_if_processing_interrupted
@@ -35,7 +35,7 @@ class Resident:
             offload_device=memory.text_encoder_offload_device(),
         )
         self.evicted = False
-        self.patcher.add_callback(CallbacksMP.ON_DETACH, self._on_detach)
+        self.patcher.add_callback(patcher_extension.CallbacksMP.ON_DETACH, self._on_detach)
 
     def bring(self) -> torch.device:
         """Put all weights on the compute device, moving others out if they are in the way."""

@@ -201,7 +201,7 @@ def missing_folder(folder: Path) -> str:
         "There is no folder {path}. {parent} holds: {names}.",
         path=folder,
         parent=parent,
-        names=listed(beside, most=20),
+        names=listed(beside, most=8),
     )
 
 

@@ -50,6 +50,12 @@ STAGES = (
 )
 
 
+def without_path(kind: type[Exception]) -> None:
+    """ComfyUI puts an error's full name before its sentence; that of a pack is a path on disk."""
+    if kind.__module__.startswith(__package__.rpartition(".")[0]):
+        kind.__module__ = "builtins"
+
+
 def showing_errors(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     """The node, which from now on shows the sentence of what its work raises on itself."""
     execute = node.execute.__func__
@@ -60,6 +66,7 @@ def showing_errors(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
             return execute(cls, *arguments, **inputs)
         except Exception as error:
             host.show_error(error)
+            without_path(type(error))
             raise
 
     node.execute = classmethod(shown)

@@ -3,6 +3,7 @@
 import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { element } from "./shared/dom.mjs";
+import { nodeAt, openGraph } from "./shared/graph.mjs";
 import { hide, show } from "./shared/panel.mjs";
 
 const STYLE = "white-space: pre-line; overflow-wrap: anywhere; max-height: 220px; overflow-y: auto;";
@@ -14,10 +15,26 @@ function line({ text, error }) {
   return made;
 }
 
+/** ComfyUI marks a node red whose input is refused before the start, and says why in a side panel. */
+function showRefusals() {
+  for (const [id, { errors }] of Object.entries(app.lastNodeErrors ?? {})) {
+    const told = errors.filter(({ type }) => type === "custom_validation_failed");
+    const text = [...new Set(told.map(({ details }) => details.replace(/^\w+ - /, "")))].join("\n");
+    if (text && nodeAt(id))
+      show({ node: id, workflow: openGraph().id }, "status", line({ text, error: true }));
+  }
+}
+
 app.registerExtension({
   name: "kontext.status",
   setup() {
     api.addEventListener("kontext.status", ({ detail }) => show(detail, "status", line(detail)));
+    const queue = app.queuePrompt;
+    app.queuePrompt = async function (...choices) {
+      const queued = await queue.apply(this, choices);
+      showRefusals();
+      return queued;
+    };
     // who presses Run again has mended what was wrong
     api.addEventListener("promptQueueing", () => hide("status", (made) => made.className === "error"));
   },

@@ -8,8 +8,8 @@ from typing import Any
 
 import psutil
 import torch
+from comfy import patcher_extension
 from comfy.model_patcher import ModelPatcher as Model
-from comfy.patcher_extension import WrappersMP, add_wrapper_with_key
 
 from .device import peak_bytes
 
@@ -30,8 +30,8 @@ def timed(model: Model, loads: list[float]) -> Model:
         return prepared
 
     clone = model.clone()
-    kind, options = WrappersMP.PREPARE_SAMPLING, clone.model_options
-    add_wrapper_with_key(kind, "kontext", prepare, options, is_model_options=True)
+    kind, options = patcher_extension.WrappersMP.PREPARE_SAMPLING, clone.model_options
+    patcher_extension.add_wrapper_with_key(kind, "kontext", prepare, options, is_model_options=True)
     return clone
 
 

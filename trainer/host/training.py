@@ -9,8 +9,8 @@ from typing import Any
 import comfy.ldm.flux.math as flux_math
 import comfy.model_management as memory
 import torch
-from comfy.ldm.modules.attention import attention_pytorch, optimized_attention
-from comfy.model_base import BaseModel
+from comfy import model_base
+from comfy.ldm.modules import attention
 from comfy.model_patcher import ModelPatcher as Model
 from torch import Tensor
 
@@ -37,7 +37,7 @@ def for_training(model: Model) -> Model:
 
 
 def predict_velocity(
-    model: BaseModel,
+    model: model_base.BaseModel,
     noised: Tensor,
     sigma: Tensor,
     text: Text,
@@ -82,7 +82,7 @@ def predict_velocity(
 
 def plain_attention(_selected: Callable, *args: Any, **options: Any) -> Tensor:
     """Torch's attention, whatever backend the user selected: most others have no backward."""
-    return attention_pytorch(*args, **options)
+    return attention.attention_pytorch(*args, **options)
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def differentiable() -> Iterator[None]:
     with (
         swapped(memory, "in_training", True),
         swapped(flux_math, "_apply_rope", rotated),
-        swapped(flux_math, "optimized_attention", attention_pytorch),
+        swapped(flux_math, "optimized_attention", attention.attention_pytorch),
         swapped(torch.backends.cuda.matmul, "allow_fp16_accumulation", False),
         torch.inference_mode(False),
         torch.enable_grad(),
@@ -109,7 +109,7 @@ def sampling_allowed() -> Iterator[None]:
     """Inside `differentiable`: ComfyUI as it is for inference, to sample with a live LoRA."""
     with (
         swapped(memory, "in_training", False),
-        swapped(flux_math, "optimized_attention", optimized_attention),
+        swapped(flux_math, "optimized_attention", attention.optimized_attention),
         torch.inference_mode(),
     ):
         yield

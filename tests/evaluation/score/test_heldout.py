@@ -1,5 +1,8 @@
 """Held-out losses: ComfyUI's own prediction at fixed noise, computed once."""
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from kontext.evaluation.pictures.generate import Setting
 from kontext.evaluation.pictures.loras import LoraFile
 from kontext.evaluation.score.finalists import PicturePlan
 from kontext.evaluation.score.heldout import Draws, LossFile, LossQuery, score_losses
+from kontext.evaluation.score.report import as_json, as_table, as_verdicts, draw_chart
 from kontext.evaluation.score.score import cost, evenly, score
 from kontext.evaluation.score.verdict import BASE
 from kontext.trainer import host
@@ -124,6 +128,18 @@ def test_the_cost_said_first_is_what_is_spent(base, pairs, lora, tmp_path):
     assert first < spent <= first + more
     assert len(list((tmp_path / "samples").glob("*.png"))) == sampling == 2 * 2 * 2
     assert found.pictures[BASE].drift == 0 < found.pictures[0].drift
+
+
+def test_pictures_without_a_control_are_scored_by_their_target_alone(base, pairs, lora, tmp_path):
+    """How much of an edit was made cannot be said where nothing was edited."""
+    alone = PairedDataset(tuple(replace(pair, controls=()) for pair in pairs))
+    plan = PicturePlan(pairs=2, sampling_steps=1)
+    found = score(base, [lora], alone, (1.0,), CONFIG, tmp_path / "cache", tmp_path, plan)
+    seen = found.pictures[0]
+    assert np.isfinite([seen.psnr, seen.ssim, *seen.each_psnr]).all()
+    assert np.isnan([seen.done, seen.direction, seen.preserved]).all()
+    assert "nan" not in as_table(found) + as_verdicts(found)
+    assert json.loads(as_json(found)) and draw_chart(found)
 
 
 def test_training_pairs_are_spread_over_the_dataset(pairs):

@@ -1,10 +1,15 @@
 """What is missing inside ComfyUI is named before a training begins."""
 
+import ast
+from pathlib import Path
+
 import comfy.model_management
 import comfy.ops
 import pytest
 from kontext.trainer import host
 from kontext.trainer.host import names
+
+ROOT = Path(names.__file__).parents[2]
 
 
 @pytest.fixture
@@ -17,6 +22,22 @@ def lacking(monkeypatch):
 
     yield take_out
     names.missing_names.cache_clear()
+
+
+def from_imports():
+    """Every `from comfy… import name` of the pack, as (file, module, name)."""
+    for path in [*ROOT.glob("trainer/**/*.py"), *ROOT.glob("captioning/*.py")]:
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("comfy."):
+                yield from ((path.name, node.module, each.name) for each in node.names)
+
+
+def test_what_may_go_missing_is_not_imported_by_name():
+    """It would take the whole pack down at the start. Modules, and the three classes that every
+    pack relies on, may be."""
+    lasting = {"ModelPatcher", "CLIP", "VAE", "args"}
+    found = [each for each in from_imports() if each[2] not in lasting]
+    assert [each for each in found if not names.is_module(*each[1:])] == []
 
 
 def test_this_comfyui_has_all_names():
