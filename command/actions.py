@@ -29,8 +29,10 @@ from ..trainer.host import files as host_files
 from ..trainer.loop import train
 from ..trainer.request import TrainingError, TrainingRequest
 from ..trainer.runs.export import FORMATS, export_lora
+from ..trainer.runs.identity import RunError
 from ..trainer.runs.job import Job, JobError
-from ..trainer.runs.run import Run, RunError, checked_name
+from ..trainer.runs.name import checked_name
+from ..trainer.runs.run import Run
 from ..trainer.statistics import relative_change
 from .foreign.read import grouped, read_files
 from .jobs import AskedJob, cache_folder, checked, lora_file, output_folder, read_jobs

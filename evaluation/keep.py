@@ -10,8 +10,9 @@ from ..dataset.image import open_rgb
 from ..files import storing, write_atomically
 from ..language import say
 from ..trainer import host
+from ..trainer.runs.checkpoint import Checkpoint
 from ..trainer.runs.metadata import save_lora, thumbnail, without_hashes
-from ..trainer.runs.run import Checkpoint, Run
+from ..trainer.runs.run import Run
 from .pictures.samples import file_digest, noted_in
 from .score.outcome import Outcome, outcome_of
 

@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..evaluation.keep import choose, keep
 from ..language import say
-from ..trainer.runs.run import checked_name
+from ..trainer.runs.name import checked_name
 from .shared import LoraName, lora_name
 from .sockets import RunSocket
 

@@ -8,7 +8,7 @@ from ..language import say
 from ..trainer import host
 from ..trainer.config import SETTINGS
 from ..trainer.runs.export import FORMATS, export_lora
-from ..trainer.runs.run import checked_name
+from ..trainer.runs.name import checked_name
 from .shared import output_folder
 from .sockets import RunSocket
 

@@ -15,7 +15,9 @@ from ..trainer.config import SETTINGS, TrainConfig
 from ..trainer.data.pixels import tensor_of
 from ..trainer.loop import train
 from ..trainer.request import TrainingRequest
-from ..trainer.runs.run import Run, RunError, checked_name
+from ..trainer.runs.identity import RunError
+from ..trainer.runs.name import checked_name
+from ..trainer.runs.run import Run
 from .setting_inputs import setting_input
 from .shared import output_folder
 from .sockets import Pairs, RunSocket, SamplesSocket, Settings

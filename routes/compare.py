@@ -16,7 +16,9 @@ from ..evaluation.compare.vote import CHOICES, Vote, ballot_of, next_vote, rank
 from ..evaluation.keep import Choice, KeepError, keep
 from ..evaluation.score.outcome import outcome_of
 from ..language import say
-from ..trainer.runs.run import Run, RunError, checked_name
+from ..trainer.runs.identity import RunError
+from ..trainer.runs.name import checked_name
+from ..trainer.runs.run import Run
 from .files import WEB
 from .guard import UNCHANGING, guarded, read_json, text_file
 

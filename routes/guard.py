@@ -14,7 +14,7 @@ from aiohttp import web
 from ..evaluation.compare.comparison import ComparisonError
 from ..files import DamagedFileError, StorageError
 from ..language import say
-from ..trainer.runs.run import RunError
+from ..trainer.runs.identity import RunError
 
 TYPES = {
     ".html": "text/html",

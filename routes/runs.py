@@ -19,8 +19,9 @@ from ..evaluation.progress.follow import progress
 from ..evaluation.progress.run_page import checkpoints, settings, topics
 from ..language import say
 from ..lines import Lines
+from ..trainer.runs.identity import RunError
 from ..trainer.runs.lock import LockedError, holding
-from ..trainer.runs.run import Run, RunError
+from ..trainer.runs.run import Run
 from .files import WEB
 from .guard import UNCHANGING, guarded, read_json, text_file
 

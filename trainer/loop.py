@@ -22,11 +22,11 @@ from .network.matmul8 import check_device
 from .optimizers import check_optimizer
 from .preview import Preview
 from .request import TrainingRequest
-from .runs.identity import identity_of
+from .runs.identity import Identity, RunError, identity_of
 from .runs.job import SamplePlan, write_job
 from .runs.lock import Lock, holding
 from .runs.rescue import bring_back
-from .runs.run import Identity, Run, RunError
+from .runs.run import Run
 from .session import Session
 
 
@@ -59,7 +59,7 @@ def train_locked(request: TrainingRequest, lock: Lock | None) -> Run:
     if run.finished:
         return run
 
-    with host.computing_with(run.threads()):
+    with host.computing_with(run.state.threads()):
         progress = host.Progress(config.steps, request.node_id)
         progress.say(family.description())
         with torch.inference_mode():

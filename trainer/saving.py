@@ -43,7 +43,7 @@ class Saving:
 
         Returns the steps done. Returns only when all processes have come here.
         """
-        if parallel.is_first() and not self.run.has_state():
+        if parallel.is_first() and not self.run.state.exists():
             self.run.write_state(0, *self.learner.state_dict())
         parallel.wait()
         done = self.restore()
@@ -56,11 +56,11 @@ class Saving:
 
     def restore(self) -> int:
         """Load the run's saved state into the learner; returns the steps it has done."""
-        step, tensors, rest = self.run.read_state()
+        step, tensors, rest = self.run.state.read()
         try:
             self.learner.load_state_dict(tensors, rest)
         except (KeyError, ValueError, TypeError, IndexError) as error:  # of another version
-            raise self.run.damaged_state(error) from error
+            raise self.run.state.damaged(error) from error
         if parallel.is_first():
             self.run.rewind_log(step)
         self.journal.watcher.begin(self.run)

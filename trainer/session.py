@@ -82,7 +82,7 @@ class Session:
             if config.adapter == "dora":
                 memory.load()
                 measure(lora, adapted, device)
-            if request.start and not run.has_state():
+            if request.start and not run.state.exists():
                 for line in start_from(lora, request.start, model, config, request.resize_start):
                     journal.note(line)
             learner = Learner(lora, config, device, dtype)

@@ -10,7 +10,9 @@ from kontext.evaluation.keep import Choice, KeepError, choose, keep
 from kontext.evaluation.pictures.samples import Cell, Samples, file_digest
 from kontext.files import DamagedFileError
 from kontext.trainer import host
-from kontext.trainer.runs.run import Checkpoint, Run, RunError
+from kontext.trainer.runs.checkpoint import Checkpoint
+from kontext.trainer.runs.identity import RunError
+from kontext.trainer.runs.run import Run
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 

@@ -86,7 +86,7 @@ def test_two_processes_train_as_one_does(folder):
     assert started.returncode == 0, told
     two = Run.open("two", folder / "output")
     assert two.identity().differences(ours.identity()) == {}
-    ours_state, two_state = ours.read_state()[1], two.read_state()[1]
+    ours_state, two_state = ours.state.read()[1], two.state.read()[1]
     gradients = [name for name in ours_state if name.endswith("exp_avg")]
     assert len(gradients) == len(loras(ours)[0]) * 2 // 3, "of each down and up, not of alpha"
     for name in gradients:

@@ -1,6 +1,7 @@
 """A training run on disk.
 
-Read `run` (its folders, checkpoints, state and log), `identity` (what it was made from), `job` (the
-YAML file that describes it), `rescue` (a second place where the first refuses) and `export` (LoRA
-files that others read).
+Read `run` (its folders, checkpoints and log), `name`, `identity` (what it was made from), `state`
+(what continuing needs), `lock` (one process at a time), `job` (the YAML file that describes it),
+`start` (the LoRA it begins with), `rescue` (a second place where the first refuses), `metadata` and
+`export` (LoRA files that others read).
 """

@@ -38,7 +38,8 @@ from .. import host
 from ..config import TrainConfig
 from ..files import save_tensors
 from ..host import files as host_files
-from .run import Run, checked_name
+from .name import checked_name
+from .run import Run
 
 PACK = Path(__file__).resolve().parents[2]
 DEMO = PACK / "models" / "demo"

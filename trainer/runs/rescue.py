@@ -61,8 +61,8 @@ def bring_back(name: str, output: Path, identity: Identity, places: Sequence[Pat
     """
     run = Run(name, output)
     fitting = [found for found in rescued(name, places) if fits(found, identity)]
-    newest = max(fitting, key=Run.state_step, default=None)
-    if newest is None or newest.state_step() <= saved_step(run):
+    newest = max(fitting, key=lambda run: run.state.step(), default=None)
+    if newest is None or newest.state.step() <= saved_step(run):
         return None
     if run.exists() and is_another(run, identity):
         return None
@@ -71,7 +71,7 @@ def bring_back(name: str, output: Path, identity: Identity, places: Sequence[Pat
         *(checkpoint.path for checkpoint in newest.checkpoints()),
         newest.folder / "pairs.json",
         newest.folder / "run.yaml",
-        newest.state_file,
+        newest.state.path,
     ]
     join_logs(newest, run)
     for source in inside:
@@ -104,7 +104,7 @@ def is_own(folder: Path) -> bool:
 def fits(found: Run, identity: Identity) -> bool:
     """Whether rescued work is whole, and of the run that is to be trained. Else it stays there."""
     try:
-        return found.state_step() > 0 and not found.changes(identity)
+        return found.state.step() > 0 and not found.obstacles(identity)
     except (RunError, DamagedFileError, OSError, KeyError, TypeError, ValueError) as error:
         logging.warning("Rescued work in %s is left alone: %s", found.output, error)
         return False
@@ -121,7 +121,7 @@ def is_another(run: Run, identity: Identity) -> bool:
 def saved_step(run: Run) -> int:
     """The step of a run's state; -1 if there is none, or only a damaged one."""
     try:
-        return run.state_step()
+        return run.state.step()
     except RunError:
         return -1
 

@@ -13,10 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...dataset.files import folded
@@ -25,7 +23,6 @@ from ...language import say
 from ...lines import Lines
 from ..config import DOES_NOT_MATTER, KNOWN, MAY_CHANGE, TrainConfig
 from ..families import family_of_lora
-from ..files import save_tensors
 from ..statistics import relative_change
 from .checkpoint import Checkpoint
 from .export import comfyui_tensors
@@ -33,11 +30,9 @@ from .identity import Identity, RunError
 from .lock import NAME as LOCK
 from .lock import Lock, LockedError
 from .metadata import run_metadata, save_lora
+from .name import checked_name
+from .state import State
 
-LONGEST_NAME = 80  # it occurs twice in a path, and Windows stops at 260 characters
-MOST_BYTES = 200  # of the 255 that Linux allows, less the step and the suffix
-RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 TRASH = "kontext_trash"  # in the output folder
 SAVE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -54,7 +49,7 @@ class Run:
         self.folder = output / "kontext_runs" / self.name
         self.lora_folder = output / "loras" / self.name
         self.yaml_file = self.folder / "run.yaml"
-        self.state_file = self.folder / "state" / "state.safetensors"
+        self.state = State(self.folder / "state" / "state.safetensors")
         self.lines = Lines(self.folder / "log.jsonl", logged_step)
         self.lock: Lock | None = None  # of a run that this process trains
 
@@ -88,23 +83,23 @@ class Run:
         """
         run = cls(name, output)
         run.require_name_of_its_own()
-        changed = run.changes(identity) if run.exists() else run.left_over()
-        if changed and run.has_work() and not replace:
+        obstacles = run.obstacles(identity)
+        if obstacles and run.has_work() and not replace:
             raise RunError(
                 say(
                     "A run named '{name}' exists and differs: {changes}. Undo this to continue it, "
                     "choose another name, or turn on `replace` to move that run into {trash}.",
                     name=run.name,
-                    changes=say("; ").join(changed),
+                    changes=say("; ").join(obstacles),
                     trash=output / TRASH,
                 )
             )
-        if changed:
+        if obstacles:
             run.put_aside()
         run.remove_unfinished()
         with storing(run.folder):
             run.lora_folder.mkdir(parents=True, exist_ok=True)
-            run.state_file.parent.mkdir(parents=True, exist_ok=True)
+            run.state.path.parent.mkdir(parents=True, exist_ok=True)
         run.write_identity(identity)
         return run
 
@@ -122,27 +117,23 @@ class Run:
                 )
             )
 
-    def changes(self, identity: Identity) -> list[str]:
+    def obstacles(self, identity: Identity) -> list[str]:
         """In words, why this run cannot be continued, or used, as one with `identity`."""
-        changed = self.differences(identity)
+        if not self.exists():
+            gone = say("{file}, which says what it was made from, is gone", file=self.yaml_file)
+            return [gone] if self.has_work() else []
+        found = self.differences(identity)
         unfinished = self.steps_done() < identity.config.steps
-        if self.has_work() and unfinished and not self.has_state():
-            changed.append(say("{file}, which continuing needs, is gone", file=self.state_file))
-        return changed
+        if unfinished and self.has_work() and not self.state.exists():
+            found.append(say("{file}, which continuing needs, is gone", file=self.state.path))
+        return found
 
     def differences(self, identity: Identity) -> list[str]:
         """In words, how what this run was made from differs from `identity`, where it matters."""
-        free = DOES_NOT_MATTER
-        if self.steps_done() < identity.config.steps:
-            free = free | MAY_CHANGE
+        unfinished = self.steps_done() < identity.config.steps
+        free = DOES_NOT_MATTER | MAY_CHANGE if unfinished else DOES_NOT_MATTER
         differences = self.identity().differences(identity)
         return [words for name, words in differences.items() if name not in free]
-
-    def left_over(self) -> list[str]:
-        """In words, what is missing of a run that has work but no run.yaml."""
-        if not self.has_work():
-            return []
-        return [say("{file}, which says what it was made from, is gone", file=self.yaml_file)]
 
     def steps_done(self) -> int:
         return max((checkpoint.step for checkpoint in self.checkpoints()), default=0)
@@ -150,7 +141,7 @@ class Run:
     def has_work(self) -> bool:
         """Whether there is anything to lose: a LoRA, steps in the log, or a state after them."""
         try:
-            stepped = self.state_step() > 0
+            stepped = self.state.step() > 0
         except RunError:  # damaged, but somebody's
             stepped = True
         return stepped or bool(self.saved_files()) or next(iter(self.lines), None) is not None
@@ -173,7 +164,7 @@ class Run:
 
     def remove_unfinished(self) -> None:
         """Delete what a killed process left of files it was writing."""
-        for folder in (self.lora_folder, self.folder, self.state_file.parent):
+        for folder in (self.lora_folder, self.folder, self.state.path.parent):
             for path in folder.glob("*.tmp"):
                 with storing(path):
                     path.unlink(missing_ok=True)
@@ -420,54 +411,7 @@ class Run:
     def write_state(self, step: int, tensors: Mapping[str, Tensor], rest: str = "") -> None:
         """Save what continuing from `step` needs, replacing the previous state."""
         self.require_held()
-        threads = str(torch.get_num_threads())
-        save_tensors(
-            tensors, self.state_file, {"step": str(step), "rest": rest, "threads": threads}
-        )
-
-    def has_state(self) -> bool:
-        return self.state_file.is_file()
-
-    def state_metadata(self) -> dict[str, str]:
-        """What was noted with the saved state: `step`, `threads`, and `rest`; empty without one."""
-        if not self.has_state():
-            return {}
-        try:
-            with safe_open(self.state_file, "pt") as file:
-                metadata = file.metadata() or {}
-            int(metadata["step"])
-        except (SafetensorError, KeyError, ValueError) as error:
-            raise self.damaged_state(error) from error
-        return {"rest": "", **metadata}
-
-    def state_step(self) -> int:
-        """The step that the saved state follows; -1 without one."""
-        return int(self.state_metadata().get("step", -1))
-
-    def threads(self) -> int:
-        """CPU threads that the saved state was computed with; without one, those of now."""
-        threads = self.state_metadata().get("threads", "")
-        return int(threads) if threads.isdecimal() and int(threads) else torch.get_num_threads()
-
-    def read_state(self) -> tuple[int, dict[str, Tensor], str]:
-        """The step that the saved state follows, its tensors, and the rest."""
-        metadata = self.state_metadata()
-        try:
-            # not mapped: Windows could not replace the file while the optimiser holds its tensors
-            tensors = safetensors.torch.load(self.state_file.read_bytes())
-        except SafetensorError as error:
-            raise self.damaged_state(error) from error
-        return int(metadata["step"]), tensors, metadata["rest"]
-
-    def damaged_state(self, error: Exception) -> RunError:
-        return RunError(
-            say(
-                "{path}, which continuing needs, is damaged ({reason}). Choose another name and go "
-                "on from the last checkpoint with `start_from`.",
-                path=self.state_file,
-                reason=error,
-            )
-        )
+        self.state.write(step, tensors, rest)
 
     def log(self, **entry: Any) -> None:
         self.lines.append(entry, durable=False)
@@ -498,30 +442,3 @@ def logged_step(entry: dict[str, Any]) -> dict[str, Any]:
     if not all(type(number) in (int, float) for number in numbers):
         raise TypeError("not all measurements are numbers")
     return entry
-
-
-def checked_name(name: str) -> str:
-    """The name without outer blanks. RunError unless it can name a folder on every system."""
-    name = name.strip()
-    if not name:
-        raise RunError(say("Give the run a name."))
-    if UNFIT.search(name) or name.endswith(".") or RESERVED.fullmatch(name):
-        raise RunError(
-            say(
-                "'{name}' cannot be a run's name, because Windows allows no folder of this name. "
-                'Leave out / \\ : * ? " < > |, a final dot, and names of devices (con, nul, com1).',
-                name=name,
-            )
-        )
-    if len(name) > LONGEST_NAME or len(name.encode("utf-8")) > MOST_BYTES:
-        raise RunError(
-            say(
-                "The run's name has {count} characters, too many for a file name: {name}… Use at "
-                "most {latin} Latin or {chinese} Chinese ones.",
-                count=len(name),
-                name=name[:40],
-                latin=LONGEST_NAME,
-                chinese=MOST_BYTES // 3,
-            )
-        )
-    return name

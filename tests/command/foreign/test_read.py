@@ -5,8 +5,8 @@ import yaml
 from kontext.command.foreign import ai_toolkit, kohya, kohya_gui
 from kontext.command.foreign.read import is_ours
 from kontext.trainer.config import ConfigError
+from kontext.trainer.runs.identity import RunError
 from kontext.trainer.runs.job import JobError
-from kontext.trainer.runs.run import RunError
 
 SEEDS = (
     {"config": {"name": "a", "process": [{"type": "sd_trainer", "network": {"type": "lora"},

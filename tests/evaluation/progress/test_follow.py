@@ -9,7 +9,8 @@ from kontext.evaluation.progress.diagnosis import diagnose
 from kontext.evaluation.progress.follow import Follower, progress
 from kontext.files import StorageError
 from kontext.trainer.config import TrainConfig
-from kontext.trainer.runs.run import Identity, Run
+from kontext.trainer.runs.identity import Identity
+from kontext.trainer.runs.run import Run
 
 from ..runs import STEPS, known_run
 

@@ -9,7 +9,8 @@ from kontext.evaluation.progress.curves import Course
 from kontext.evaluation.progress.follow import Table
 from kontext.evaluation.progress.run_page import write_page
 from kontext.trainer.config import TrainConfig
-from kontext.trainer.runs.run import Identity, Run
+from kontext.trainer.runs.identity import Identity
+from kontext.trainer.runs.run import Run
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save_file

@@ -4,7 +4,8 @@ import pytest
 import torch
 from kontext.trainer import host
 from kontext.trainer.config import OPTIMIZERS
-from kontext.trainer.runs.run import Run, RunError
+from kontext.trainer.runs.identity import RunError
+from kontext.trainer.runs.run import Run
 from PIL import Image
 
 from ..short_runs import SHORT, assert_same, interrupt_after, last_lora
@@ -52,7 +53,7 @@ def test_a_run_is_continued_with_the_threads_it_was_begun_with(run_training, mon
         assert torch.get_num_threads() == 1, "other nodes keep theirs"
         fresh = run_training(name="fresh")
     assert_same(last_lora(continued), last_lora(unbroken))
-    assert (continued.threads(), fresh.threads()) == (2, 1)
+    assert (continued.state.threads(), fresh.state.threads()) == (2, 1)
 
 
 def test_a_run_can_go_on_for_longer(run_training):

@@ -36,7 +36,7 @@ def run(base, pairs, tmp_path):
 
 def as_trained(base, run):
     """The LoRA of the last step, from the state that training would continue with."""
-    _, state, _ = run.read_state()
+    _, state, _ = run.state.read()
     linears = {name: part for name, part in base.network.named_modules() if host.is_linear(part)}
     config = run.config
     chosen = {name: linears[name] for name in Flux1.targeted(linears, config.targets)}

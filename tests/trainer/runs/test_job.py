@@ -8,8 +8,8 @@ from kontext.dataset.pair import DatasetError, PairedDataset
 from kontext.trainer import families, host, loop
 from kontext.trainer.config import ConfigError, TrainConfig
 from kontext.trainer.host import files as host_files
+from kontext.trainer.runs.identity import RunError
 from kontext.trainer.runs.job import Job, JobError, Places, SamplePlan, pair_rows
-from kontext.trainer.runs.run import RunError
 from PIL import Image
 from safetensors.torch import save_file
 

@@ -11,7 +11,8 @@ import pytest
 import torch
 from kontext.trainer import host
 from kontext.trainer.config import TrainConfig
-from kontext.trainer.runs.run import Identity, Run
+from kontext.trainer.runs.identity import Identity
+from kontext.trainer.runs.run import Run
 from safetensors.torch import load_file
 
 from ..short_runs import SHORT, assert_same, last_lora
@@ -62,11 +63,11 @@ def test_a_hundred_kills(tmp_path):
 
         run = Run.open("killed", tmp_path)
         assert run.identity() == IDENTITY
-        in_a_save += bool([*run.lora_folder.glob("*.tmp"), *run.state_file.parent.glob("*.tmp")])
+        in_a_save += bool([*run.lora_folder.glob("*.tmp"), *run.state.path.parent.glob("*.tmp")])
         for checkpoint in run.checkpoints():
             values = load_file(checkpoint.path)["lora_unet_single_blocks_0_linear1.lora_up.weight"]
             assert (values == checkpoint.step).all()
-        step, state, _ = run.read_state()
+        step, state, _ = run.state.read()
         assert (state["single_blocks.0.linear1.up"] == step).all()
         assert step >= done, "a save that had been finished was lost"
         run.rewind_log(step)
@@ -90,7 +91,7 @@ def test_a_training_killed_again_and_again_ends_as_if_it_never_was(run_training)
     clock, kills = random.Random(1), 0
     run = Run("killed", unbroken.output)
     while not (run.exists() and run.finished):
-        done = run.read_state()[0] if run.has_state() else 0
+        done = run.state.read()[0] if run.state.exists() else 0
         child = os.fork()
         if child == 0:
             torch.set_num_threads(1)

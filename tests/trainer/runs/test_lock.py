@@ -153,7 +153,7 @@ def test_the_one_that_was_asleep_writes_no_more(tmp_path):
             run.write_state(1, {})
         with pytest.raises(LockedError, match="taken over"):
             run.write_checkpoint(1, {}, run.identity())
-    assert run.state_step() == 0
+    assert run.state.step() == 0
     assert json.loads((run.folder / "lock.json").read_text("utf-8"))["token"] == "b"
 
 

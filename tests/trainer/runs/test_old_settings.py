@@ -123,7 +123,7 @@ def test_a_run_begun_before_is_continued(run_training, monkeypatch, today, befor
 def test_a_run_of_a_million_steps_ends(run_training):
     """Seven digits in file names; the first 999,998 steps are skipped here."""
     run = run_training(SHORT.replace(steps=2, schedule="constant"))
-    _, tensors, rest = run.read_state()
+    _, tensors, rest = run.state.read()
     run.write_state(999_998, tensors, rest)
     (last,) = run.checkpoints()
     last.path.rename(last.path.with_name(f"{run.name}_999998.safetensors"))

@@ -152,7 +152,7 @@ def test_a_refused_save_goes_elsewhere_and_continues(
     )
     assert not [*tmp_path.rglob("*.tmp")]
     (folder,) = places[0].iterdir()
-    assert Run.open("test", folder).read_state()[0] == 4
+    assert Run.open("test", folder).state.read()[0] == 4
 
     continued = run_training(rescue_places=places)
     assert [checkpoint.step for checkpoint in continued.checkpoints()] == [2, 4, 6]
@@ -290,11 +290,11 @@ def test_rescued_work_is_taken_up_where_the_run_itself_is_incomplete(
 ):
     run, _ = stopped_at_4(run_training, places, tmp_path)
     if lost == "state":
-        shutil.rmtree(run.state_file.parent)
+        shutil.rmtree(run.state.path.parent)
     elif lost == "a damaged state":
-        run.state_file.write_bytes(b"\0" * 1000)
+        run.state.path.write_bytes(b"\0" * 1000)
     else:
-        {"run.yaml": run.yaml_file}.get(lost, run.state_file).unlink()
+        {"run.yaml": run.yaml_file}.get(lost, run.state.path).unlink()
     assert_as_whole(run_training(rescue_places=places), whole)
 
 
@@ -310,9 +310,9 @@ def plant(place, rescued, kind):
         shutil.rmtree(folder)
         folder.write_bytes(b"x")
     elif kind == "a state from the future":
-        run.state_file.write_bytes(b"\0" * 100)
+        run.state.path.write_bytes(b"\0" * 100)
     elif kind == "no state":
-        run.state_file.unlink()
+        run.state.path.unlink()
     else:
         content = {"zeros": b"\0" * 9, "a list": b"- 1", "odd": b"config: {x: 1}"}
         run.yaml_file.write_bytes(content[kind])
@@ -340,7 +340,7 @@ def test_the_work_of_another_user_is_not_taken_up(
     _, folder = stopped_at_4(run_training, places, tmp_path)
     monkeypatch.setattr(os, "getuid", lambda: 12345)
     assert_as_whole(run_training(rescue_places=places), whole)
-    assert Run.open("test", folder).state_step() == 4
+    assert Run.open("test", folder).state.step() == 4
 
 
 def test_the_last_resort_is_the_users_own():

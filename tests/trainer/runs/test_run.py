@@ -9,7 +9,8 @@ import pytest
 import torch
 from kontext.files import DamagedFileError, StorageError, write_atomically
 from kontext.trainer.config import TrainConfig
-from kontext.trainer.runs.run import Identity, Run, RunError
+from kontext.trainer.runs.identity import Identity, RunError
+from kontext.trainer.runs.run import Run
 from safetensors.torch import load_file, save_file
 
 IDENTITY = Identity(TrainConfig(steps=1000, alpha=16.0), "base", "pairs")
@@ -100,9 +101,9 @@ def test_a_log_cut_short_by_a_crash_is_read(run):
 
 
 def test_state_reads_back(run):
-    assert not run.has_state()
+    assert not run.state.exists()
     run.write_state(250, LORA, "more")
-    step, tensors, rest = run.read_state()
+    step, tensors, rest = run.state.read()
     assert (step, rest) == (250, "more") and torch.equal(
         tensors["single_blocks.0.linear1.up"], LORA["single_blocks.0.linear1.up"]
     )
@@ -182,8 +183,8 @@ def test_what_differs_is_listed(tmp_path):
     run = Run.create("edit", tmp_path, first)
     saved(run, 1)
     run.write_state(1, LORA)
-    assert run.changes(replace_in(first, config=config.replace(learning_rate=1e-5))) == []
-    assert run.changes(other) == [
+    assert run.obstacles(replace_in(first, config=config.replace(learning_rate=1e-5))) == []
+    assert run.obstacles(other) == [
         "rank was 16, now 8",
         "targets was blocks, now linear1",
         "another base model, or other LoRAs on it",
@@ -205,9 +206,9 @@ def test_a_run_without_its_state_is_not_begun_anew(run, tmp_path):
 
 def test_a_damaged_state_is_told(run):
     run.write_state(250, LORA)
-    run.state_file.write_bytes(run.state_file.read_bytes()[:-100])
+    run.state.path.write_bytes(run.state.path.read_bytes()[:-100])
     with pytest.raises(RunError, match="damaged.*`start_from`"):
-        run.read_state()
+        run.state.read()
 
 
 def test_a_run_of_a_newer_version_is_told(run, tmp_path):
@@ -252,9 +253,9 @@ def test_whatever_is_left_of_a_run_is_work(tmp_path, left):
     if left != "log" and left != "all but run.yaml":
         run.lines.path.unlink()
     if left in ("log", "loras"):
-        run.state_file.unlink()
+        run.state.path.unlink()
     if left == "a damaged state":
-        run.state_file.write_bytes(b"\0" * 100)
+        run.state.path.write_bytes(b"\0" * 100)
     if left == "all but run.yaml":
         run.yaml_file.unlink()
     before = contents(tmp_path)
@@ -367,9 +368,9 @@ def test_a_broken_pairs_json_does_not_matter(run, tmp_path, text):
 
 @pytest.mark.parametrize("metadata", [None, {}, {"step": "many"}, {"rest": ""}])
 def test_a_state_of_another_version_is_named(run, metadata):
-    save_file({"a": torch.zeros(1)}, run.state_file, metadata)
+    save_file({"a": torch.zeros(1)}, run.state.path, metadata)
     with pytest.raises(RunError, match="state.safetensors.*damaged.*`start_from`"):
-        run.read_state()
+        run.state.read()
 
 
 def test_the_same_checkpoint_has_the_same_bytes(run):

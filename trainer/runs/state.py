@@ -1,0 +1,72 @@
+"""What continuing a run needs, besides its pairs and settings: one file, replaced at every save."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from ...language import say
+from ..files import save_tensors
+from .identity import RunError
+
+
+@dataclass(frozen=True)
+class State:
+    """The saved state of a run: weights, optimiser, averages, and the step that they follow."""
+
+    path: Path
+
+    def exists(self) -> bool:
+        return self.path.is_file()
+
+    def write(self, step: int, tensors: Mapping[str, Tensor], rest: str = "") -> None:
+        """Replace the state; `rest` is what is no tensor."""
+        threads = str(torch.get_num_threads())
+        save_tensors(tensors, self.path, {"step": str(step), "rest": rest, "threads": threads})
+
+    def read(self) -> tuple[int, dict[str, Tensor], str]:
+        """The step that the state follows, its tensors, and the rest. RunError if damaged."""
+        metadata = self.metadata()
+        try:
+            # not mapped: Windows could not replace the file while the optimiser holds its tensors
+            tensors = safetensors.torch.load(self.path.read_bytes())
+        except SafetensorError as error:
+            raise self.damaged(error) from error
+        return int(metadata["step"]), tensors, metadata["rest"]
+
+    def step(self) -> int:
+        """The step that the state follows; -1 without one. RunError if damaged."""
+        return int(self.metadata().get("step", -1))
+
+    def threads(self) -> int:
+        """CPU threads that the state was computed with; without one, those of now."""
+        threads = self.metadata().get("threads", "")
+        return int(threads) if threads.isdecimal() and int(threads) else torch.get_num_threads()
+
+    def metadata(self) -> dict[str, str]:
+        """What was noted with the tensors: `step`, `threads` and `rest`; empty without a state."""
+        if not self.exists():
+            return {}
+        try:
+            with safe_open(self.path, "pt") as file:
+                metadata = file.metadata() or {}
+            int(metadata["step"])
+        except (SafetensorError, KeyError, ValueError) as error:
+            raise self.damaged(error) from error
+        return {"rest": "", **metadata}
+
+    def damaged(self, error: Exception) -> RunError:
+        return RunError(
+            say(
+                "{path}, which continuing needs, is damaged ({reason}). Choose another name and go "
+                "on from the last checkpoint with `start_from`.",
+                path=self.path,
+                reason=error,
+            )
+        )
