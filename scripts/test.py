@@ -3,6 +3,7 @@
     python scripts/test.py
     python scripts/test.py -m "not slow"
     python scripts/test.py tests/dataset -k exif
+    python scripts/test.py tests/web -n 0 -s           # in one process, which prints
 
 Runs with any Python from 3.10 on; what it needs is installed into `.host/` the first time.
 """
@@ -31,14 +32,14 @@ def main() -> int:
     host = hosts.find_or_set_up(options.comfyui, options.python, tests=True)
     os.environ["COMFYUI_PATH"] = str(host.comfyui)
     os.environ.setdefault("PYTHONUTF8", "1")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads leave a busy machine alone
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # the cores are busy with other tests
 
     python = [str(host.python), "-m"]
     results = {
         "ruff": run([*python, "ruff", "check", "."]),
         "format": run([*python, "ruff", "format", "--check", "-q", "."]),
         "mypy": type_check(host.python),
-        "pytest": run([*python, "pytest", *pytest_arguments]),
+        "pytest": run([*python, "pytest", *side_by_side(), *pytest_arguments]),
     }
     failed = [check for check, code in results.items() if code]
     if failed:
@@ -49,6 +50,12 @@ def main() -> int:
 def run(command: list[str], cwd: Path = hosts.ROOT) -> int:
     print("$", *command[2:], flush=True)
     return subprocess.run(command, cwd=cwd).returncode
+
+
+def side_by_side() -> list[str]:
+    """pytest's arguments for a process a core; each holds a ComfyUI and gets whole files."""
+    count = min(4, os.cpu_count() or 1)
+    return ["-n", str(count), "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def type_check(python: Path) -> int:

@@ -56,6 +56,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         reasons = [mark.kwargs.get("reason", "") for mark in item.iter_markers("skipif")]
         if any(reason.startswith("browser: ") for reason in reasons):
             item.add_marker("browser")
+    # side by side, the files that take longest must not come last
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
