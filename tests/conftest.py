@@ -73,6 +73,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:  # n
     import host
     from driver import Server
 
+    from .families.miniatures import put_sizes
+
     here = host.Host(COMFYUI, Path(sys.executable), gpu=False)
-    with Server(here, tmp_path_factory.mktemp("comfyui")) as running:
+    base = tmp_path_factory.mktemp("comfyui")
+    put_sizes(base / "custom_nodes")
+    with Server(here, base) as running:
         yield running

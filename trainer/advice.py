@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..language import language, say
 from .config import FEWEST_STEPS, STEPS_PER_PAIR, TrainConfig
+from .families.flux1 import Flux1
 from .memory import Footprint, plan_memory
 from .presets import PRESETS, Preset
 
@@ -116,9 +117,9 @@ def tokens(config: TrainConfig) -> int:
 
 def flux_footprint(config: TrainConfig, itemsize: int) -> Footprint:
     """Memory of a step on FLUX.1-Kontext whose weights are stored in `itemsize` bytes each."""
+    double, single = Flux1.kinds
     return Footprint(
-        double=DOUBLE,
-        single=SINGLE,
+        kinds=((DOUBLE, double.kept), (SINGLE, single.kept)),
         bytes_per_unit=tokens(config) * HIDDEN * 2,
         weights=PARAMETERS * itemsize,
         movable=PARAMETERS * itemsize,
@@ -126,6 +127,7 @@ def flux_footprint(config: TrainConfig, itemsize: int) -> Footprint:
         cast_bytes=0 if itemsize == 2 else LARGEST * 2,
         trained=PER_RANK * config.rank * 16,
         parameters=PARAMETERS,
+        transient_units=Flux1.transient + Flux1.ends,
     )
 
 

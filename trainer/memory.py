@@ -1,9 +1,9 @@
 """The memory plan: what is kept, computed twice and streamed, decided before the first step.
 
 It never changes what is learnt, only where things are stored and how often they are computed. One
-unit is an activation of the whole sequence: tokens × hidden values in the compute dtype. The counts
-below are what torch's allocator reports for FLUX.1's blocks with this trainer's layers, measured
-again by tests/trainer/test_memory.py.
+unit is an activation of the whole sequence: tokens × hidden values in the compute dtype. How many
+units a block keeps, its family knows: what torch's allocator reports with this trainer's layers,
+measured again by tests/trainer/test_memory.py and tests/families/test_memory.py.
 """
 
 from __future__ import annotations
@@ -22,12 +22,6 @@ from .network.adapters import adapter_units
 from .network.lora import Lora
 from .runs.run import Run
 
-# Units that one block keeps for backward. Double: 4 copies before norms, q, k, v before and after
-# norm and rotation and joined (6), attention (2), MLP before and after GELU (8). Single: 2, the
-# whole of the first linear (7), q and k (2), attention (1), attention joined with the MLP (5)
-KEPT_DOUBLE, KEPT_SINGLE = 20, 17
-# Transient units: a block's gradients, and the layers before and after the blocks
-GRADIENTS, ENDS = 14, 2
 UNUSED = 0.03  # share of the limit that the allocator loses to fragmentation
 
 
@@ -35,14 +29,14 @@ UNUSED = 0.03  # share of the limit that the allocator loses to fragmentation
 class Footprint:
     """Memory footprint of a step, in bytes; for the unit see above.
 
-    `double` and `single` are the numbers of blocks. `weights`, and of these the `movable` ones,
-    which can be streamed, count as stored; `largest` is the largest layer as stored, `cast_bytes`
-    its copy in the compute dtype. `trained` is for the LoRA and its optimiser; `transient_units`
-    are those of the kind of adapter, see `adapter_units`.
+    `kinds` has for each kind of block, in the order they run in, how many there are and the units
+    that one keeps for backward. `weights`, and of these the `movable` ones, which can be streamed,
+    count as stored; `largest` is the largest layer as stored, `cast_bytes` its copy in the compute
+    dtype. `trained` is for the LoRA and its optimiser; `transient_units` are taken for a moment: by
+    a block's gradients, the layers before and after the blocks, and the kind of adapter.
     """
 
-    double: int
-    single: int
+    kinds: tuple[tuple[int, int], ...]
     bytes_per_unit: int
     weights: int
     movable: int
@@ -50,32 +44,30 @@ class Footprint:
     cast_bytes: int
     trained: int
     parameters: int
-    transient_units: int = (
-        0  # units that the kind of adapter takes for a moment, see `adapter_units`
-    )
+    transient_units: int
 
     @property
     def blocks(self) -> int:
-        return self.double + self.single
+        return sum(count for count, _ in self.kinds)
 
     def kept_units(self, checkpointed: int) -> int:
         """Units kept from forward to backward if the first blocks keep only their input."""
-        doubles = min(checkpointed, self.double)
-        singles = checkpointed - doubles
-        return (self.double - doubles) * KEPT_DOUBLE + (self.single - singles) * KEPT_SINGLE
+        units = [kept for count, kept in self.kinds for _ in range(count)]
+        return sum(units[checkpointed:])
 
     def activations(self, checkpointed: int, offloaded: bool = False) -> int:
         """Bytes at the peak, in the backward of the last block.
 
-        The first blocks are the checkpointed ones: when they are computed again, the others are
-        freed already. If `offloaded`, all but two of their inputs are in host memory.
+        The first blocks are the checkpointed ones: when one is computed again, those after it and
+        their inputs are freed already. If `offloaded`, all inputs but two are in host memory.
         """
-        inputs = min(checkpointed, 2) if offloaded else checkpointed
-        # double blocks keep more, but when they are computed again, two thirds of the inputs are
-        # freed
-        again = KEPT_SINGLE if checkpointed > self.double and not offloaded else KEPT_DOUBLE
-        inside = max(self.kept_units(checkpointed), again if checkpointed else 0)
-        return self.bytes_per_unit * (inputs + inside + GRADIENTS + self.transient_units + ENDS)
+        held = (lambda inputs: min(inputs, 2)) if offloaded else (lambda inputs: inputs)
+        peaks, last = [held(checkpointed) + self.kept_units(checkpointed)], 0
+        for count, kept in self.kinds:
+            first, last = last, min(checkpointed, last + count)
+            if last > first:
+                peaks.append(held(last) + kept)
+        return self.bytes_per_unit * (max(peaks) + self.transient_units)
 
     @property
     def buffers(self) -> int:
@@ -199,9 +191,10 @@ def plan_memory(footprint: Footprint, limit: int, checkpointing: str) -> MemoryP
     return plan
 
 
-def forward_bytes(tokens: int, hidden: int, itemsize: int) -> int:
+def forward_bytes(family: Family, tokens: int, itemsize: int) -> int:
     """Bytes of a forward pass without gradients, besides the weights."""
-    return tokens * hidden * itemsize * (KEPT_DOUBLE + ENDS)
+    largest = max(kept for _, kept in family.block_memory())
+    return tokens * family.width * itemsize * (largest + family.ends)
 
 
 def trained_bytes(lora: Lora) -> int:
@@ -255,10 +248,8 @@ def footprint_of(
 ) -> Footprint:
     """Memory footprint of a step with `tokens` tokens."""
     weights, movable, largest, cast, parameters = host.weight_bytes(model, dtype)
-    double, single = family.block_counts()
     return Footprint(
-        double=double,
-        single=single,
+        kinds=family.block_memory(),
         bytes_per_unit=tokens * family.width * dtype.itemsize,
         weights=weights,
         movable=movable,
@@ -266,5 +257,5 @@ def footprint_of(
         cast_bytes=cast,
         trained=trained_bytes(lora),
         parameters=parameters,
-        transient_units=adapter_units(config),
+        transient_units=family.transient + family.ends + adapter_units(config),
     )

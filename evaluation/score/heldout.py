@@ -150,4 +150,4 @@ def _reserve(base: Base, queries: Sequence[LossQuery], config: TrainConfig) -> i
     family = family_of(base.model)
     tokens = max(family.sequence_length(query.pair.shape) for query in queries)
     dtype = host.training_dtype(base.model, config.dtype)
-    return forward_bytes(tokens, family.width, dtype.itemsize)
+    return forward_bytes(family, tokens, dtype.itemsize)

@@ -14,6 +14,10 @@ async function build(groups) {
       node.pos = [x + margin, y];
       app.graph.add(node);
       if (spec.title) node.title = spec.title;
+      if (spec.files.length) node.properties.models = spec.files.map((file) => {
+        const [url, directory] = file;
+        return { name: url.split("/").pop(), url, directory };
+      });
       for (const [name, value] of Object.entries(spec.widgets)) {
         const widget = node.widgets?.find((w) => w.name === name);
         if (!widget) throw Error(`${spec.type} has no widget ${name}`);

@@ -24,6 +24,7 @@ from driver import Server
 from graphs.captions import CAPTION_GRAPHS
 from graphs.choosing import CHOOSING_GRAPHS
 from graphs.dataset import DATASET_GRAPHS
+from graphs.families import FAMILY_GRAPHS
 from graphs.shipped import GRAPHS, Group
 from graphs.style import STYLE_GRAPHS
 
@@ -52,8 +53,9 @@ def without_nulls(value: Any) -> Any:
 
 def main() -> None:
     host = hosts.find_or_set_up(os.environ.get("COMFYUI_PATH"), None, tests=True)
+    graphs = GRAPHS | FAMILY_GRAPHS | CAPTION_GRAPHS | CHOOSING_GRAPHS | DATASET_GRAPHS
+    graphs |= STYLE_GRAPHS
     with tempfile.TemporaryDirectory() as base, Server(host, Path(base)) as server:
-        graphs = GRAPHS | CAPTION_GRAPHS | CHOOSING_GRAPHS | DATASET_GRAPHS | STYLE_GRAPHS
         for name in sys.argv[1:] or graphs:
             with front_end(server.url, 3400, 2000) as page:
                 page.page.add_script_tag(path=PAGE_SIDE)

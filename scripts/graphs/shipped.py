@@ -8,7 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Node:
-    """One node: its type, its widgets' values by name, what feeds its inputs ("key.OUTPUT")."""
+    """One node: its type, its widgets' values by name, what feeds its inputs ("key.OUTPUT").
+
+    `files` are those a loader needs, by the address that ComfyUI's own graphs name: its page offers
+    to fetch what is missing.
+    """
 
     key: str
     type: str
@@ -16,6 +20,7 @@ class Node:
     inputs: dict[str, str] = field(default_factory=dict)
     size: tuple[int, int] | None = None
     title: str | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,9 @@ SIDE = 600
 # A sample pair for each graph, and what stands at its left and right
 SHOWN = {
     "train_kontext_lora": ("test", "hopper_1", "before", "after"),
+    "train_flux2_klein": ("", "rocket_3", "before", "after"),
+    "train_qwen_image_edit": ("", "motorcycle_3", "before", "after"),
+    "train_pictures": ("", "astronaut", "sheet", "sheet"),
     "use_kontext_lora": ("test", "coffee_1", "before", "after"),
     "compare_checkpoints": ("test", "coffee_2", "before", "after"),
     "choose_checkpoint": ("test", "hopper_2", "before", "after"),
@@ -39,6 +42,8 @@ def main() -> None:
 
 def side(folder: Path, stem: str, kind: str) -> Image.Image:
     """The before or after picture of a pair, or its after as a graph's recipe leaves it."""
+    if kind == "sheet":
+        return sheet(sorted((folder / "after").glob(f"{stem}*.jpg"))[:4])
     picture = Image.open(folder / ("before" if kind == "before" else "after") / f"{stem}.jpg")
     picture = picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     grey = picture.convert("L")
@@ -54,6 +59,15 @@ def side(folder: Path, stem: str, kind: str) -> Image.Image:
     if kind == "flaws":
         return grey.filter(ImageFilter.GaussianBlur(4)).convert("RGB")
     return picture
+
+
+def sheet(paths: list[Path]) -> Image.Image:
+    """Four pictures, two by two."""
+    whole, half = Image.new("RGB", (SIDE, SIDE)), SIDE // 2
+    for number, path in enumerate(paths):
+        picture = Image.open(path).resize((half, half), Image.Resampling.LANCZOS)
+        whole.paste(picture, (number % 2 * half, number // 2 * half))
+    return whole
 
 
 def split(left: Image.Image, right: Image.Image) -> Image.Image:

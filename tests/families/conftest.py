@@ -7,6 +7,7 @@ from kontext.trainer.batch import Batch, Text
 from kontext.trainer.families import family_of
 from kontext.trainer.network.lora import Lora
 
+from ..streaming import as_card as as_card
 from .miniatures import MINIATURES, load_model
 
 

@@ -6,29 +6,31 @@ are put in their place. All else is its own loading.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import comfy.clip_model
 import comfy.ldm.flux.model
 import comfy.ldm.qwen_image.model
 import comfy.ldm.wan.vae
-import comfy.model_detection
 import comfy.ops
 import comfy.sd
 import comfy.taesd.taesd
 import comfy.text_encoders.llama as llama
 import comfy.text_encoders.qwen_vl as qwen_vl
+import comfy.text_encoders.t5
 import torch
 from kontext.trainer import host
-from safetensors.torch import save_file
+from kontext.trainer.host import demo
+from safetensors.torch import load_file, save_file
+
+from . import sizes
+from .sizes import SMALL_TEXT, SmallVision, sizes_from_the_files
 
 PLAIN = dict(dtype=torch.float32, device="cpu", operations=comfy.ops.disable_weight_init)
-SMALL_TEXT = dict(
-    hidden_size=32, intermediate_size=48, num_attention_heads=2, num_key_value_heads=1
-)
-VISION = dict(hidden_size=64, intermediate_size=64, num_heads=4, num_layers=2)
+FLUX2_VAE = {"tae_latent_channels": 128}  # said by the header of the file
 Weights = dict[str, torch.Tensor]
 
 
@@ -45,108 +47,83 @@ def random_weights(module: torch.nn.Module, seed: int) -> Weights:
     return weights
 
 
-def flux2_weights(guidance: bool = False, seed: int = 0) -> Weights:
-    shape = dict(
+def flux2_weights(guidance: bool = False, seed: int = 0, **other: Any) -> Weights:
+    shape: dict[str, Any] = dict(
         in_channels=128, out_channels=128, vec_in_dim=None, context_in_dim=96, hidden_size=128,
         mlp_ratio=3.0, num_heads=1, depth=1, depth_single_blocks=2, axes_dim=[32] * 4, theta=2000,
         patch_size=1, qkv_bias=False, guidance_embed=guidance, txt_ids_dims=[3],
         global_modulation=True, mlp_silu_act=True, ops_bias=False,
     )  # fmt: skip
-    return random_weights(comfy.ldm.flux.model.Flux(**shape, **PLAIN), seed)
+    return random_weights(comfy.ldm.flux.model.Flux(**{**shape, **other}, **PLAIN), seed)
 
 
 QWEN = dict(num_attention_heads=2, attention_head_dim=128, joint_attention_dim=32)
 
 
-def qwen_weights(timestep_zero: bool = False, seed: int = 0) -> Weights:
+def qwen_weights(timestep_zero: bool = False, seed: int = 0, **other: Any) -> Weights:
     method = "index_timestep_zero" if timestep_zero else "index"
     module = comfy.ldm.qwen_image.model.QwenImageTransformer2DModel(
-        num_layers=2, default_ref_method=method, **QWEN, **PLAIN
+        **{"num_layers": 2, **QWEN, **other}, default_ref_method=method, **PLAIN
     )
     return random_weights(module, seed)
-
-
-@contextmanager
-def sizes_from_the_file() -> Iterator[None]:
-    """Inside, the Qwen-Image loader believes the widths in the file."""
-    real = comfy.model_detection.detect_unet_config
-
-    def detect(weights: Weights, prefix: str, **more: Any) -> Any:
-        config = real(weights, prefix, **more)
-        if config and config.get("image_model") == "qwen_image":
-            head = weights[f"{prefix}transformer_blocks.0.attn.norm_q.weight"].shape[0]
-            config["attention_head_dim"] = head
-            config["num_attention_heads"] = weights[f"{prefix}img_in.weight"].shape[0] // head
-            config["joint_attention_dim"] = weights[f"{prefix}txt_norm.weight"].shape[0]
-        return config
-
-    comfy.model_detection.detect_unet_config = detect
-    try:
-        yield
-    finally:
-        comfy.model_detection.detect_unet_config = real
 
 
 def load_model(weights: Weights, path: Any, **options: Any) -> host.Model:
     """Through a file, as UNETLoader does."""
     if not path.exists():
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, path)
-    with torch.inference_mode(), sizes_from_the_file():
+    with torch.inference_mode(), sizes_from_the_files():
         options = {"dtype": torch.float32, **options}
         return comfy.sd.load_diffusion_model(str(path), model_options=options)
 
 
-def load_text_encoder(module: Any, kind: Any, clip_type: Any, path: Any, **config: Any) -> Any:
-    """Through a file; ComfyUI knows text encoders by their full widths, so it is told the kind."""
-    save_file({name: each.contiguous() for name, each in random_weights(module, 3).items()}, path)
-    real, comfy.sd.detect_te_model = comfy.sd.detect_te_model, lambda weights: kind
-    options = {f"{name}_model_config": each for name, each in config.items()}
-    try:
-        with torch.inference_mode():
-            return comfy.sd.load_clip([str(path)], clip_type=clip_type, model_options=options)
-    finally:
-        comfy.sd.detect_te_model = real
+def load_text_encoder(weights: Weights, clip_type: str, path: Any) -> Any:
+    """Through a file, as CLIPLoader does."""
+    save_file({name: each.contiguous() for name, each in weights.items()}, path)
+    with torch.inference_mode(), sizes_from_the_files():
+        return comfy.sd.load_clip([str(path)], clip_type=comfy.sd.CLIPType[clip_type])
+
+
+def qwen3_weights() -> Weights:
+    config = dict(SMALL_TEXT, num_hidden_layers=28)  # layers 9, 18 and 27 are read
+    return random_weights(llama.Qwen3_4B(config, torch.float32, "cpu", comfy.ops.manual_cast), 3)
+
+
+def qwen25_weights() -> Weights:
+    config = dict(SMALL_TEXT, num_hidden_layers=2)
+    with patch.object(qwen_vl, "Qwen2VLVisionTransformer", SmallVision):
+        module = llama.Qwen25_7BVLI(config, torch.float32, "cpu", comfy.ops.manual_cast)
+    return random_weights(module, 3)
 
 
 def klein_clip(folder: Any) -> Any:
-    config = dict(SMALL_TEXT, num_hidden_layers=28)  # layers 9, 18 and 27 are read
-    module = llama.Qwen3_4B(config, torch.float32, "cpu", comfy.ops.manual_cast)
-    kind = comfy.sd.TEModel.QWEN3_4B
-    path = folder / "qwen_3_4b.safetensors"
-    return load_text_encoder(module, kind, comfy.sd.CLIPType.FLUX2, path, qwen3_4b=config)
+    return load_text_encoder(qwen3_weights(), "FLUX2", folder / "qwen_3_4b.safetensors")
 
 
 def qwen_clip(folder: Any) -> Any:
-    config = dict(SMALL_TEXT, num_hidden_layers=2)
-    real = qwen_vl.Qwen2VLVisionTransformer
-
-    class Small(real):
-        def __init__(self, hidden_size: int = 0, **rest: Any) -> None:
-            super().__init__(**VISION, **rest)
-
-    qwen_vl.Qwen2VLVisionTransformer = Small
-    try:
-        module = llama.Qwen25_7BVLI(config, torch.float32, "cpu", comfy.ops.manual_cast)
-        kind = comfy.sd.TEModel.QWEN25_7B
-        path = folder / "qwen_2.5_vl_7b.safetensors"
-        clip_type = comfy.sd.CLIPType.QWEN_IMAGE
-        return load_text_encoder(module, kind, clip_type, path, qwen25_7b=config)
-    finally:
-        qwen_vl.Qwen2VLVisionTransformer = real
+    path = folder / "qwen_2.5_vl_7b.safetensors"
+    return load_text_encoder(qwen25_weights(), "QWEN_IMAGE", path)
 
 
-def flux2_vae() -> Any:
+def flux2_vae_weights() -> Weights:
     weights = random_weights(comfy.taesd.taesd.TAESD(latent_channels=128), 1)
-    weights["vae_scale"], weights["vae_shift"] = torch.tensor(1.0), torch.tensor(0.0)
-    return comfy.sd.VAE(sd=weights, metadata={"tae_latent_channels": 128})  # as VAELoader says
+    return weights | {"vae_scale": torch.tensor(1.0), "vae_shift": torch.tensor(0.0)}
 
 
-def qwen_vae() -> Any:
+def qwen_vae_weights() -> Weights:
     module = comfy.ldm.wan.vae.WanVAE(
         dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=2, attn_scales=[],
         temperal_downsample=[False, True, True], image_channels=3, conv_out_channels=3, dropout=0.0,
     )  # fmt: skip
-    return comfy.sd.VAE(sd=random_weights(module, 2))
+    return random_weights(module, 2)
+
+
+def flux2_vae() -> Any:
+    return comfy.sd.VAE(sd=flux2_vae_weights(), metadata=dict(FLUX2_VAE))  # as VAELoader does
+
+
+def qwen_vae() -> Any:
+    return comfy.sd.VAE(sd=qwen_vae_weights())
 
 
 @dataclass(frozen=True)
@@ -184,3 +161,38 @@ MINIATURES = {
         ((16, 8, 4), (16, 4, 12)), 32, qwen_clip, qwen_vae,
     ),
 }  # fmt: skip
+
+
+def put_models(models: Path) -> None:
+    """Miniatures under the names that the shipped graphs load, as a user would have put them."""
+    plain = comfy.ops.disable_weight_init
+    files = {
+        "diffusion_models/flux-2-klein-base-4b-fp8": flux2_weights(),
+        "diffusion_models/qwen_image_edit_2511_fp8mixed": qwen_weights(timestep_zero=True),
+        "diffusion_models/flux1-dev": load_file(demo.FOLDER / "demo_kontext.safetensors"),
+        "text_encoders/qwen_3_4b": qwen3_weights(),
+        "text_encoders/qwen_2.5_vl_7b_fp8_scaled": qwen25_weights(),
+        "text_encoders/clip_l": demo.fixed_weights(
+            comfy.clip_model.CLIPTextModel(demo.CLIP_L, torch.float32, "cpu", plain)
+        ),
+        "text_encoders/t5xxl_fp16": demo.fixed_weights(
+            comfy.text_encoders.t5.T5(demo.T5, torch.float32, "cpu", plain)
+        ),
+        "vae/full_encoder_small_decoder": flux2_vae_weights(),
+        "vae/qwen_image_vae": qwen_vae_weights(),
+        "vae/ae": load_file(demo.FOLDER / "demo_vae.safetensors"),
+    }
+    header = {key: str(value) for key, value in FLUX2_VAE.items()}
+    for name, weights in files.items():
+        path = models / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {key: tensor.contiguous() for key, tensor in weights.items()}
+        save_file(tensors, path, header if "small_decoder" in name else None)
+
+
+def put_sizes(custom_nodes: Path) -> None:
+    """A custom node by which a server's loaders take miniatures, from its start to its end."""
+    code = Path(sizes.__file__).read_text(encoding="utf-8")
+    custom_nodes.mkdir(parents=True, exist_ok=True)
+    forever = "\nFOREVER = sizes_from_the_files()\nFOREVER.__enter__()\n"
+    (custom_nodes / "miniature_sizes.py").write_text(code + forever, encoding="utf-8")

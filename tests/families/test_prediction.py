@@ -4,6 +4,10 @@ import comfy.model_management as memory
 import pytest
 import torch
 from kontext.trainer import host
+from kontext.trainer.batch import Text
+from kontext.trainer.families import family_of
+
+from .miniatures import load_model, qwen_weights
 
 
 @pytest.mark.parametrize("references", [0, 1, 2])
@@ -24,6 +28,25 @@ def test_it_is_that_of_comfyuis_own_sampler(family, model, miniature, make_batch
         clean = one_step(model, noised, sigma, positive)
     theirs = ((noised - clean) / sigma).reshape(batch.target.shape)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * 2)
+
+
+def test_a_2511_without_its_mark_is_what_comfyuis_own_graph_makes_of_it(folder):
+    """By its name. Reference: the same weights with the mark, which ComfyUI reads itself."""
+    stripped = load_model(qwen_weights(), folder / "qwen_image_edit_2511_stripped.safetensors")
+    marked = load_model(qwen_weights(timestep_zero=True), folder / "marked.safetensors")
+    generator = torch.Generator().manual_seed(0)
+    latents = [torch.randn(1, 16, 8, 8, generator=generator) for _ in range(2)]
+    given = Text(torch.randn(1, 7, 32, generator=generator)), latents[1:], 1.0
+    sigma = torch.tensor([0.7])
+    with torch.inference_mode():
+        ours, theirs = (
+            family_of(model).predict(latents[0], sigma, *given) for model in (stripped, marked)
+        )
+        raw = [stripped.model.process_latent_out(latents[1].unsqueeze(2))]
+        positive = host.conditioning(*given[:1], raw, 1.0, family_of(stripped).reference_method)
+        sampled = one_step(stripped, latents[0].unsqueeze(2), sigma, positive).squeeze(2)
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    torch.testing.assert_close((latents[0] - sampled) / sigma, theirs, rtol=0, atol=2e-5)
 
 
 def one_step(model, noised, sigma, positive):

@@ -26,6 +26,7 @@ from kontext.trainer.network.lora import Lora
 from kontext.trainer.request import TrainingRequest
 from PIL import Image
 
+from ..streaming import as_card as as_card
 from .short_runs import SHORT
 
 SHAPE = dict(

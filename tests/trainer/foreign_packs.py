@@ -104,20 +104,24 @@ class GgufOps(comfy.ops.manual_cast):
 
         def _load_from_state_dict(self, state_dict, prefix, *rest):
             self.weight = nn.Parameter(state_dict[f"{prefix}weight"], requires_grad=False)
-            self.bias = nn.Parameter(state_dict[f"{prefix}bias"], requires_grad=False)
+            if f"{prefix}bias" in state_dict:
+                self.bias = nn.Parameter(state_dict[f"{prefix}bias"], requires_grad=False)
 
         def _save_to_state_dict(self, destination, prefix, keep_vars):
             if not self.is_ggml_quantized():
                 return super()._save_to_state_dict(destination, prefix, keep_vars)
             for name in ("weight", "bias"):
                 side = getattr(self, name)
-                destination[prefix + name] = torch.zeros_like(side, device="meta")
+                if side is not None:
+                    destination[prefix + name] = torch.zeros_like(side, device="meta")
             # it adds to the largest layer the memory that unpacking takes
             destination[f"{prefix}temp.weight"] = torch.empty(self.weight.shape, device="meta")
 
         def cast_bias_weight(self, input):
             sides = []
             for side in (self.weight, self.bias):
+                if side is None:
+                    return *sides, None
                 dense = unpacked(side.to(input.device)).to(input.device)
                 for patches, key in getattr(side, "patches", []):
                     dense = comfy.lora.calculate_weight(patches, dense, key)
@@ -165,7 +169,8 @@ def gguf_file(weights: dict, form: Form) -> tuple[dict, dict]:
     file = {}
     for number, (name, tensor) in enumerate(sorted(weights.items())):
         in_blocks = "_blocks." in name and name.endswith(".weight") and tensor.ndim == 2
-        file[name] = packed(tensor, form if in_blocks else Form.F32, number)
+        if tensor.numel():  # others are marks
+            file[name] = packed(tensor, form if in_blocks else Form.F32, number)
     return file, {name: unpacked(tensor) for name, tensor in file.items()}
 
 

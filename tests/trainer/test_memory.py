@@ -1,21 +1,23 @@
 """The memory plan: its arithmetic for the full model, its counts against torch's allocator, and
 weights that ComfyUI streams."""
 
-import comfy.model_management as memory
-import comfy.ops
 import pytest
 import torch
 from kontext.trainer import host
 from kontext.trainer.batch import Batch, Text
 from kontext.trainer.config import GB, TrainConfig
 from kontext.trainer.families import family_of
+from kontext.trainer.families.flux1 import Flux1
 from kontext.trainer.loss.objective import sample_losses
-from kontext.trainer.memory import ENDS, GRADIENTS, KEPT_DOUBLE, KEPT_SINGLE, Footprint, plan_memory
+from kontext.trainer.memory import Footprint, plan_memory
 from kontext.trainer.network.attach import attached
 from kontext.trainer.runs.run import Run
 
+from ..allocator import peak_of
 from .short_runs import SHORT, assert_same, last_lora
 
+KEPT_DOUBLE, KEPT_SINGLE = (kind.kept for kind in Flux1.kinds)
+GRADIENTS, ENDS = Flux1.transient, Flux1.ends
 SIGMA = torch.tensor([0.5])
 
 
@@ -27,10 +29,10 @@ def full_size(pixels: int, bits: int, rank: int = 16) -> Footprint:
     # in + out of every linear in the blocks, modulation aside: 32 and 14 hidden units
     lora = rank * hidden * (19 * 32 + 38 * 14)
     return Footprint(
-        double=19, single=38, bytes_per_unit=tokens * hidden * 2,
+        kinds=((19, KEPT_DOUBLE), (38, KEPT_SINGLE)), bytes_per_unit=tokens * hidden * 2,
         weights=parameters * bits // 8, movable=parameters * bits // 8,
         largest=layer * bits // 8, cast_bytes=0 if bits == 16 else layer * 2,
-        trained=16 * lora, parameters=parameters,
+        trained=16 * lora, parameters=parameters, transient_units=GRADIENTS + ENDS,
     )  # fmt: skip
 
 
@@ -123,20 +125,6 @@ def test_tightening_ends_with_the_smallest_plan():
 # ---- the counts, against torch's allocator -------------------------------------------------
 
 
-def peak_of(run) -> int:
-    """Most bytes that torch's CPU allocator handed out at once while `run` ran."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
-        run()
-    events = profile.profiler.kineto_results.events()
-    changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
-    level = peak = 0
-    for _, change in sorted(changes):
-        level += change
-        peak = max(peak, level)
-    return peak
-
-
 @pytest.fixture
 def one_thread():
     """Without the scratch memory that attention on the CPU takes for every thread."""
@@ -173,7 +161,7 @@ def test_the_prediction_is_what_torch_allocates(
 
     step()  # what is allocated once only
     unit = (2 * 20 * 20 + 128) * hidden * dtype.itemsize
-    of = Footprint(double, single, unit, 0, 0, 0, 0, 0, 1)
+    of = Footprint(family.block_memory(), unit, 0, 0, 0, 0, 0, 1, GRADIENTS + ENDS)
     slack = {torch.float32: 1.2, torch.bfloat16: 1.05}[dtype]
     assert peak_of(step) < of.activations(checkpointed) < slack * peak_of(step)
 
@@ -226,55 +214,6 @@ def test_a_run_shows_and_notes_its_plan(run_training, monkeypatch, limit):
     assert words in noted and any(words in text for _, *texts in said for text in texts)
     assert_same(last_lora(run), last_lora(run_training(name="plain")))
     assert Run.open("test", run.output).config.max_vram == limit
-
-
-@pytest.fixture
-def as_card(monkeypatch):
-    """as_card(model, total): the CPU as a card of so many bytes, onto which weights are copied.
-
-    Layers that ComfyUI has not loaded are cast into one of two buffers that are used in turn, as
-    its streams do, and filled with not-a-number as soon as the layer says that it is done.
-    """
-    buffers: dict[tuple, torch.Tensor] = {}
-    casts: list[torch.nn.Module] = []
-
-    def cast(module, input=None, dtype=None, bias_dtype=None, offloadable=False, **_):
-        dtype = dtype or input.dtype
-        weight = module.weight.to(dtype)
-        bias = None if module.bias is None else module.bias.to(bias_dtype or dtype)
-        buffer = None
-        if hasattr(module, "prev_comfy_cast_weights"):  # ComfyUI's mark of one not loaded
-            key = (len(casts) % 2, weight.shape)
-            casts.append(module)
-            with torch.inference_mode(False):
-                buffer = buffers.setdefault(key, torch.empty(weight.shape, dtype=dtype))
-            weight = buffer.copy_(weight)
-        return (weight, bias, buffer) if offloadable else (weight, bias)
-
-    def uncast(module, weight, bias, buffer):
-        if buffer is not None:
-            buffer.fill_(torch.nan)
-
-    def turn(model, total):
-        def free(device=None, torch_free_too=False):
-            left = total - model.loaded_size()
-            return (left, 0) if torch_free_too else left
-
-        monkeypatch.setattr(comfy.ops, "cast_bias_weight", cast)
-        monkeypatch.setattr(comfy.ops, "uncast_bias_weight", uncast)
-        monkeypatch.setattr(memory, "is_device_cpu", lambda device: False)
-        monkeypatch.setattr(memory, "vram_state", memory.VRAMState.NORMAL_VRAM)
-        monkeypatch.setattr(memory, "lowvram_available", True)
-        monkeypatch.setattr(memory, "MIN_WEIGHT_MEMORY_RATIO", 0.0)  # as on NVIDIA
-        monkeypatch.setattr(memory, "EXTRA_RESERVED_VRAM", total // 100)
-        monkeypatch.setattr(memory, "NUM_STREAMS", 2)
-        monkeypatch.setattr(memory, "minimum_inference_memory", lambda: 0)
-        monkeypatch.setattr(memory, "soft_empty_cache", lambda: None)
-        monkeypatch.setattr(memory, "get_free_memory", free)
-        monkeypatch.setattr(host.device, "free_bytes", lambda model: total)
-        return casts
-
-    return turn
 
 
 @pytest.mark.parametrize("share", [0.5, 0.2, 0.0])

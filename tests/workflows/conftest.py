@@ -1,10 +1,12 @@
-"""The captioning graphs name models that a user has; here they are tiny ones."""
+"""The graphs name models that a user has; here they are tiny ones."""
 
 import pytest
 
 from ..captioning.stand_ins import put_captioners
+from ..families.miniatures import put_models
 
 
 @pytest.fixture(scope="session", autouse=True)
-def captioners(server) -> None:
+def models(server) -> None:
     put_captioners(server.base / "models")
+    put_models(server.base / "models")

@@ -13,6 +13,12 @@ WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 FIRST = "train_kontext_lora"
 # Those that train the LoRAs others apply go first.
 TRAINING = (FIRST, "train_style_lora")
+# Two steps on 64 pixels: these models are miniatures.
+BRIEF = {
+    "KontextTrainingPreset": {"resolution": 64},
+    "KontextTrainLora": {"steps": 2, "save_every": 2},
+    "KontextCompareCheckpoints": {"sampling_steps": 1, "most_pictures": 1},
+}
 GRAPHS = sorted(WORKFLOWS.glob("*.json"), key=lambda path: (path.stem not in TRAINING, path))
 
 # Smaller numbers for the run through the server: graph, node type, input.
@@ -23,6 +29,9 @@ FAST = {
         "KontextCompareCheckpoints": {"sampling_steps": 2},
     },
     "train_style_lora": {"KontextTrainLora": {"steps": 8, "save_every": 4}},
+    "train_flux2_klein": BRIEF,
+    "train_qwen_image_edit": BRIEF,
+    "train_pictures": BRIEF,
     "compare_checkpoints": {"KontextCompareCheckpoints": {"sampling_steps": 2, "strengths": "1"}},
     "choose_checkpoint": {"KontextScoreCheckpoints": {"pictures": 0, "strengths": "1"}},
 }

@@ -24,12 +24,14 @@ class Blocks:
     """A kind of block: its list in ComfyUI's network and in diffusers', and its linears.
 
     `linears` has diffusers' names of each of ComfyUI's linears. Where these are several, their rows
-    lie in the one of ComfyUI in this order, in parts of `shares`, or of equal size.
+    lie in the one of ComfyUI in this order, in parts of `shares`, or of equal size. `kept` is what
+    one block keeps for backward, in the memory plan's units: tokens × width in the compute dtype.
     """
 
     ours: str
     theirs: str
     linears: Mapping[str, tuple[str, ...]]
+    kept: int
     shares: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
@@ -41,7 +43,8 @@ class Family:
     is `clip_files` files.
     Latents have `channels` and a value for `pixels` × `pixels`; `patch` × `patch` of them are a
     token; pictures have sides that are multiples of `multiple`. `targets` are the parts of linears'
-    names that the presets train.
+    names that the presets train. `transient` and `ends` are units, as `Blocks.kept` is: a block's
+    gradients, and the layers before and after the blocks.
     """
 
     title: ClassVar[str]
@@ -54,6 +57,8 @@ class Family:
     patch: ClassVar[int]
     multiple: ClassVar[int] = 16
     kinds: ClassVar[tuple[Blocks, ...]]
+    transient: ClassVar[int] = 14
+    ends: ClassVar[int] = 2
     targets: ClassVar[Mapping[str, tuple[str, ...]]]
     sees_pictures: ClassVar[bool] = False  # whether the text encoder is shown the controls
     pads_text: ClassVar[bool] = False  # whether texts of several lengths may share a batch
@@ -119,6 +124,11 @@ class Family:
         """What its maker advises to sample with: for `sample`."""
         raise NotImplementedError
 
+    @property
+    def reference_method(self) -> str:
+        """How references are placed, where the network by itself would do otherwise."""
+        return ""
+
     def description(self) -> str:
         """As on the node: FLUX.2 Klein base 4B, bf16."""
         return f"{self.member}, {host.weight_format(self.network)}"
@@ -127,10 +137,9 @@ class Family:
         """What the user should know of this model before training on it."""
         return []
 
-    def block_counts(self) -> tuple[int, int]:
-        """Blocks of the first kind and of the second, if there is one."""
-        counts = [len(getattr(self.network, kind.ours)) for kind in self.kinds]
-        return counts[0], sum(counts[1:])
+    def block_memory(self) -> tuple[tuple[int, int], ...]:
+        """For each kind in the order they run in: how many blocks, and the units one keeps."""
+        return tuple((len(getattr(self.network, kind.ours)), kind.kept) for kind in self.kinds)
 
     # ---- encoding ------------------------------------------------------------------------------
 
@@ -186,7 +195,8 @@ class Family:
         `noised` and `references` are normalised latents in the compute dtype, `sigma` [B] float32,
         `text` of batch size B.
         """
-        return host.predict_velocity(self.model.model, noised, sigma, text, references, guidance)
+        given = noised, sigma, text, references, guidance, self.reference_method
+        return host.predict_velocity(self.model.model, *given)
 
     def sampled_with(self, model: host.Model) -> host.Model:
         """The model, or a clone of it with LoRAs, as this family's graphs sample with it."""
@@ -218,8 +228,8 @@ class Family:
         sigmas = self.sigmas(model, width, height, steps)
         given = model, text, references, width, height, seed, steps, guidance
         if self.contrasts:
-            return host.sample(*given, sigmas, blank, cfg=guidance)
-        return host.sample(*given, sigmas)
+            return host.sample(*given, sigmas, blank, cfg=guidance, method=self.reference_method)
+        return host.sample(*given, sigmas, method=self.reference_method)
 
     def shift(self, latent: Sequence[int]) -> float:
         """How far the maker's sampler moves the noise levels of a target of shape [..., h, w]."""

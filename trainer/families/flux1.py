@@ -25,6 +25,9 @@ DOUBLE = Blocks(
         "txt_mlp.2": ("ff_context.net.2",),
         "txt_mod.lin": ("norm1_context.linear",),
     },
+    # 4 copies before norms; q, k, v before and after norm and rotation and joined (6); attention
+    # (2); the MLP before and after GELU (8)
+    kept=20,
 )
 SINGLE = Blocks(
     "single_blocks",
@@ -34,7 +37,10 @@ SINGLE = Blocks(
         "linear2": ("proj_out",),
         "modulation.lin": ("norm.linear",),
     },
-    {"linear1": (1, 1, 1, 4)},  # q, k, v and an MLP four times as wide
+    # 2 copies; the whole of the first linear (7); q and k (2); attention (1); attention joined
+    # with the MLP (5)
+    kept=17,
+    shares={"linear1": (1, 1, 1, 4)},  # q, k, v and an MLP four times as wide
 )
 EDIT_MODEL = "flux1-dev-kontext_fp8_scaled.safetensors (FLUX.1-Kontext-dev)"
 

@@ -27,11 +27,15 @@ DOUBLE = Blocks(
         "txt_mlp.0": ("ff_context.linear_in",),
         "txt_mlp.2": ("ff_context.linear_out",),
     },
+    # as FLUX.1's; the MLP with its gate: both before (6), the gate after SiLU (3), the product (3)
+    kept=24,
 )
 SINGLE = Blocks(
     "single_blocks",
     "single_transformer_blocks",
     {"linear1": ("attn.to_qkv_mlp_proj",), "linear2": ("attn.to_out",)},
+    # as FLUX.1's; the first linear is 9, the gate after SiLU 3, attention with the MLP 4
+    kept=21,
 )
 BLOCKS = ("_attn.", "_mlp.", "linear1", "linear2")
 TEXT_TOKENS = 512
@@ -72,6 +76,7 @@ class Flux2(Family):
     kinds = (DOUBLE, SINGLE)
     # modulation is shared by all blocks, and not among them: `all` is `blocks`
     targets = {"attention": ("_attn.", "linear1", "linear2"), "blocks": BLOCKS, "all": BLOCKS}
+    transient = 13
 
     def check_text_encoder(self, encoder: Any) -> None:
         name, needed = self.network.params.context_in_dim, self.text_encoder

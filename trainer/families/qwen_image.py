@@ -21,9 +21,17 @@ LINEARS = (
     "attn.add_v_proj", "attn.to_add_out", "img_mlp.net.0.proj", "img_mlp.net.2",
     "txt_mlp.net.0.proj", "txt_mlp.net.2", "img_mod.1", "txt_mod.1",
 )  # fmt: skip
-BLOCK = Blocks("transformer_blocks", "transformer_blocks", {name: (name,) for name in LINEARS})
+BLOCK = Blocks(
+    "transformer_blocks",
+    "transformer_blocks",
+    {name: (name,) for name in LINEARS},
+    # 4 copies before norms and linears; q and k before their norm (2); q, k, v, joined (3);
+    # attention (2); the MLP before and after GELU (8); the LoRA's own
+    kept=20,
+)
 # Of the last block: the text's stream ends there, and these would get no gradient, or zeros
 DEAD = ("attn.to_add_out", "attn.add_q_proj", "txt_mlp.net.0.proj", "txt_mlp.net.2")
+TIMESTEP_ZERO = "index_timestep_zero"
 MOST_PICTURES = 3  # that the text encoder's node takes
 EDIT_NODE, ONE_PICTURE_NODE = "TextEncodeQwenImageEditPlus", "TextEncodeQwenImageEdit"
 
@@ -45,6 +53,7 @@ class QwenImage(Family):
     patch = 2
     multiple = 32  # an even number of tokens: where ComfyUI and diffusers place them alike
     kinds = (BLOCK,)
+    transient, ends = 3, 1
     targets = {
         "attention": ("attn.",),
         "blocks": ("attn.", "_mlp."),
@@ -86,12 +95,18 @@ class QwenImage(Family):
     @property
     def method(self) -> str:
         """How references are placed and modulated: 2511's are modulated as free of noise."""
-        return self.network.default_ref_method
+        return self.reference_method or self.network.default_ref_method
+
+    @property
+    def reference_method(self) -> str:
+        """A 2511 without its mark: ComfyUI's own graph says in the conditioning what it is."""
+        marked = self.network.default_ref_method == TIMESTEP_ZERO
+        return TIMESTEP_ZERO if "2511" in self.file_name and not marked else ""
 
     @property
     def edits(self) -> bool:
         """2511 says so itself, Edit and 2509 only by their files' names."""
-        return self.method == "index_timestep_zero" or "edit" in self.file_name.lower()
+        return self.method == TIMESTEP_ZERO or "edit" in self.file_name.lower()
 
     @property
     def distilled(self) -> bool:
@@ -101,7 +116,7 @@ class QwenImage(Family):
     @property
     def member(self) -> str:
         name = self.file_name.lower()
-        if self.method == "index_timestep_zero":
+        if self.method == TIMESTEP_ZERO:
             return "Qwen-Image-Edit-2511"
         if "edit" in name:
             return "Qwen-Image-Edit" + ("-2509" if "2509" in name or "plus" in name else "")
@@ -113,11 +128,12 @@ class QwenImage(Family):
 
     def notes(self) -> list[str]:
         notes = []
-        if "2511" in self.file_name and self.method == "index":
+        if self.reference_method:
             notes.append(
                 say(
-                    "{file} lacks the mark of 2511 (__index_timestep_zero__): ComfyUI runs it as "
-                    "2509, and so does training. Use a file that has it.",
+                    "{file} lacks the mark of 2511 (__index_timestep_zero__); by its name it is "
+                    "trained as 2511. Use the LoRA with Edit Model Reference Method set to "
+                    "index_timestep_zero, as in ComfyUI's own graph.",
                     file=self.file_name,
                 )
             )
@@ -170,7 +186,7 @@ class QwenImage(Family):
 
     def shift(self, latent: Sequence[int]) -> float:
         """That of ComfyUI's own graphs, whatever the size."""
-        return 3.1 if self.method == "index_timestep_zero" else 3.0
+        return 3.1 if self.method == TIMESTEP_ZERO else 3.0
 
     def sampled_with(self, model: host.Model) -> host.Model:
         shifted = host.with_shift(model, self.shift(()))

@@ -130,11 +130,15 @@ def normalised(model: Model, latent: Tensor) -> Tensor:
 # ---- sampling ------------------------------------------------------------------------------
 
 
-def conditioning(text: Text, references: Sequence[Tensor], guidance: float) -> list[Any]:
-    """The CONDITIONING that ReferenceLatent and FluxGuidance would make (raw latents)."""
+def conditioning(
+    text: Text, references: Sequence[Tensor], guidance: float, method: str = ""
+) -> list[Any]:
+    """The CONDITIONING that ReferenceLatent, FluxGuidance and, with a `method` of placing
+    references, Edit Model Reference Method would make (raw latents)."""
     extras: dict[str, Any] = {"pooled_output": text.pooled, "guidance": guidance}
     if references:
         extras["reference_latents"] = list(references)
+        extras |= {"reference_latents_method": method} if method else {}
     return [[text.cond, extras]]
 
 
@@ -150,11 +154,12 @@ def sample(
     sigmas: Tensor | None = None,
     negative: Text | None = None,
     cfg: float = 1.0,
+    method: str = "",
 ) -> Tensor:
     """Raw latent that KSampler gives for the same inputs (euler; without `sigmas` simple).
 
-    `references` are raw latents, which the negative prompt gets too; `width` and `height` are in
-    pixels.
+    `references` are raw latents, which the negative prompt gets too, placed by `method`, see
+    `conditioning`; `width` and `height` are in pixels.
     """
     with torch.inference_mode():
         latent = model.model.latent_format
@@ -168,7 +173,7 @@ def sample(
         guider.set_cfg(cfg)
         both = {"positive": text} | ({"negative": negative} if negative else {})
         guider.inner_set_conds(
-            {name: conditioning(each, references, guidance) for name, each in both.items()}
+            {name: conditioning(each, references, guidance, method) for name, each in both.items()}
         )
         euler = comfy.samplers.sampler_object("euler")
         return guider.sample(noise, empty, euler, sigmas, disable_pbar=True, seed=seed).cpu()

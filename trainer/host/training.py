@@ -43,12 +43,14 @@ def predict_velocity(
     text: Text,
     references: Sequence[Tensor],
     guidance: float,
+    method: str = "",
     **more: Any,
 ) -> Tensor:
     """The network's output, `noise - latent`, as `apply_model` calls it.
 
     `noised` and `references` are normalised latents in the compute dtype, `sigma` [B] float32,
-    `text` of batch size B; `more` is what else a conditioning may hold. The model makes its inputs
+    `text` of batch size B; `method` places the references, unless empty, otherwise than the network
+    by itself; `more` is what else a conditioning may hold. The model makes its inputs
     of these by its own `extra_conds`; references don't pass through it, which would normalise them
     again.
     """
@@ -71,6 +73,7 @@ def predict_velocity(
             inputs[name] = value.to(device, dtype if value.is_floating_point() else None)
     if references:
         inputs["ref_latents"] = list(references)
+        inputs |= {"ref_latents_method": method} if method else {}
     return model.diffusion_model(
         noised,
         sigma,

@@ -23,7 +23,7 @@ LARGEST_ERROR = 0.5  # 4-bit activations cost 0.15; a weight read in the wrong w
 
 
 class BaseModelError(ValueError):
-    """The loaded model, text encoder or VAE cannot be used for FLUX.1-Kontext training."""
+    """The loaded model, text encoder or VAE cannot be trained on."""
 
 
 # ---- frozen weights ------------------------------------------------------------------------

@@ -21,9 +21,9 @@ from kontext.trainer.runs.export import comfyui_tensors, export_lora, read_lora
 from safetensors.torch import load_file
 from torch import nn
 
+from ...allocator import peak_of
 from ..predictions import in_training, predict
 from ..short_runs import SHORT, last_lora
-from ..test_memory import peak_of
 
 KINDS = {
     "lora": TrainConfig(rank=4, alpha=8.0),
@@ -246,7 +246,8 @@ def test_the_memory_plan_counts_them(make_flux, kind, rate):
 
     step()  # what is allocated once only
     unit = (2 * 20 * 20 + 128) * hidden * dtype.itemsize
-    of = Footprint(1, 2, unit, 0, 0, 0, 0, 0, 1, adapter_units(config))
+    transient = family.transient + family.ends + adapter_units(config)
+    of = Footprint(family.block_memory(), unit, 0, 0, 0, 0, 0, 1, transient)
     assert 0.9 * of.activations(3) < peak_of(step) < of.activations(3)
 
 
