@@ -11,7 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import folder_paths
 import torch
 import yaml
 
@@ -26,6 +25,7 @@ from ..trainer.data.encode import encode_dataset
 from ..trainer.families import recognise, text_encoders
 from ..trainer.files import LoraError
 from ..trainer.host import files as host_files
+from ..trainer.host.folders import output_folder, rescue_folder
 from ..trainer.loop import train
 from ..trainer.request import TrainingError, TrainingRequest
 from ..trainer.runs.export import FORMATS, export_lora
@@ -35,7 +35,7 @@ from ..trainer.runs.name import checked_name
 from ..trainer.runs.run import Run
 from ..trainer.statistics import relative_change
 from .foreign.read import grouped, read_files
-from .jobs import AskedJob, cache_folder, checked, lora_file, output_folder, read_jobs
+from .jobs import AskedJob, cache_folder, checked, lora_file, read_jobs
 from .show import Screen
 
 Options = argparse.Namespace
@@ -206,7 +206,7 @@ def run_job(
                 watcher=Follower(pairs),
                 resize_start=job.resize_start,
                 samples=samples,
-                rescue_places=[Path(folder_paths.get_user_directory()) / "kontext_rescued"],
+                rescue_places=[rescue_folder()],
             )
             run = train(request)
         if parallel.is_first():

@@ -16,6 +16,7 @@ from ..dataset.pair import DatasetError, PairedDataset
 from ..dataset.summary import describe
 from ..language import say
 from ..trainer.host import files as host_files
+from ..trainer.host.folders import latents_folder
 from ..trainer.optimizers import check_optimizer
 from ..trainer.runs.job import Job, JobError, Places
 from .foreign.contents import read_yaml
@@ -142,13 +143,8 @@ def places_of(file: Path, options: argparse.Namespace) -> Places:
 
 
 def cache_folder(options: argparse.Namespace) -> Path:
-    """Not ComfyUI's temp folder, which its server empties whenever it starts."""
     given = getattr(options, "cache", None)
-    return Path(given).resolve() if given else output_folder() / "kontext_cache"
-
-
-def output_folder() -> Path:
-    return Path(folder_paths.get_output_directory())
+    return Path(given).resolve() if given else latents_folder()
 
 
 def lora_file(name: str, places: Places) -> Path:

@@ -24,8 +24,9 @@ from ..trainer.data.sizes import Sizes
 from ..trainer.data.subject import Subject, subject_of_image, subject_of_pair
 from ..trainer.families import recognise
 from ..trainer.host import Base, Progress
+from ..trainer.host.folders import output_folder
 from ..trainer.runs.run import Run
-from .shared import folder_of, loras_to_try, output_folder
+from .shared import folder_of, loras_to_try
 from .sockets import Pairs, RunSocket
 
 AXIS = " A list such as 0.5, 0.75, 1.0 or a range such as 0.5-1.0 (+0.1) or 0.5-1.0 [6]."

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import folder_paths
 from comfy_api.latest import io, ui
 
 from ..evaluation.keep import choose, keep
 from ..language import say
+from ..trainer.host.folders import chosen_folder
 from ..trainer.runs.name import checked_name
 from .shared import LoraName, lora_name
 from .sockets import RunSocket
@@ -85,7 +83,7 @@ class KeepCheckpoint(io.ComfyNode):
         cls, run, choice, name, trigger="", instruction="", overwrite=False, author=""
     ) -> io.NodeOutput:
         chosen = choose(run, choice)
-        folder = Path(folder_paths.get_folder_paths("loras")[0])
+        folder = chosen_folder()
         path = folder / f"{checked_name(name.strip() or run.name)}.safetensors"
         notes = {
             "modelspec.trigger_phrase": trigger,

@@ -18,13 +18,8 @@ from ..dataset.load import (
 from ..dataset.pair import DatasetError, PairedDataset
 from ..dataset.store import write_set
 from ..trainer.data.pixels import images_of
-from .shared import (
-    HOLDOUT_TIP,
-    hash_store,
-    loaded_output,
-    or_shipped,
-    unpacked_folder,
-)
+from ..trainer.host.folders import hash_store, pairs_folder, unpacked_folder
+from .shared import HOLDOUT_TIP, loaded_output, or_shipped
 from .sockets import Pairs
 
 ONE_PER_FOLDER, TOGETHER = "one pair per folder", "one pair with several references"
@@ -178,7 +173,7 @@ class PairsFromImages(io.ComfyNode):
         captions: list[str],
         holdout: list[float],
     ) -> io.NodeOutput:
-        folder = Path(folder_paths.get_temp_directory()) / "kontext_pairs"
+        folder = pairs_folder()
         pairs = write_set(images_of(*control), images_of(*target), captions, folder)
         marked, warnings = split_pairs([SourcePairs(pairs, holdout[0])], hash_store())
         return loaded_output(LoadedPairs(PairedDataset(marked), warnings), preview=24)

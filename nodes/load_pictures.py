@@ -7,7 +7,8 @@ from comfy_api.latest import io
 
 from ..dataset.load import PairSource, find_pairs, load_pairs, missing_places
 from ..dataset.pair import DatasetError
-from .shared import HOLDOUT_TIP, hash_store, loaded_output, or_shipped, unpacked_folder
+from ..trainer.host.folders import hash_store, unpacked_folder
+from .shared import HOLDOUT_TIP, loaded_output, or_shipped
 from .sockets import Pairs
 
 

@@ -7,9 +7,9 @@ from comfy_api.latest import io
 from ..language import say
 from ..trainer import host
 from ..trainer.config import SETTINGS
+from ..trainer.host.folders import output_folder
 from ..trainer.runs.export import FORMATS, export_lora
 from ..trainer.runs.name import checked_name
-from .shared import output_folder
 from .sockets import RunSocket
 
 

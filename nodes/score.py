@@ -20,7 +20,8 @@ from ..trainer.config import TrainConfig
 from ..trainer.data.pixels import tensor_of
 from ..trainer.families import recognise
 from ..trainer.host import Base, Progress
-from .shared import LoraName, folder_of, lora_name, loras_to_try, output_folder
+from ..trainer.host.folders import latents_folder
+from .shared import LoraName, folder_of, lora_name, loras_to_try
 from .sockets import Pairs, RunSocket
 
 
@@ -166,7 +167,7 @@ class ScoreCheckpoints(io.ComfyNode):
             pairs,
             several,
             run.config if run else TrainConfig(),
-            output_folder() / "kontext_cache",
+            latents_folder(),
             folder_of(run),
             plan,
             cls.hidden.unique_id,

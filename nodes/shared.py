@@ -20,6 +20,7 @@ from ..evaluation.pictures.loras import LoraFile, loras_of_files, loras_of_run, 
 from ..language import say
 from ..trainer.data.pixels import tensor_of
 from ..trainer.host import Progress
+from ..trainer.host.folders import output_folder
 from ..trainer.runs.run import Run
 
 PACK = Path(__file__).resolve().parents[1]
@@ -28,10 +29,6 @@ HOLDOUT_TIP = (
     "4 are needed for a verdict. Versions of one picture stay together, and the same pairs are "
     "chosen again when you add some."
 )
-
-
-def output_folder() -> Path:
-    return Path(folder_paths.get_output_directory())
 
 
 def folder_of(run: Run | None) -> Path:
@@ -97,13 +94,3 @@ def loaded_output(loaded: LoadedPairs, preview: int) -> io.NodeOutput:
     running = get_executing_context()
     Progress(1, running.node_id if running else None).say(report)
     return io.NodeOutput(loaded.dataset, tensor_of(*sheet), report, ui=ui.PreviewText(report))
-
-
-def hash_store() -> Path:
-    """The file that remembers what pictures look like."""
-    return Path(folder_paths.get_temp_directory()) / "kontext_pairs" / "hashes.json"
-
-
-def unpacked_folder() -> Path:
-    """Where archives are unpacked."""
-    return Path(folder_paths.get_temp_directory()) / "kontext_unpacked"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import folder_paths
 from comfy_api.latest import io
 
 from ..evaluation.pictures.axes import choose_steps
@@ -13,13 +10,13 @@ from ..evaluation.progress.loss_plot import draw_loss
 from ..trainer import host
 from ..trainer.config import SETTINGS, TrainConfig
 from ..trainer.data.pixels import tensor_of
+from ..trainer.host.folders import latents_folder, output_folder, rescue_folder
 from ..trainer.loop import train
 from ..trainer.request import TrainingRequest
 from ..trainer.runs.identity import RunError
 from ..trainer.runs.name import checked_name
 from ..trainer.runs.run import Run
 from .setting_inputs import setting_input
-from .shared import output_folder
 from .sockets import Pairs, RunSocket, SamplesSocket, Settings
 
 AS_IN_SETTINGS = ("steps", "rank", "learning_rate", "save_every")
@@ -126,13 +123,13 @@ class TrainLora(io.ComfyNode):
             config,
             name,
             output_folder(),
-            output_folder() / "kontext_cache",
+            latents_folder(),
             replace,
             start_from,
             node_id=cls.hidden.unique_id,
             watcher=Follower(pairs, cls.hidden.unique_id, graph_of(cls.hidden.extra_pnginfo)),
             samples=samples,
-            rescue_places=[Path(folder_paths.get_user_directory()) / "kontext_rescued"],
+            rescue_places=[rescue_folder()],
         )
         run = train(request)
         log = run.logged()

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import folder_paths
 import numpy as np
 from aiohttp import web
 
@@ -16,6 +15,7 @@ from ..evaluation.compare.vote import CHOICES, Vote, ballot_of, next_vote, rank
 from ..evaluation.keep import Choice, KeepError, keep
 from ..evaluation.score.outcome import outcome_of
 from ..language import say
+from ..trainer.host.folders import chosen_folder, output_folder
 from ..trainer.runs.identity import RunError
 from ..trainer.runs.name import checked_name
 from ..trainer.runs.run import Run
@@ -147,7 +147,7 @@ def kept(run: Run, comparison: Comparison, column: int, name: str) -> Path:
     checkpoint = next((each for each in run.checkpoints() if each.path.name == shown.file), None)
     if checkpoint is None:
         raise KeepError(say("This picture is not of a checkpoint of run “{run}”.", run=run.name))
-    loras = Path(folder_paths.get_folder_paths("loras")[0])
+    loras = chosen_folder()
     prompts = {row.prompt for row in comparison.rows}
     notes = {"modelspec.usage_hint": prompts.pop() if len(prompts) == 1 else ""}
     path = loras / f"{checked_name(name)}.safetensors"
@@ -163,7 +163,3 @@ def opened(request: web.Request) -> tuple[Path, Comparison]:
     """The run's folder and the comparison that the address names."""
     folder = folder_named(request.match_info["run"], output_folder())
     return folder, Comparison.read(folder, request.match_info["comparison"])
-
-
-def output_folder() -> Path:
-    return Path(folder_paths.get_output_directory())

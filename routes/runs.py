@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import folder_paths
 from aiohttp import web
 
 from ..evaluation.compare.comparison import folder_named, inside
@@ -19,6 +18,7 @@ from ..evaluation.progress.follow import progress
 from ..evaluation.progress.run_page import checkpoints, settings, topics
 from ..language import say
 from ..lines import Lines
+from ..trainer.host.folders import output_folder
 from ..trainer.runs.identity import RunError
 from ..trainer.runs.lock import LockedError, holding
 from ..trainer.runs.run import Run
@@ -130,10 +130,6 @@ def pair_rows(table: Path) -> list[dict[str, str]]:
 def put_aside(run: Run) -> Path:
     with holding(run.folder, run.name):
         return run.put_aside()
-
-
-def output_folder() -> Path:
-    return Path(folder_paths.get_output_directory())
 
 
 def opened(request: web.Request) -> Run:

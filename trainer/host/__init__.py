@@ -2,8 +2,9 @@
 
 Read `comfy` first (what is loaded, and encoding, sampling and LoRA files), then `training` (the
 forward pass with gradients), `device` (memory), `weights` (formats, hashes) and `progress`.
-`files` finds models by name, `lora_files` opens LoRAs of any origin, `costs` times models,
-`rotation` is a backward that ComfyUI lacks, and `demo` is the stand-in that ships with the pack.
+`files` finds models by name, `folders` says where the pack's own files lie, `lora_files` opens
+LoRAs of any origin, `costs` times models, `rotation` is a backward that ComfyUI lacks, and `demo`
+is the stand-in that ships with the pack.
 """
 
 from .comfy import (
