@@ -8,6 +8,7 @@ from pathlib import Path
 from ..language import say
 from .alike import HashStore, source_groups
 from .archive import unpack
+from .choices import decide, read_choices
 from .files import Listing, list_folder, missing_folder, resolve
 from .masks import FOLDER
 from .match import match_endings, match_folders
@@ -56,19 +57,21 @@ class SourcePairs:
 
 
 def find_pairs(source: PairSource, default_caption: str = "") -> LoadedPairs:
-    """All pairs of a source, none held out yet. Lists files, reads captions, opens no picture."""
-    matching = _match(source)
+    """The pairs of a source as its `pairs.yaml` decides, no others held out yet. Lists files, reads
+    captions, opens no picture."""
+    matching = match_source(source)
     if matching.leftovers and not source.skip_unmatched:
         remedy = say("Add the missing pictures or remove these, or set unmatched to skip.")
         raise DatasetError("\n".join((*matching.leftovers, remedy)))
     if not matching.pairs:
         nothing = say("No name occurs on both sides.")
         raise DatasetError("\n".join((nothing, *matching.leftovers)))
+    chosen, said = decide(matching.pairs, read_choices(matching.folder))
     if not source.single:
-        require_controls(matching.pairs, matching.notes)
-    pairs = tuple(replace(p, caption=p.caption or default_caption.strip()) for p in matching.pairs)
+        require_controls(chosen, matching.notes)
+    pairs = tuple(replace(p, caption=p.caption or default_caption.strip()) for p in chosen)
     skipped = tuple(say("Skipped: {what}", what=leftover) for leftover in matching.leftovers)
-    return LoadedPairs(PairedDataset(pairs), matching.notes + skipped)
+    return LoadedPairs(PairedDataset(pairs), matching.notes + said + skipped)
 
 
 def load_pairs(
@@ -86,7 +89,7 @@ def split_pairs(
     """All pairs, held out by source picture over all sources, and what there is to say.
 
     A picture that several sources have is held out in all of them or in none, as the first one
-    decides. Pairs that came with a hold-out of their own keep it. From the second source on, a
+    decides. Pairs that came with a hold-out of their own (of a table or pairs.yaml) keep it. From the second source on, a
     stem that is taken gets the source's number before it.
     """
     taken: set[str] = set()
@@ -102,7 +105,7 @@ def split_pairs(
     all_pairs = [pair for pairs, _ in shares for pair in pairs]
     holdout_wanted = any(source.holdout > 0 for source in sources)
     table_decides = holdout_wanted and any(share is None for _, share in shares)
-    notes = (say("The hold-out is the one that the table names."),) if table_decides else ()
+    notes = (say("The hold-out is the one that the table or pairs.yaml names."),) if table_decides else ()
     if not any(share for _, share in shares):
         return tuple(all_pairs), notes
     held, warnings = hold_out_shares(shares, source_groups(all_pairs, HashStore(hashes)))
@@ -145,7 +148,8 @@ def missing_places(control: str, target: str, base: Path) -> list[str]:
     return sentences
 
 
-def _match(source: PairSource) -> Matching:
+def match_source(source: PairSource) -> Matching:
+    """Every pair of a source, before `pairs.yaml` is asked, and the pictures without a partner."""
     controls = [resolve(part, source.base) for part in source.control.split("|") if part.strip()]
     target = resolve(source.target, source.base) if source.target.strip() else None
     masks = list_folder(resolve(source.masks, source.base)) if source.masks.strip() else None

@@ -91,7 +91,7 @@ def match_folders(
         )
     pairs, more = _pairs(matches, target, controls)
     notes += [*more, *_sizes_said(target), *_masks_said(masks, matches)]
-    return Matching(pairs, tuple(leftovers), tuple(notes))
+    return Matching(pairs, target.folder, tuple(leftovers), tuple(notes))
 
 
 def match_endings(listing: Listing, pattern: str = "", masks_in: Listing | None = None) -> Matching:
@@ -141,7 +141,7 @@ def match_endings(listing: Listing, pattern: str = "", masks_in: Listing | None 
         )
     pairs, more = _pairs(matches, listing, [listing])
     notes = [say("Names end in {rule}", rule=rule), *more, *_masks_said(masks, matches)]
-    return Matching(pairs, tuple(leftovers), tuple(notes))
+    return Matching(pairs, listing.folder, tuple(leftovers), tuple(notes))
 
 
 def _require_apart(folders: Sequence[Path]) -> None:

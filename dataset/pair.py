@@ -49,11 +49,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Matching:
-    """Which pictures form pairs, what was left over, and what there is to say."""
+    """Which pictures form pairs, what was left over, and what there is to say.
+
+    `folder` is that of the targets, or of the `table` that names the pairs.
+    """
 
     pairs: tuple[Pair, ...]
+    folder: Path
     leftovers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    table: Path | None = None
 
 
 @dataclass(frozen=True)

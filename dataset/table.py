@@ -61,7 +61,7 @@ def read_table(path: Path, together: bool = False) -> Matching:
     if columns.unread:
         unread = ", ".join(map(str, columns.unread))
         notes.append(say("{name}: columns not read: {columns}", name=path.name, columns=unread))
-    return Matching(named_apart(pairs), notes=tuple(notes))
+    return Matching(named_apart(pairs), path.parent, notes=tuple(notes), table=path)
 
 
 def table_captions(path: Path) -> dict[str, str]:
