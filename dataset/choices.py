@@ -32,9 +32,9 @@ _LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 class Choices:
     """Pairs by stem. `instruction` and `ending` stand around the description in each caption."""
 
-    excluded: tuple[str, ...] = ()
-    held_out: tuple[str, ...] = ()
-    swapped: tuple[str, ...] = ()
+    excluded: frozenset[str] = frozenset()
+    held_out: frozenset[str] = frozenset()
+    swapped: frozenset[str] = frozenset()
     repeats: Mapping[str, int] = field(default_factory=dict)
     instruction: str = ""
     ending: str = ""
@@ -79,7 +79,7 @@ def read_choices(folder: Path) -> Choices:
 def write_choices(folder: Path, choices: Choices) -> None:
     """Write `pairs.yaml`, without what is empty. Raises StorageError."""
     said = {name: value for name, value in asdict(choices).items() if value}
-    content = {n: list(v) if isinstance(v, tuple) else v for n, v in said.items()}
+    content = {n: sorted(v) if isinstance(v, frozenset) else v for n, v in said.items()}
     text = yaml.safe_dump(content, allow_unicode=True, sort_keys=False) if content else ""
     write_atomically(readable(folder / FILE), (HEADING + text).encode("utf-8"))
 
@@ -87,9 +87,8 @@ def write_choices(folder: Path, choices: Choices) -> None:
 def decide(pairs: Sequence[Pair], choices: Choices) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
     """The pairs that are not excluded, each as it was decided, and what there is to say."""
     known = {pair.stem for pair in pairs}
-    excluded = set(choices.excluded)
-    left = tuple(decided(pair, choices) for pair in pairs if pair.stem not in excluded)
-    named = (*choices.excluded, *choices.held_out, *choices.swapped, *choices.repeats)
+    left = tuple(decided(pair, choices) for pair in pairs if pair.stem not in choices.excluded)
+    named = choices.excluded | choices.held_out | choices.swapped | choices.repeats.keys()
     counts = {
         say("{count} left out", count=len(pairs) - len(left)): len(pairs) - len(left),
         say("{count} held out", count=len(choices.held_out)): len(choices.held_out),
@@ -98,7 +97,7 @@ def decide(pairs: Sequence[Pair], choices: Choices) -> tuple[tuple[Pair, ...], t
     }
     parts = [part for part, count in counts.items() if count]
     notes = [say("{name}: {text}", name=FILE, text=say(", ").join(parts))] if parts else []
-    if strange := sorted(set(named) - known):
+    if strange := sorted(named - known):
         notes.append(
             say("{name} names no pair of this data set: {names}", name=FILE, names=listed(strange))
         )
@@ -124,12 +123,12 @@ def swapped(pair: Pair) -> Pair:
     return replace(pair, controls=(pair.target,), target=control, caption=text or pair.caption)
 
 
-def _names(value: Any) -> tuple[str, ...]:
+def _names(value: Any) -> frozenset[str]:
     if value in (None, ""):
-        return ()
+        return frozenset()
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError(str(value)[:80])
-    return tuple(value)
+    return frozenset(value)
 
 
 def _repeats(value: Any) -> dict[str, int]:

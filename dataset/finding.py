@@ -3,8 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from ..files import file_mark
 from ..language import say
+from .pair import Pair
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
 EDGES = {ERROR: "#c62828", WARNING: "#e08600", NOTE: "#5c7fa3"}
@@ -85,3 +88,31 @@ def kind_name(kind: str) -> str:
         "uniform": say("uniform"),
     }
     return names.get(kind, kind)
+
+
+# ---- what was found, for the page of the pairs -----------------------------------------------
+
+_found: dict[tuple[Path, ...], tuple[str, tuple[Finding, ...]]] = {}
+
+
+def remember(pairs: Sequence[Pair], findings: Sequence[Finding]) -> None:
+    """Keep what a check found on each pair, as long as this process lives."""
+    about: dict[str, list[Finding]] = {}
+    for finding in findings:
+        for stem in finding.stems:
+            about.setdefault(stem, []).append(finding)
+    for pair in pairs:
+        _found[pair.files] = _marks(pair), tuple(about.get(pair.stem, ()))
+
+
+def remembered(pair: Pair) -> tuple[Finding, ...] | None:
+    """What the last check found on these pictures; None if it has not seen them as they are."""
+    marks, findings = _found.get(pair.files, ("", ()))
+    return findings if marks and marks == _marks(pair) else None
+
+
+def _marks(pair: Pair) -> str:
+    try:
+        return "\0".join(map(file_mark, pair.files))
+    except OSError:  # gone by now
+        return ""

@@ -42,10 +42,11 @@ class PairSource:
 
 @dataclass(frozen=True)
 class LoadedPairs:
-    """A dataset, and what the user should know about how it was read."""
+    """A dataset, what the user should know about how it was read, and what it was chosen from."""
 
     dataset: PairedDataset
     notes: tuple[str, ...]
+    matching: Matching | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def find_pairs(source: PairSource, default_caption: str = "") -> LoadedPairs:
         require_controls(chosen, matching.notes)
     pairs = tuple(replace(p, caption=p.caption or default_caption.strip()) for p in chosen)
     skipped = tuple(say("Skipped: {what}", what=leftover) for leftover in matching.leftovers)
-    return LoadedPairs(PairedDataset(pairs), matching.notes + said + skipped)
+    return LoadedPairs(PairedDataset(pairs), matching.notes + said + skipped, matching)
 
 
 def load_pairs(
@@ -80,7 +81,7 @@ def load_pairs(
     """`find_pairs`, then hold out by source picture; perceptual hashes are kept in `hashes`."""
     found = find_pairs(source, default_caption)
     pairs, warnings = split_pairs([SourcePairs(found.dataset.pairs, holdout)], hashes)
-    return LoadedPairs(PairedDataset(pairs), found.notes + warnings)
+    return replace(found, dataset=PairedDataset(pairs), notes=found.notes + warnings)
 
 
 def split_pairs(
@@ -89,8 +90,8 @@ def split_pairs(
     """All pairs, held out by source picture over all sources, and what there is to say.
 
     A picture that several sources have is held out in all of them or in none, as the first one
-    decides. Pairs that came with a hold-out of their own (of a table or pairs.yaml) keep it. From the second source on, a
-    stem that is taken gets the source's number before it.
+    decides. Pairs that came with a hold-out of their own (of a table or pairs.yaml) keep it. From
+    the second source on, a stem that is taken gets the source's number before it.
     """
     taken: set[str] = set()
     shares: list[tuple[list[Pair], float | None]] = []
@@ -105,7 +106,11 @@ def split_pairs(
     all_pairs = [pair for pairs, _ in shares for pair in pairs]
     holdout_wanted = any(source.holdout > 0 for source in sources)
     table_decides = holdout_wanted and any(share is None for _, share in shares)
-    notes = (say("The hold-out is the one that the table or pairs.yaml names."),) if table_decides else ()
+    notes = (
+        (say("The hold-out is the one that the table or pairs.yaml names."),)
+        if table_decides
+        else ()
+    )
     if not any(share for _, share in shares):
         return tuple(all_pairs), notes
     held, warnings = hold_out_shares(shares, source_groups(all_pairs, HashStore(hashes)))

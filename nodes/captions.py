@@ -1,9 +1,7 @@
 """Caption Pairs: one instruction for the whole dataset, one short description per picture."""
 
-from pathlib import Path
 from typing import Any
 
-import folder_paths
 from comfy_api.latest import io, ui
 
 from ..captioning.captioner import CaptionError
@@ -15,6 +13,7 @@ from ..captioning.recipe import Existing, Recipe, Unit, match_descriptions
 from ..captioning.run import Options, caption_pairs
 from ..language import say
 from ..trainer.host import Progress
+from ..trainer.host.folders import journal_file
 from .sockets import CaptionerSocket, Pairs
 
 
@@ -183,11 +182,6 @@ class CaptionPairs(io.ComfyNode):
         return io.NodeOutput(
             captioned, preview, report, ui=ui.PreviewText(f"{report}\n\n{preview}")
         )
-
-
-def journal_file() -> Path:
-    """Descriptions of earlier runs, kept with the user's settings across restarts."""
-    return Path(folder_paths.get_user_directory()) / "kontext" / "descriptions.jsonl"
 
 
 NODES = [CaptionPairs]

@@ -4,7 +4,7 @@ from comfy_api.latest import io, ui
 from PIL import Image
 
 from ..dataset.check import CountTokens, check
-from ..dataset.finding import ERROR, report
+from ..dataset.finding import ERROR, remember, report
 from ..dataset.finding_sheet import finding_pages
 from ..dataset.pair import DatasetError, PairedDataset
 from ..trainer.data.pixels import tensor_of
@@ -66,6 +66,7 @@ class CheckPairs(io.ComfyNode):
     ) -> io.NodeOutput:
         progress, done = Progress(len(pairs)), iter(range(1, len(pairs) + 1))
         findings = check(pairs, token_counter(clip), lambda: progress.update(next(done)))
+        remember(pairs.pairs, findings)
         text = report(findings, len(pairs))
         if on_errors == "stop" and any(finding.severity == ERROR for finding in findings):
             raise DatasetError(text)

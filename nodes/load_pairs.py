@@ -128,8 +128,9 @@ class LoadPairs(io.ComfyNode):
 
     @classmethod
     def execute(cls, default_caption: str, holdout: float, preview: int, **where) -> io.NodeOutput:
-        loaded = load_pairs(_source(**where), default_caption, holdout, hash_store())
-        return loaded_output(loaded, preview)
+        source = _source(**where)
+        loaded = load_pairs(source, default_caption, holdout, hash_store())
+        return loaded_output(loaded, preview, source)
 
 
 class PairsFromImages(io.ComfyNode):

@@ -80,8 +80,9 @@ class LoadPictures(io.ComfyNode):
     def execute(
         cls, folder: str, default_caption: str, holdout: float, preview: int
     ) -> io.NodeOutput:
-        loaded = load_pairs(_source(folder), default_caption, holdout, hash_store())
-        return loaded_output(loaded, preview)
+        source = _source(folder)
+        loaded = load_pairs(source, default_caption, holdout, hash_store())
+        return loaded_output(loaded, preview, source)
 
 
 def _source(folder: str) -> PairSource:

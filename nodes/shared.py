@@ -9,9 +9,10 @@ from comfy_api.latest import io, ui
 from comfy_execution.utils import get_executing_context
 from PIL import Image
 
+from ..captioning.desks import remember
 from ..dataset.access import writable
 from ..dataset.files import resolve
-from ..dataset.load import LoadedPairs
+from ..dataset.load import LoadedPairs, PairSource
 from ..dataset.pair import DatasetError
 from ..dataset.quick import require_sound
 from ..dataset.summary import describe, pages
@@ -20,7 +21,7 @@ from ..evaluation.pictures.loras import LoraFile, loras_of_files, loras_of_run, 
 from ..language import say
 from ..trainer.data.pixels import tensor_of
 from ..trainer.host import Progress
-from ..trainer.host.folders import output_folder
+from ..trainer.host.folders import data_sets, output_folder
 from ..trainer.runs.run import Run
 
 PACK = Path(__file__).resolve().parents[1]
@@ -83,14 +84,20 @@ def target_folder(text: str) -> Path:
     return writable(folder)
 
 
-def loaded_output(loaded: LoadedPairs, preview: int) -> io.NodeOutput:
+def loaded_output(
+    loaded: LoadedPairs, preview: int, source: PairSource | None = None
+) -> io.NodeOutput:
     """PAIRS, contact sheet and report, the way every node that makes pairs returns them.
 
-    Raises DatasetError for pairs that are surely wrong; what is doubtful stands first on the node.
+    Pairs of a `source` on disk have a page, whose id the node's button gets. Raises DatasetError
+    for pairs that are surely wrong; what is doubtful stands first on the node.
     """
     warnings = require_sound(loaded.dataset.pairs)
     sheet = pages(loaded.dataset, preview) if preview else [Image.new("RGB", (64, 64), "white")]
     report = describe(loaded, warnings)
     running = get_executing_context()
     Progress(1, running.node_id if running else None).say(report)
-    return io.NodeOutput(loaded.dataset, tensor_of(*sheet), report, ui=ui.PreviewText(report))
+    shown = dict(ui.PreviewText(report).as_dict())
+    if source:
+        shown["kontext_pairs"] = [remember(data_sets(), source, loaded.matching)]
+    return io.NodeOutput(loaded.dataset, tensor_of(*sheet), report, ui=shown)

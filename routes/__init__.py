@@ -5,7 +5,7 @@ Files inside run folders only, addressed by name, and only for ComfyUI's own pag
 
 from aiohttp import web
 
-from . import compare, files, language, runs
+from . import bring, compare, files, language, pair_captions, pairs, runs
 
 
 def register(routes: web.RouteTableDef) -> None:
@@ -14,3 +14,6 @@ def register(routes: web.RouteTableDef) -> None:
     files.register(routes)
     compare.register(routes)
     runs.register(routes)
+    bring.register(routes)
+    pairs.register(routes)
+    pair_captions.register(routes)

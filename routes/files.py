@@ -9,7 +9,7 @@ from aiohttp import web
 from .guard import TYPES, guarded, text_file
 
 WEB = Path(__file__).parents[1] / "web"
-FOLDERS = ("shared", "viewer", "run", "runs")
+FOLDERS = ("shared", "viewer", "run", "runs", "pairs")
 
 
 def register(routes: web.RouteTableDef) -> None:

@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 import yaml
 from aiohttp import web
 
+from ..captioning.captioner import CaptionError
+from ..dataset.access import AccessError
+from ..dataset.pair import DatasetError
 from ..evaluation.compare.comparison import ComparisonError
 from ..files import DamagedFileError, StorageError
 from ..language import say
@@ -22,7 +25,8 @@ TYPES = {
     ".mjs": "text/javascript",
     ".svg": "image/svg+xml",
 }
-OWN = "; ".join(f"{kind}-src 'self'" for kind in ("img", "style", "script", "connect"))
+OWN = "; ".join(f"{kind}-src 'self'" for kind in ("style", "script", "connect"))
+OWN += "; img-src 'self' blob:"  # pictures that the user is about to bring in
 HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; {OWN}; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'self'",
@@ -47,17 +51,26 @@ def guarded(handler: Handler) -> Handler:
         try:
             response = await handler(request)
         except (ComparisonError, RunError, DamagedFileError) as error:
-            raise web.HTTPNotFound(text=str(error)) from error
+            raise web.HTTPNotFound(text=said(error)) from error
+        except AccessError as error:
+            raise web.HTTPNotFound(text=said(error)) from error
+        except (DatasetError, CaptionError) as error:
+            raise web.HTTPConflict(text=said(error)) from error
         except StorageError as error:
-            raise web.HTTPInsufficientStorage(text=str(error)) from error
+            raise web.HTTPInsufficientStorage(text=said(error)) from error
         except UNREADABLE as error:  # what lies in a run's folder may have been spoilt
             logging.exception("%s could not be answered.", request.path)
-            text = str(error) or type(error).__name__
-            raise web.HTTPUnprocessableEntity(text=text) from error
+            raise web.HTTPUnprocessableEntity(text=said(error)) from error
         response.headers.update(HEADERS)
         return response
 
     return answer
+
+
+def said(error: Exception) -> str:
+    """Its sentence, in which halves of letters, as names from elsewhere have, can be sent."""
+    text = str(error) or type(error).__name__
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def from_own_page(request: web.Request) -> bool:
@@ -74,19 +87,27 @@ def from_own_page(request: web.Request) -> bool:
     return request.method in ("GET", "HEAD") or site == "same-origin"
 
 
-async def read_json(request: web.Request) -> dict[str, Any]:
-    """The body of a POST. A form of another site cannot have this content type without asking."""
-    if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(text=say("Send application/json."))
-    if request.content_length is None or request.content_length > LONGEST_BODY:
-        raise web.HTTPRequestEntityTooLarge(LONGEST_BODY, request.content_length or 0)
+async def read_json(request: web.Request, longest: int = LONGEST_BODY) -> dict[str, Any]:
+    """The body of a POST, of at most `longest` bytes.
+
+    A form of another site cannot have this content type without asking.
+    """
+    require_page(request, "application/json", longest)
     try:
         content = await request.json()
-    except ValueError as error:  # also not UTF-8
+    except (ValueError, RecursionError) as error:  # also not UTF-8, or nested without end
         raise web.HTTPBadRequest(text=say("The body is no JSON object.")) from error
     if not isinstance(content, dict):
         raise web.HTTPBadRequest(text=say("The body is no JSON object."))
     return content
+
+
+def require_page(request: web.Request, content_type: str, longest: int) -> None:
+    """Refuse a body of another type than the pack's pages send, or a longer one."""
+    if request.content_type != content_type:
+        raise web.HTTPUnsupportedMediaType(text=say("Send {kind}.", kind=content_type))
+    if request.content_length is None or request.content_length > longest:
+        raise web.HTTPRequestEntityTooLarge(longest, request.content_length or 0)
 
 
 def text_file(path: Path) -> web.Response:

@@ -37,6 +37,7 @@ FOLDERS = {
     "KontextUnpairedTargets": {"folder", "pairs_folder"},
 }
 NAMES = {  # of files in a folder that is given
+    "KontextDescribePairs": {"data_set", "listing", "numbers"},
     "KontextEditCaptions": {"undo"},
     "KontextSavePair": {"stem"},
     "KontextTrainLora": {"name"},

@@ -31,7 +31,7 @@ def test_what_is_written_by_hand_is_read(source):
 
 
 def test_the_hold_out_of_the_file_is_the_only_one(source):
-    write_choices(source.base / "after", Choices(held_out=("d", "e")))
+    write_choices(source.base / "after", Choices(held_out=frozenset({"d", "e"})))
     loaded = load_pairs(source, "", 0.5, source.base / "hashes.json")
     assert {pair.stem for pair in loaded.dataset.holdout} == {"d", "e"}
     assert any("pairs.yaml names" in note for note in loaded.notes)
@@ -39,7 +39,7 @@ def test_the_hold_out_of_the_file_is_the_only_one(source):
 
 def test_what_is_written_is_read_again(tmp_path):
     choices = Choices(
-        excluded=("01", "no", "a: b", "戒指", "~", "é"),
+        excluded=frozenset({"01", "no", "a: b", "戒指", "~", "é"}),
         repeats={"true": 2},
         instruction="oldprint, clean it: all of it.\nreally",
         ending="# keep",
@@ -52,7 +52,7 @@ def test_what_is_written_is_read_again(tmp_path):
 
 
 def test_the_caption_of_a_swapped_pair_lies_beside_its_new_target(source):
-    write_choices(source.base / "after", Choices(swapped=("d",)))
+    write_choices(source.base / "after", Choices(swapped=frozenset({"d"})))
     (source.base / "after" / "d.txt").write_text("old", "utf-8")
     assert {p.stem: p.caption for p in find_pairs(source).dataset}["d"] == "old"
     (source.base / "before" / "d.txt").write_text("new", "utf-8")
@@ -60,7 +60,7 @@ def test_the_caption_of_a_swapped_pair_lies_beside_its_new_target(source):
 
 
 def test_names_of_no_pair_are_told(source):
-    write_choices(source.base / "after", Choices(held_out=("d", "gone")))
+    write_choices(source.base / "after", Choices(held_out=frozenset({"d", "gone"})))
     assert any(note.endswith(": gone") for note in find_pairs(source).notes)
 
 
@@ -77,7 +77,7 @@ def test_a_wrong_file_is_named_and_not_passed_over(source, text):
 
 
 def test_leaving_out_all_pairs_is_refused(source):
-    write_choices(source.base / "after", Choices(excluded=tuple(NAMES)))
+    write_choices(source.base / "after", Choices(excluded=frozenset(NAMES)))
     with pytest.raises(DatasetError, match="leaves out all pairs"):
         find_pairs(source)
 
@@ -87,6 +87,6 @@ def test_tables_and_one_folder_of_endings_have_it_too(tmp_path):
     (tmp_path / "metadata.csv").write_text(
         "control,target\n" + "".join(f"before/{n}.png,after/{n}.png\n" for n in "abc"), "utf-8"
     )
-    write_choices(tmp_path, Choices(excluded=("b",)))
+    write_choices(tmp_path, Choices(excluded=frozenset({"b"})))
     found = find_pairs(PairSource("metadata.csv", "", tmp_path, tmp_path / "scratch"))
     assert [pair.stem for pair in found.dataset] == ["a", "c"]

@@ -6,6 +6,12 @@ from pathlib import Path
 
 import folder_paths
 
+from ...dataset.known import Register
+
+
+def input_folder() -> Path:
+    return Path(folder_paths.get_input_directory())
+
 
 def output_folder() -> Path:
     return Path(folder_paths.get_output_directory())
@@ -39,3 +45,19 @@ def unpacked_folder() -> Path:
 def chosen_folder() -> Path:
     """ComfyUI's first folder of LoRAs, where those go that are kept."""
     return Path(folder_paths.get_folder_paths("loras")[0])
+
+
+def thumbnails_folder() -> Path:
+    """Small pictures of pairs. ComfyUI empties it at its start, so it does not grow for ever."""
+    return pairs_folder() / "thumbnails"
+
+
+def journal_file() -> Path:
+    """Descriptions of earlier runs, kept with the user's settings across restarts."""
+    return Path(folder_paths.get_user_directory()) / "kontext" / "descriptions.jsonl"
+
+
+def data_sets() -> Register:
+    """The data sets that nodes have read, in a folder that is out of reach of ComfyUI's pages."""
+    file = Path(folder_paths.get_user_directory()) / "__kontext" / "data_sets.json"
+    return Register(file, input_folder(), unpacked_folder())

@@ -15,14 +15,15 @@ export function tell(summary, detail) {
   app.extensionManager.toast.add({ severity: "info", summary, detail, life: 6000 });
 }
 
-/** Open "/kontext/…" once the server has said at `check`, below it, that it is there. */
-export async function openPage(path, title, check = "") {
+/** Open "/kontext/…" once the server has said at `check`, below it, that it is there. What the page
+ *  posts as { kontext: name } goes to hearing[name](content, answer); "close" puts it away. */
+export async function openPage(path, title, check = "", hearing = {}) {
   const there = await api.fetchApi(path + check);
   if (!there.ok) return tell(title, await there.text());
-  showOver(api.apiURL(`${path}?theme=${theme()}&lang=${chinese() ? "zh" : "en"}`));
+  showOver(api.apiURL(`${path}?theme=${theme()}&lang=${chinese() ? "zh" : "en"}`), hearing);
 }
 
-function showOver(address) {
+function showOver(address, hearing) {
   const frame = document.createElement("iframe");
   frame.src = address;
   frame.className = "kontext-page";
@@ -31,6 +32,8 @@ function showOver(address) {
   });
   const hear = ({ source, data }) => {
     if (source !== frame.contentWindow || !data?.kontext) return;
+    const answer = (content) => frame.contentWindow?.postMessage(content, location.origin);
+    if (hearing[data.kontext]) return hearing[data.kontext](data, answer);
     window.removeEventListener("message", hear);
     frame.remove();
     if (data.kontext === "graph") app.loadGraphData(data.graph, true, true, data.name);

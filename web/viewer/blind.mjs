@@ -2,7 +2,8 @@
 
 import { element } from "../shared/dom.mjs";
 import { ask, notice } from "../shared/page.mjs";
-import { Stage, cellUrl } from "./stage.mjs";
+import { Stage } from "../shared/stage.mjs";
+import { cellUrl } from "./cell.mjs";
 import { words } from "./words.mjs";
 
 export class Blind {

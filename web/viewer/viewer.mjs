@@ -4,7 +4,8 @@ import { Blind } from "./blind.mjs";
 import { element } from "../shared/dom.mjs";
 import { ask, embedded, leave, notice, switchTheme } from "../shared/page.mjs";
 import { resultsSheet } from "./results.mjs";
-import { Stage, cellUrl } from "./stage.mjs";
+import { Stage } from "../shared/stage.mjs";
+import { cellUrl } from "./cell.mjs";
 import { words } from "./words.mjs";
 
 const MODES = ["slider", "flicker", "beside"];

@@ -1,13 +1,10 @@
 // Two pictures in one place or side by side; zoom and position are always the same for both.
 
-import { element } from "../shared/dom.mjs";
-import { HOME } from "../shared/page.mjs";
+import { element } from "./dom.mjs";
 
 const MOST = 32; // zoom, as a multiple of the size that fits
 const MARGIN = 16;
 const PIXELS_SHOW = 6; // from so many screen pixels a pixel, edges stay sharp
-
-export const cellUrl = (row, column) => `${HOME}/cell/${row}/${column}`;
 
 export class Stage {
   constructor(root) {

@@ -1,0 +1,44 @@
+"""Descriptions by a captioner for a desk: kept there until somebody accepts them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+
+from .captioner import Captioner
+from .describe import Side, describe_pairs
+from .desk import Asking, Desk
+from .journal import Journal
+
+
+def describe_chosen(
+    desk: Desk,
+    numbers: Sequence[int],
+    captioner: Captioner,
+    side: Side,
+    journal: Journal,
+    progress: Callable[[int], object],
+) -> None:
+    """Ask about the pairs with these numbers; each answer is on the desk as soon as it is known.
+
+    A picture that cannot be described is reported there. Raises CaptionError for what is wrong
+    with the captioner.
+    """
+    pairs = [desk.pairs[number] for number in numbers]
+    number_of = {pair.stem: number for pair, number in zip(pairs, numbers, strict=True)}
+    known = desk.asking
+    asking = Asking(known.texts, known.problems, 0, len(pairs), working=True)
+    desk.asking = asking
+    try:
+        with closing(describe_pairs(pairs, captioner, side, journal, skip_failed=True)) as answers:
+            for done, answer in enumerate(answers, 1):
+                number = number_of[answer.pair.stem]
+                if answer.problem:
+                    asking.problems[number] = answer.problem
+                else:
+                    asking.texts[number] = answer.text
+                asking.done = done
+                progress(done)
+    finally:
+        asking.working = False
+        captioner.release()

@@ -1,0 +1,279 @@
+"""The captions of a data set while somebody writes them: saved, undone, never over another's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import RLock
+
+from ..dataset.captions import read_captions
+from ..dataset.choices import Choices, decided, read_choices, write_choices
+from ..dataset.files import CAPTION_SUFFIXES
+from ..dataset.load import PairSource
+from ..dataset.opened import Opened, choose, open_pairs
+from ..dataset.pair import DatasetError, Matching, Pair
+from ..language import say
+from .bulk import LONGEST_TEXT, Bulk, changed_all
+from .compose import compose_caption, strip_parts
+from .sidecars import timestamp, write_caption
+
+MOST_STEPS = 200  # that can be undone
+
+
+class ConflictError(DatasetError):
+    """A file says something else than the page knew. `found` is its caption by number."""
+
+    def __init__(self, found: dict[int, str]) -> None:
+        self.found = found
+        super().__init__(say("The file was changed by something else."))
+
+
+@dataclass(frozen=True)
+class Change:
+    """A caption before and after, of the pair with a number."""
+
+    number: int
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one undo takes back."""
+
+    changes: tuple[Change, ...] = ()
+    choices: tuple[Choices, Choices] | None = None
+
+
+@dataclass
+class Asking:
+    """Machine descriptions by number, for somebody to accept; how far the captioner is."""
+
+    texts: dict[int, str] = field(default_factory=dict)
+    problems: dict[int, str] = field(default_factory=dict)
+    done: int = 0
+    total: int = 0
+    working: bool = False
+
+
+class Desk:
+    """One data set, in one process; every method may be called from any thread.
+
+    A caption is `instruction` + description + `ending`. The first version of every file that is
+    written lies in `caption_backup/<the time this desk was opened>`.
+    """
+
+    def __init__(self, source: PairSource, matching: Matching | None = None) -> None:
+        self.source, self.lock, self.backup = source, RLock(), timestamp()
+        self.steps: list[Step] = []
+        self.asking = Asking()
+        self.look_again(matching)
+
+    def look_again(self, matching: Matching | None = None) -> None:
+        """Read everything anew. Raises DatasetError."""
+        with self.lock:
+            self._take(open_pairs(self.source, matching))
+
+    def _take(self, opened: Opened) -> None:
+        self.opened = opened
+        self.pairs = [decided(pair, opened.choices) for pair in opened.pairs]
+        self.captions = [pair.caption for pair in self.pairs]
+
+    # ---- what is shown ---------------------------------------------------------------------
+
+    @property
+    def unwritable(self) -> str:
+        """Why no caption can be written, in words; empty where it can."""
+        if self.opened.table:
+            return say(
+                "The captions stand in {name}. Change them there.", name=self.opened.table.name
+            )
+        return self.packed
+
+    @property
+    def packed(self) -> str:
+        """That the pictures come out of an archive, where they do."""
+        if self.opened.folder.is_relative_to(self.source.scratch):
+            return say("These pictures are in an archive. Unpack it to decide and to write here.")
+        return ""
+
+    @property
+    def stamp(self) -> str:
+        """Changes with everything that the page shows as text."""
+        content = hashlib.sha256(repr((self.opened.listing, self.opened.choices)).encode())
+        content.update("\0".join(self.captions).encode("utf-8", "surrogatepass"))
+        return content.hexdigest()[:16]
+
+    def description(self, number: int) -> str:
+        choices = self.opened.choices
+        return strip_parts(self.captions[number], "", choices.instruction, choices.ending)
+
+    def joined(self, description: str) -> str:
+        choices = self.opened.choices
+        return compose_caption("", choices.instruction, description, choices.ending)
+
+    # ---- captions --------------------------------------------------------------------------
+
+    def write(self, number: int, key: str, before: str, description: str) -> Change:
+        """Save a description, joined with what all share. ConflictError if the caption on disk is
+        not `before`.
+        """
+        with self.lock:
+            self.opened.pair(number, key)
+            if len(description) > LONGEST_TEXT:
+                raise DatasetError(
+                    say("A caption would have more than {most} letters.", most=LONGEST_TEXT)
+                )
+            change = Change(number, before, self.joined(description))
+            if conflicts := self._save([change]):
+                raise ConflictError(conflicts)
+            last = self.steps[-1].changes if self.steps else ()
+            if len(last) == 1 and last[0].number == number and last[0].after == before:
+                self.steps[-1] = Step((replace(change, before=last[0].before),))  # typing on
+            else:
+                self._remember(Step((change,)))
+            return change
+
+    def preview(self, numbers: Iterable[int], bulk: Bulk) -> list[Change]:
+        """What a bulk edit would change. Raises CaptionError."""
+        with self.lock:
+            captions = {number: self.captions[number] for number in numbers}
+            texts = {number: self.description(number) for number in captions}
+        changed = changed_all(texts, bulk)  # takes its time, and nobody waits for it
+        return [
+            Change(number, captions[number], self.joined(text)) for number, text in changed.items()
+        ]
+
+    def preview_shared(self, numbers: Iterable[int], instruction: str, ending: str) -> list[Change]:
+        """What another instruction and ending would change."""
+        if len(instruction) + len(ending) > LONGEST_TEXT:
+            raise DatasetError(
+                say("A caption would have more than {most} letters.", most=LONGEST_TEXT)
+            )
+        with self.lock:
+            changes = []
+            for number in numbers:
+                # whatever of the new parts stands there already is not written twice
+                text = strip_parts(self.description(number), "", instruction, ending)
+                after = compose_caption("", instruction, text, ending)
+                if after != self.captions[number]:
+                    changes.append(Change(number, self.captions[number], after))
+            return changes
+
+    def apply(
+        self, changes: Sequence[Change], shared: tuple[str, str] | None = None
+    ) -> dict[int, str]:
+        """Save changes that were shown before; with `shared`, a new instruction and ending, too.
+
+        Returns the captions that another program has changed meanwhile, which are left alone.
+        """
+        with self.lock:
+            self._require_writable()
+            choices = None
+            if shared:
+                old = read_choices(self.opened.folder)
+                new = replace(old, instruction=shared[0].strip(), ending=shared[1].strip())
+                write_choices(self.opened.folder, new)
+                self.opened, choices = replace(self.opened, choices=new), (old, new)
+            conflicts = self._save(changes)
+            saved = tuple(change for change in changes if change.number not in conflicts)
+            if saved or choices:
+                self._remember(Step(saved, choices))
+            return conflicts
+
+    def choose(self, numbers: Iterable[int], what: str, value: bool | int) -> None:
+        """Leave out, hold out, swap or repeat pairs, in `pairs.yaml`."""
+        with self.lock:
+            if self.packed:
+                raise DatasetError(self.packed)
+            old = read_choices(self.opened.folder)
+            opened = choose(self.opened, numbers, what, value)
+            if opened.choices != old:
+                self._remember(Step(choices=(old, opened.choices)))
+            swapped = opened.choices.swapped != self.opened.choices.swapped
+            self.opened = opened
+            if swapped:
+                self.look_again()
+            else:
+                self.pairs = [decided(pair, opened.choices) for pair in opened.pairs]
+
+    def undo(self) -> tuple[Change, ...]:
+        """Take the last step back; its captions as they are now. Raises ConflictError for those
+        that another program has changed since, and DatasetError where there is nothing left.
+        """
+        with self.lock:
+            if not self.steps:
+                raise DatasetError(say("There is nothing to undo."))
+            step = self.steps.pop()
+            if step.choices:
+                before, after = step.choices
+                if read_choices(self.opened.folder) != after:
+                    raise DatasetError(say("pairs.yaml was changed by something else."))
+                write_choices(self.opened.folder, before)
+                self.look_again()
+            back = tuple(Change(each.number, each.after, each.before) for each in step.changes)
+            if conflicts := self._save(back) if back else {}:
+                raise ConflictError(conflicts)
+            return back
+
+    # ---- on disk ---------------------------------------------------------------------------
+
+    def _save(self, changes: Sequence[Change]) -> dict[int, str]:
+        """Write captions where the disk still says what was there before; else what it says."""
+        self._require_writable()
+        self._gather()
+        conflicts = {}
+        sharing: dict[Path, list[int]] = {}
+        for number, pair in enumerate(self.pairs):
+            sharing.setdefault(pair.target, []).append(number)
+        for change in changes:
+            pair = self.pairs[change.number]
+            found = on_disk(pair, self.captions[change.number])
+            if found == change.after:
+                pass
+            elif found != change.before:
+                conflicts[change.number] = found
+                self.captions[change.number] = found
+                continue
+            else:
+                write_caption(pair.target, change.after, self.backup)
+            for number in sharing[pair.target]:
+                self.captions[number] = change.after
+        return conflicts
+
+    def _gather(self) -> None:
+        """Captions beside the controls are read only while none lies beside a target: bring them
+        all there before the first one does."""
+        if any(text_beside(pair.target) for pair in self.pairs):
+            return
+        for pair, caption in zip(self.pairs, self.captions, strict=True):
+            if caption and any(text_beside(control) for control in pair.controls):
+                write_caption(pair.target, caption, self.backup)
+
+    def _require_writable(self) -> None:
+        if self.unwritable:
+            raise DatasetError(self.unwritable)
+
+    def _remember(self, step: Step) -> None:
+        self.steps = [*self.steps, step][-MOST_STEPS:]
+
+
+def digest(changes: Sequence[Change]) -> str:
+    """Equal for equal changes: what was agreed to is what is saved."""
+    rows = [(change.number, change.before, change.after) for change in changes]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def text_beside(picture: Path) -> Path | None:
+    """The caption file of a picture, if it lies beside it."""
+    files = (picture.with_suffix(suffix) for suffix in CAPTION_SUFFIXES)
+    return next((file for file in files if file.is_file()), None)
+
+
+def on_disk(pair: Pair, known: str) -> str:
+    """The caption beside a target; without one, what is `known` from elsewhere."""
+    file = text_beside(pair.target)
+    return read_captions([file])[0].get(file, known) if file else known

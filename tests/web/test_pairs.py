@@ -1,0 +1,223 @@
+"""A retoucher's hour on the pages of pairs, in a real browser on the real server."""
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kontext.dataset.load import PairSource, find_pairs
+from PIL import Image
+
+import api_form
+import browser
+
+pytestmark = pytest.mark.skipif(
+    browser.find_browser() is None, reason="browser: no Chromium, Chrome or Edge found"
+)
+COUNT, BY_HAND = 60, 3
+INSTRUCTION = "p0lish, Retouch the jewellery."
+WORDS = {
+    "en": {
+        "by hand": "3 by hand",
+        "bring": "Bring in 60 pairs",
+        "counts": "2 left out · 8 held out",
+    },
+    "zh": {
+        "by hand": "手动配成 3 对",
+        "bring": "导入 60 对",
+        "counts": "2 对不参与 · 8 对用于验证",
+    },
+}
+
+
+def picture(path: Path, seed: int, edited: bool) -> Path:
+    """Noise that is blurred, so that no two are alike; the edit makes it bright."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small = np.random.default_rng(seed).integers(0, 160, (6, 6, 3), np.uint8)
+    image = Image.fromarray(small).resize((96, 96), Image.Resampling.BICUBIC)
+    (image.point(lambda level: min(255, level + 60)) if edited else image).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def camera(tmp_path_factory) -> dict[str, list[Path]]:
+    """What lies on the retoucher's own disk: 57 pairs by name, and 3 that are called otherwise."""
+    folder = tmp_path_factory.mktemp("相机 of mine")
+    files: dict[str, list[Path]] = {"before": [], "after": []}
+    for number in range(COUNT):
+        odd = number >= COUNT - BY_HAND
+        before = f"raw {number}.png" if odd else f"戒指 {number:02d}_before.png"
+        after = f"final {number}.png" if odd else f"戒指 {number:02d}_after.png"
+        files["before"].append(picture(folder / "shots" / before, number, False))
+        files["after"].append(picture(folder / "done" / after, number, True))
+    return files
+
+
+def open_page(chromium, address: str, language: str):
+    page = chromium.new_page(viewport={"width": 1366, "height": 768})
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("console", lambda line: line.type == "error" and page.errors.append(line.text))
+    page.goto(f"{address}?lang={language}")
+    return page
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=browser.find_browser(), args=list(browser.FLAGS)
+        )
+        yield started
+        started.close()
+
+
+def loaded(server, name: str) -> dict[str, object]:
+    base = Path(server.base) / "input"
+    source = PairSource(f"{name}/before", f"{name}/after", base, base.parent / "temp")
+    return {pair.stem: pair for pair in find_pairs(source).dataset}
+
+
+def saved(page) -> None:
+    """Wait until nothing that was typed is unsaved."""
+    page.wait_for_function(
+        "() => ![...document.querySelectorAll('.facts .state')].some(s => /…/.test(s.textContent))"
+    )
+
+
+def bring_in(page, camera, name: str, words: dict[str, str]) -> None:
+    for side in ("before", "after"):
+        page.set_input_files(f"[data-choose={side}]", [str(path) for path in camera[side]])
+        page.locator(f"[data-side={side}] .faint", has_text=str(COUNT)).wait_for()
+    for number in range(COUNT - BY_HAND, COUNT):
+        page.click(f"[data-left='raw {number}.png']")
+        page.click(f"[data-left='final {number}.png']")
+    assert words["by hand"] in page.inner_text("#paired")
+    assert page.inner_text("#start") == words["bring"]
+    page.fill("#name", name)
+    page.click("#start")
+    page.wait_for_url(re.compile(r"/kontext/pairs/[0-9a-f]{12}"))
+    page.wait_for_selector(".pair .view.there")
+
+
+def decide(page) -> None:
+    """Leave out the first two by keys, and hold out the eight after them by a range."""
+    page.click("[data-layout=pictures]")
+    page.locator("#grid").focus()
+    for _ in range(2):
+        page.keyboard.press("x")
+        page.locator(".pair.current.excluded").wait_for()
+        page.keyboard.press("ArrowRight")
+    page.keyboard.press("Space")
+    page.click(".pair[data-number='9'] .view", modifiers=["Shift"])
+    page.click("[data-do=hold-out]")
+    page.wait_for_function("() => window.pairs.set.count(2) === 8")
+    page.keyboard.press("Escape")
+
+
+def write_captions(page) -> None:
+    """All by an instruction, five by hand, then a word in all of them."""
+    page.click("[data-layout=captions]")
+    page.fill("#instruction", INSTRUCTION)
+    page.click("#write")
+    page.wait_for_selector(".change")
+    page.click("#apply")
+    page.locator("#dialog").wait_for(state="hidden")
+    page.locator("#grid").focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("e")
+    for number in range(5):
+        page.keyboard.type(f"ring number {number}, silver, 银")
+        page.keyboard.press("Control+Enter")
+    saved(page)
+    page.keyboard.press("Escape")
+    page.wait_for_function("() => window.pairs.set.pairs[4].caption.includes('number 4')")
+    page.click("#edit")
+    page.fill("#find", "silver")
+    page.fill("#by", "gold")
+    page.click("#preview")
+    page.locator(".change").nth(4).wait_for()
+    assert page.locator(".change").count() == 5
+    page.click("#apply")
+    page.locator("#dialog").wait_for(state="hidden")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_retouchers_hour(chromium, server, camera, language):
+    words, name = WORDS[language], f"精修 my set {language}"
+    own = {path: path.read_bytes() for side in camera.values() for path in side}
+    page = open_page(chromium, f"{server.url}/kontext/pairs", language)
+    bring_in(page, camera, name, words)
+    folder = Path(server.base) / "input" / name
+    pictures = {path: path.read_bytes() for path in folder.rglob("*.png")}
+    assert len(pictures) == 2 * COUNT
+
+    page.click("#check")
+    page.wait_for_function(f"() => window.pairs.set.checked === {COUNT} && !window.pairs.checking")
+    if page.locator("#dialog").is_visible():
+        page.keyboard.press("Escape")
+    decide(page)
+    assert words["counts"] in page.inner_text("#counts")
+    write_captions(page)
+
+    page.reload()
+    page.wait_for_selector(".pair .view.there")
+    assert words["counts"] in page.inner_text("#counts")
+    page.wait_for_function("() => document.querySelector('.caption textarea').value")
+    assert page.input_value("#instruction") == INSTRUCTION
+    first = page.locator(".caption >> nth=0")
+    assert first.locator("textarea").input_value() == "ring number 0, gold, 银"
+    assert first.locator("mark").all_inner_texts() == ["银"]  # T5 cannot read it
+
+    # what other trainers read, byte for byte
+    stems = sorted({path.stem for path in pictures}, key=page.evaluate(
+        "() => window.pairs.set.pairs.map(pair => pair.stem)").index)  # fmt: skip
+    for number, stem in enumerate(stems):
+        tail = f" ring number {number}, gold, 银" if number < 5 else ""
+        assert (folder / "after" / f"{stem}.txt").read_bytes() == (INSTRUCTION + tail).encode()
+    assert {path: path.read_bytes() for path in folder.rglob("*.png")} == pictures
+    assert {path: path.read_bytes() for path in own} == own
+    found = loaded(server, name)
+    assert found.keys() == set(stems[2:])
+    assert [stem for stem in stems if stem in found and found[stem].split == "holdout"] == stems[
+        2:10
+    ]
+
+    # undone step by step, until the instruction is gone
+    page.click("#undo")
+    page.wait_for_function("() => window.pairs.set.pairs[0].caption.includes('silver')")
+    assert page.errors == []
+    page.close()
+    if language == "en":
+        train(server, name)
+
+
+def train(server, name: str) -> None:
+    prompt = {
+        "model": {"class_type": "KontextDemoModel", "inputs": {}},
+        "pairs": {
+            "class_type": "KontextLoadPairs",
+            "inputs": {"control_folder": f"{name}/before", "target_folder": f"{name}/after"},
+        },
+        "train": {
+            "class_type": "KontextTrainLora",
+            "inputs": {
+                **{each: ["model", place] for place, each in enumerate(("model", "clip", "vae"))},
+                "pairs": ["pairs", 0],
+                "name": "retouched",
+                "steps": 2,
+            },
+        },
+    }
+    graph = api_form.with_defaults(prompt, server.get("/object_info"))
+    with ThreadPoolExecutor(1) as apart:  # from the browser's event loop
+        apart.submit(server.run, graph).result()
+    run = Path(server.base) / "output" / "kontext_runs" / "retouched"
+    rows = [json.loads(line) for line in (run / "dataset.jsonl").read_text("utf-8").splitlines()]
+    assert len(rows) == COUNT - 2
+    assert sum(row["split"] == "holdout" for row in rows) == 8
+    assert sum("ring number" in row["caption"] for row in rows) == 3  # two of five are left out
