@@ -207,6 +207,7 @@ def run_job(
                 resize_start=job.resize_start,
                 samples=samples,
                 rescue_places=[rescue_folder()],
+                alone=True,
             )
             run = train(request)
         if parallel.is_first():

@@ -67,6 +67,8 @@ def train_locked(request: TrainingRequest, lock: Lock | None) -> Run:
             plan = samples or SamplePlan(seed=config.seed, steps=config.preview_steps, most=1)
             sampling = plan.steps and parallel.is_first()
             preview = Preview(base, cache, pairs, plan, run) if sampling else None
+        if request.alone:
+            base.drop_encoders(keep_vae=preview is not None)
         preservation = Preservation(config)
         lengths = (family.sequence_length(pair.shape) for pair in batches.pairs())
         longest = -(-config.batch_size // parallel.processes()) * max(lengths)

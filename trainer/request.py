@@ -28,7 +28,8 @@ class TrainingRequest:
     `start` is a LoRA to begin with, in any names ComfyUI loads; `resize_start` cuts a larger rank
     down to the run's. `node_id` is the node that shows the progress, `watcher` observes every
     step, `samples` says what to sample during the run. If `output` cannot be written, the work
-    goes to the first of `rescue_places` that can.
+    goes to the first of `rescue_places` that can. `alone` says that nothing else uses the text
+    encoder and the VAE: they are dropped as soon as all is encoded, and `base` lacks them then.
     """
 
     base: host.Base
@@ -44,3 +45,4 @@ class TrainingRequest:
     watcher: Watcher = field(default_factory=Watcher)
     samples: SamplePlan | None = None
     rescue_places: Sequence[Path] = ()
+    alone: bool = False

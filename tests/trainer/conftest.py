@@ -80,6 +80,10 @@ def clip():
 
 @pytest.fixture(scope="session")
 def vae():
+    return tiny_vae()
+
+
+def tiny_vae() -> comfy.sd.VAE:
     module = comfy.taesd.taesd.TAESD(latent_channels=16)
     weights = random_weights(module, 1)
     weights["vae_scale"], weights["vae_shift"] = torch.tensor(0.3611), torch.tensor(0.1159)
@@ -177,7 +181,7 @@ def make_pairs():
 
 
 def gradients_in_training(
-    model, lora, batch, noise, sigma, checkpointing=False, dtype=torch.float32
+    model, lora, batch, noise, sigma, checkpointing=False, dtype=torch.float32, **how
 ):
     family = family_of(model)
     flux, checkpointed = family.network, family.blocks() if checkpointing else ()
@@ -185,7 +189,7 @@ def gradients_in_training(
         parameter.grad = None
     with (
         host.differentiable(),
-        attached(flux, lora, host.FrozenLinear, host.is_linear, checkpointed),
+        attached(flux, lora, host.FrozenLinear, host.is_linear, checkpointed, **how),
     ):
         sample_losses(family, batch, sigma, noise, TrainConfig(), dtype).mean().backward()
     return [parameter.grad.clone() for parameter in lora.parameters()]
@@ -274,7 +278,8 @@ def trains_in_place(make_flux):
         with torch.autograd.graph.saved_tensors_hooks(look, lambda tensor: tensor):
             ours = gradients_in_training(model, lora, batch, noise, sigma)
         again = gradients_in_training(model, lora, batch, noise, sigma, checkpointing=True)
-        for gradients in (ours, again):
+        keeping = gradients_in_training(model, lora, batch, noise, sigma, True, keeping=True)
+        for gradients in (ours, again, keeping):
             error = torch.cat([(a - b).flatten() for a, b in zip(gradients, theirs, strict=True)])
             assert error.norm() / torch.cat([b.flatten() for b in theirs]).norm() < bound
         shapes = [tuple(w.shape) for name, w in dense.items() if "_blocks." in name and w.ndim == 2]

@@ -3,18 +3,21 @@
 import ctypes
 import sys
 import threading
+import weakref
 
 import comfy.model_management
 import psutil
 import pytest
 import torch
 from kontext.dataset.pair import DatasetError, Pair, PairedDataset
-from kontext.trainer import host
+from kontext.trainer import host, loop
 from kontext.trainer.batch import load_batch
 from kontext.trainer.data import prefetch
 from kontext.trainer.data.cache import Cache
+from kontext.trainer.host.demo import load_text_encoder
 from kontext.trainer.runs.export import comfyui_tensors
 
+from .conftest import tiny_vae
 from .short_runs import SHORT, assert_same, break_backward, interrupt_after, last_lora
 
 
@@ -207,3 +210,28 @@ def test_no_copy_of_the_base(run_training, make_flux, clip, vae):
     with PeakMemory() as memory:
         run_training(config, name="measured", base=big)
     assert memory.growth < weights / 2
+
+
+def test_text_encoder_and_vae_are_freed_where_nothing_else_uses_them(
+    run_training, make_flux, weights, monkeypatch
+):
+    """As from a terminal: gone when the first step is taken, and the run ends as any other."""
+    base = host.Base(make_flux(weights=weights), load_text_encoder(), tiny_vae())
+    gone = [weakref.ref(base.clip.cond_stage_model), weakref.ref(base.vae.first_stage_model)]
+    seen, real = [], loop.fit
+
+    def fit(*given):
+        seen.append([each() is None for each in gone])
+        return real(*given)
+
+    monkeypatch.setattr(loop, "fit", fit)
+    alone = run_training(SHORT.replace(preview_steps=0), base=base, alone=True)
+    assert seen == [[True, True]] and alone.finished
+    assert not hasattr(base, "clip") and not hasattr(base, "vae")
+
+
+def test_samples_keep_the_vae(run_training, make_flux, weights):
+    base = host.Base(make_flux(weights=weights), load_text_encoder(), tiny_vae())
+    run = run_training(SHORT.replace(preview_steps=1), base=base, alone=True)
+    assert list((run.folder / "samples").glob("*.png"))
+    assert not hasattr(base, "clip") and hasattr(base, "vae")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,13 +31,24 @@ OutOfMemory = memory.OOM_EXCEPTION
 TILES, TILE_OVERLAP = (1024, 512, 256), 64  # pixels
 
 
-@dataclass(frozen=True)
+@dataclass
 class Base:
     """What ComfyUI has loaded: a model, its text encoder and its VAE."""
 
     model: Model
     clip: Clip
     vae: Vae
+
+    def drop_encoders(self, keep_vae: bool) -> None:
+        """Free the host memory of the text encoder, and of the VAE unless it is kept.
+
+        For whoever has loaded them: nothing else may refer to them. ComfyUI forgets them by itself.
+        """
+        del self.clip
+        if not keep_vae:
+            del self.vae
+        gc.collect()  # modules refer to themselves in circles
+        memory.soft_empty_cache()
 
     @property
     def network(self) -> nn.Module:
