@@ -32,8 +32,9 @@ class Footprint:
     `kinds` has for each kind of block, in the order they run in, how many there are and the units
     that one keeps for backward. `weights`, and of these the `movable` ones, which can be streamed,
     count as stored; `largest` is the largest layer as stored, `cast_bytes` its copy in the compute
-    dtype. `trained` is for the LoRA and its optimiser; `transient_units` are taken for a moment: by
-    a block's gradients, the layers before and after the blocks, and the kind of adapter.
+    dtype, and `block_casts` the copies that a block keeps from being computed again to its
+    backward. `trained` is for the LoRA and its optimiser; `transient_units` are taken for a moment:
+    by a block's gradients, the layers before and after the blocks, and the kind of adapter.
     """
 
     kinds: tuple[tuple[int, int], ...]
@@ -45,6 +46,7 @@ class Footprint:
     trained: int
     parameters: int
     transient_units: int
+    block_casts: int = 0
 
     @property
     def blocks(self) -> int:
@@ -79,9 +81,10 @@ class Footprint:
 class MemoryPlan:
     """How a training step fits into `limit` bytes.
 
-    The first `checkpointed` blocks compute their activations again in backward. `resident` bytes
-    of the weights stay on the device, the others are streamed. If `offloaded`, the inputs of
-    checkpointed blocks are kept in host memory.
+    The first `checkpointed` blocks compute their activations again in backward, if `keeping` with
+    weights that are dequantised once for both. `resident` bytes of the weights stay on the device,
+    the others are streamed. If `offloaded`, the inputs of checkpointed blocks are kept in host
+    memory.
     """
 
     footprint: Footprint
@@ -89,6 +92,7 @@ class MemoryPlan:
     checkpointed: int
     resident: int
     offloaded: bool = False
+    keeping: bool = False
 
     @property
     def streamed(self) -> int:
@@ -104,7 +108,7 @@ class MemoryPlan:
         return (
             footprint.trained
             + footprint.activations(self.checkpointed, self.offloaded)
-            + footprint.cast_bytes
+            + (footprint.block_casts if self.keeping else footprint.cast_bytes)
             + buffers
         )
 
@@ -145,13 +149,16 @@ class MemoryPlan:
     def tightened(self) -> MemoryPlan | None:
         """A plan for less memory, after it did run out; None if there is none.
 
-        First a quarter more of the blocks checkpointed, until all are; then an eighth more of the
-        movable weights streamed, until all are; then the blocks' inputs in host memory.
+        First a quarter more of the blocks checkpointed, until all are; then nothing dequantised is
+        kept; then an eighth more of the movable weights streamed, until all are; then the blocks'
+        inputs in host memory.
         """
         footprint = self.footprint
         if self.checkpointed < footprint.blocks:
             more = self.checkpointed + -(-footprint.blocks // 4)
             return dataclasses.replace(self, checkpointed=min(footprint.blocks, more))
+        if self.keeping:
+            return dataclasses.replace(self, keeping=False)
         least = footprint.weights - footprint.movable
         if self.resident > least:
             fewer = max(least, self.resident - -(-footprint.movable // 8))
@@ -175,9 +182,10 @@ def plan_memory(footprint: Footprint, limit: int, checkpointing: str) -> MemoryP
     least = footprint.blocks if checkpointing == "on" else 0
     most = 0 if checkpointing == "off" else footprint.blocks
     for checkpointed in range(least, most + 1):
-        plan = MemoryPlan(footprint, limit, checkpointed, footprint.weights)
-        if plan.fits:
-            return plan
+        for keeping in (True, False) if checkpointed and footprint.block_casts else (False,):
+            plan = MemoryPlan(footprint, limit, checkpointed, footprint.weights, keeping=keeping)
+            if plan.fits:
+                return plan
     for offloaded in (False, True) if most and footprint.movable else (False,):
         # at least one byte is streamed, so that the buffers for streaming are counted
         streaming = MemoryPlan(
@@ -248,6 +256,7 @@ def footprint_of(
 ) -> Footprint:
     """Memory footprint of a step with `tokens` tokens."""
     weights, movable, largest, cast, parameters = host.weight_bytes(model, dtype)
+    casts = [host.dense_bytes(each, dtype) for each in family.used_again(lora.layers)]
     return Footprint(
         kinds=family.block_memory(),
         bytes_per_unit=tokens * family.width * dtype.itemsize,
@@ -258,4 +267,5 @@ def footprint_of(
         trained=trained_bytes(lora),
         parameters=parameters,
         transient_units=family.transient + family.ends + adapter_units(config),
+        block_casts=max(casts) if cast else 0,
     )

@@ -123,6 +123,9 @@ class Session:
                 self.family.blocks()[: plan.checkpointed],
                 plan.offloaded,
                 compiler,
+                plan.keeping,
+                # in fp16 ComfyUI looks for infinities in it
+                () if self.dtype == torch.float16 else self.family.unread(self.lora.layers),
             ),
         ):
             try:

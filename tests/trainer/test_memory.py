@@ -1,6 +1,8 @@
 """The memory plan: its arithmetic for the full model, its counts against torch's allocator, and
 weights that ComfyUI streams."""
 
+import dataclasses
+
 import pytest
 import torch
 from kontext.trainer import host
@@ -93,6 +95,29 @@ def test_a_plan_in_words():
         "may not fit 2 GB, about 3.2 GB are needed: 8-bit weights, all 57 blocks checkpointed, "
         "57 streamed, activations in host memory. A lower resolution or batch size needs less"
     )
+
+
+def test_dequantised_weights_are_kept_where_there_is_room():
+    """A double block's qkv, proj and mlp.0 in bf16 instead of a layer's, 0.17 GB; first to go."""
+    double = 3072**2 * 2 * (3 + 1 + 4)
+    of = dataclasses.replace(full_size(1024, 8), block_casts=2 * double)
+    roomy = plan_memory(of, 140 * GB, "on")
+    tight = plan_memory(of, int(18.25 * GB), "on")
+    assert roomy.keeping and not tight.keeping
+    assert (tight.checkpointed, tight.streamed) == (57, 0)
+    assert roomy.peak - tight.peak == 2 * double - 2 * 7 * 3072**2
+    assert roomy.tightened() == dataclasses.replace(roomy, keeping=False)
+    assert not plan_memory(of, 140 * GB, "auto").keeping  # nothing is computed again
+    dense = dataclasses.replace(full_size(1024, 16), block_casts=0)
+    assert not plan_memory(dense, 140 * GB, "on").keeping  # nor dequantised
+
+
+def test_which_weights_a_block_keeps_dequantised(make_flux, make_lora):
+    """Two streams of 3 + 1 + 4 hidden²; also the last layers, 4 each, where gates are trained."""
+    family = family_of(make_flux(hidden_size=256, num_heads=2))
+    for targets, units in (("blocks", 16), ("all", 24)):
+        double, *_ = family.used_again(make_lora(family.network, targets=targets).layers)
+        assert host.dense_bytes(double, torch.bfloat16) == 2 * units * 256**2
 
 
 def test_a_larger_limit_never_costs_more_time():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -26,12 +26,16 @@ class Blocks:
     `linears` has diffusers' names of each of ComfyUI's linears. Where these are several, their rows
     lie in the one of ComfyUI in this order, in parts of `shares`, or of equal size. `kept` is what
     one block keeps for backward, in the memory plan's units: tokens × width in the compute dtype.
+    `last` are the linears that a block ends with: times a gate made by one of `gates`, their output
+    is added to a stream, and nothing in the block reads it.
     """
 
     ours: str
     theirs: str
     linears: Mapping[str, tuple[str, ...]]
     kept: int
+    last: tuple[str, ...]
+    gates: tuple[str, ...] = ()
     shares: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
@@ -140,6 +144,38 @@ class Family:
     def block_memory(self) -> tuple[tuple[int, int], ...]:
         """For each kind in the order they run in: how many blocks, and the units one keeps."""
         return tuple((len(getattr(self.network, kind.ours)), kind.kept) for kind in self.kinds)
+
+    def unread(self, adapted: Collection[str]) -> set[str]:
+        """The linears whose output no gradient depends on, if these linears have adapters.
+
+        A checkpointed block need not compute them again. Where a gate is trained, its gradient is
+        made of that output.
+        """
+        return {
+            block + linear
+            for kind, block in self.named_blocks()
+            if not any(block + gate in adapted for gate in kind.gates)
+            for linear in kind.last
+        }
+
+    def used_again(self, adapted: Collection[str]) -> list[list[nn.Module]]:
+        """For each block, the linears whose weights are used both when it is computed again and in
+        its backward: those that make gates have no input with a gradient."""
+        unread = self.unread(adapted)
+        return [
+            [
+                self.network.get_submodule(block + linear)
+                for linear in kind.linears
+                if block + linear not in unread and linear not in kind.gates
+            ]
+            for kind, block in self.named_blocks()
+        ]
+
+    def named_blocks(self) -> Iterator[tuple[Blocks, str]]:
+        """The kind of each block, and what its linears' names begin with."""
+        for kind in self.kinds:
+            for place in range(len(getattr(self.network, kind.ours))):
+                yield kind, f"{kind.ours}.{place}."
 
     # ---- encoding ------------------------------------------------------------------------------
 

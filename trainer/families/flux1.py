@@ -28,6 +28,8 @@ DOUBLE = Blocks(
     # 4 copies before norms; q, k, v before and after norm and rotation and joined (6); attention
     # (2); the MLP before and after GELU (8)
     kept=20,
+    last=("img_mlp.2", "txt_mlp.2"),
+    gates=("img_mod.lin", "txt_mod.lin"),
 )
 SINGLE = Blocks(
     "single_blocks",
@@ -40,6 +42,8 @@ SINGLE = Blocks(
     # 2 copies; the whole of the first linear (7); q and k (2); attention (1); attention joined
     # with the MLP (5)
     kept=17,
+    last=("linear2",),
+    gates=("modulation.lin",),
     shares={"linear1": (1, 1, 1, 4)},  # q, k, v and an MLP four times as wide
 )
 EDIT_MODEL = "flux1-dev-kontext_fp8_scaled.safetensors (FLUX.1-Kontext-dev)"

@@ -29,6 +29,7 @@ DOUBLE = Blocks(
     },
     # as FLUX.1's; the MLP with its gate: both before (6), the gate after SiLU (3), the product (3)
     kept=24,
+    last=("img_mlp.2", "txt_mlp.2"),
 )
 SINGLE = Blocks(
     "single_blocks",
@@ -36,6 +37,7 @@ SINGLE = Blocks(
     {"linear1": ("attn.to_qkv_mlp_proj",), "linear2": ("attn.to_out",)},
     # as FLUX.1's; the first linear is 9, the gate after SiLU 3, attention with the MLP 4
     kept=21,
+    last=("linear2",),
 )
 BLOCKS = ("_attn.", "_mlp.", "linear1", "linear2")
 TEXT_TOKENS = 512

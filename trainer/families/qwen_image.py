@@ -28,6 +28,8 @@ BLOCK = Blocks(
     # 4 copies before norms and linears; q and k before their norm (2); q, k, v, joined (3);
     # attention (2); the MLP before and after GELU (8); the LoRA's own
     kept=20,
+    last=("img_mlp.net.2", "txt_mlp.net.2"),
+    gates=("img_mod.1", "txt_mod.1"),
 )
 # Of the last block: the text's stream ends there, and these would get no gradient, or zeros
 DEAD = ("attn.to_add_out", "attn.add_q_proj", "txt_mlp.net.0.proj", "txt_mlp.net.2")

@@ -33,6 +33,7 @@ from .comfy import (
 from .device import (
     Model,
     card_bytes,
+    dense_bytes,
     forget_peak,
     load_alone,
     peak_bytes,
@@ -94,6 +95,7 @@ __all__ = [
     "computing_with",
     "conditioning",
     "decode_latent",
+    "dense_bytes",
     "differentiable",
     "encode_image",
     "encode_text",

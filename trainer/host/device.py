@@ -12,6 +12,7 @@ import comfy.model_management as memory
 import psutil
 import torch
 from comfy.model_patcher import ModelPatcher as Model
+from torch import nn
 
 from .weights import FrozenLinear, is_linear
 
@@ -131,6 +132,11 @@ def weight_bytes(model: Model, dtype: torch.dtype) -> tuple[int, int, int, int, 
     dense, whole = max(sizes) * dtype.itemsize, model.model_size()
     cast = 0 if abs(largest - dense) < dense / 10 else dense
     return whole, whole if movable else 0, largest, cast, sum(sizes)
+
+
+def dense_bytes(linears: Iterable[nn.Module], dtype: torch.dtype) -> int:
+    """Bytes of the weights of these linears in this dtype."""
+    return sum(math.prod(FrozenLinear(linear).shape) for linear in linears) * dtype.itemsize
 
 
 def card_bytes() -> int:

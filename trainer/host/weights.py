@@ -41,6 +41,11 @@ def is_bitsandbytes(module: nn.Module) -> bool:
     return hasattr(module, "quant_state") and getattr(module, "weight", None) is not None
 
 
+def is_gguf(module: Any) -> bool:
+    """True for layers of ComfyUI-GGUF that are stored packed."""
+    return hasattr(module, "is_ggml_quantized") and module.is_ggml_quantized()
+
+
 @contextmanager
 def cast_weight(module: Any, like: Tensor) -> Iterator[tuple[Tensor, Tensor | None]]:
     """Dense weight and bias of a ComfyUI layer in the dtype and on the device of `like`.
@@ -50,7 +55,7 @@ def cast_weight(module: Any, like: Tensor) -> Iterator[tuple[Tensor, Tensor | No
     if is_bitsandbytes(module):
         yield bitsandbytes_weight(module).to(like), plain(module.bias, like)
         return
-    if hasattr(module, "is_ggml_quantized") and module.is_ggml_quantized():
+    if is_gguf(module):
         weight, bias = module.cast_bias_weight(like)  # ComfyUI-GGUF's own
         yield plain(weight, like), plain(bias, like)
         return
@@ -84,6 +89,10 @@ def bitsandbytes_weight(module: Any) -> Tensor:
 class FrozenLinear:
     """A linear layer of the loaded model: its own forward, and its dense weight on demand."""
 
+    keeping = False  # whether forward keeps a dequantised weight for the backward that follows
+    unread = False  # whether nothing depends on what forward returns
+    kept: Tensor | None = None
+
     def __init__(self, module: nn.Module) -> None:
         self.module: Any = module
         self.comfy_forward = module.forward
@@ -107,8 +116,13 @@ class FrozenLinear:
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer as ComfyUI runs it, for any dtype of `x`."""
-        if self.must_cast(x):
+        self.kept = None
+        if self.unread:  # not-a-number: whoever did read it would not go unnoticed
+            return x.new_full((*x.shape[:-1], self.out_features), math.nan)
+        keep = self.keeping and x.requires_grad and self.dequantises(x)
+        if keep or self.must_cast(x):
             with cast_weight(self.module, x) as (weight, bias):
+                self.kept = weight if keep else None
                 return nn.functional.linear(x, weight, bias)
         return self.comfy_forward(x)
 
@@ -125,8 +139,22 @@ class FrozenLinear:
         stored_plain = type(self.module.weight) is nn.Parameter
         return stored_plain and self.module.weight.dtype != x.dtype
 
+    def dequantises(self, x: Tensor) -> bool:
+        """True where forward makes a dense weight in new memory: not for weights that are stored
+        dense, streamed through ComfyUI's buffers, or multiplied in 8 bits."""
+        module = self.module
+        weight = module.weight
+        if hasattr(module, "_v") or weight.device != x.device:
+            return False
+        if isinstance(weight, comfy.ops.QuantizedTensor):
+            return module._full_precision_mm and self.input_scale is None
+        return self.must_cast(x) or is_gguf(module)
+
     def backward(self, gradient: Tensor) -> Tensor:
         """Gradient with respect to the input, from the weight as it is stored."""
+        kept, self.kept = self.kept, None
+        if kept is not None:
+            return gradient @ kept
         with cast_weight(self.module, gradient) as (weight, _):
             before = gradient @ weight
         return before if self.input_scale is None else before * self.input_scale.to(before)

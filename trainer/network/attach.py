@@ -11,8 +11,9 @@ Flux code does three things that autograd cannot handle, and each has a replacem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,14 +38,19 @@ def attached(
     checkpointed: Iterable[nn.Module] = (),
     offloaded: bool = False,
     compiler: Compiler | None = None,
+    keeping: bool = False,
+    unread: Collection[str] = (),
 ) -> Iterator[None]:
     """Inside, `network` runs with the LoRA and is differentiable.
 
     `frozen` wraps a linear of the host, `is_linear` recognises one. `checkpointed` blocks compute
-    their activations again in backward, from inputs kept in host memory if `offloaded`. A
-    `compiler` replaces the blocks by compiled ones; `frozen` must then return TracedLinears.
-    Afterwards, even after an error, every module has its own forward again.
+    their activations again in backward, from inputs kept in host memory if `offloaded`, with
+    weights dequantised once for both if `keeping`, and without the products of the `unread`
+    linears. A `compiler` replaces the blocks by compiled ones; `frozen` must then return
+    TracedLinears. Afterwards, even after an error, every module has its own forward again.
     """
+    bases: dict[nn.Module, FrozenBase] = {}
+    idle: set[FrozenBase] = set()
     replaced: list[tuple[nn.Module, Forward | None]] = []
 
     def replace(module: nn.Module, forward: Forward) -> None:
@@ -54,7 +60,9 @@ def attached(
     try:
         for name, module in network.named_modules():
             if is_linear(module):
-                replace(module, linear_forward(frozen(module), lora, name))
+                base = bases[module] = frozen(module)
+                replace(module, linear_forward(base, lora, name))
+                idle |= {base} if name in unread else set()
             elif isinstance(module, nn.RMSNorm):
                 weight = compiler.copied(module.weight) if compiler else None
                 replace(module, rms_norm_forward(module, weight))
@@ -64,7 +72,9 @@ def attached(
             for block in compiler.blocks:
                 replace(block, compiler.forward(block))
         for block in checkpointed:
-            replace(block, checkpointed_forward(block.forward, offloaded))
+            inside = {bases[part] for part in block.modules() if part in bases}
+            again = partial(computing_again, inside - idle if keeping else (), inside & idle)
+            replace(block, checkpointed_forward(block.forward, offloaded, again))
         yield
     finally:
         for module, before in reversed(replaced):
@@ -131,7 +141,23 @@ def is_stream(value: Any) -> bool:
     return isinstance(value, Tensor) and value.ndim == 3 and value.is_floating_point()
 
 
-def checkpointed_forward(base: Forward, offloaded: bool) -> Forward:
+@contextmanager
+def computing_again(keeping: Iterable[FrozenBase], unread: Iterable[FrozenBase]) -> Iterator[None]:
+    """Inside, some linears keep what they dequantise until their backward, others do nothing."""
+    for linear in keeping:
+        linear.keeping = True
+    for linear in unread:
+        linear.unread = True
+    try:
+        yield
+    finally:
+        for linear in (*keeping, *unread):
+            linear.keeping = linear.unread = False
+
+
+def checkpointed_forward(
+    base: Forward, offloaded: bool, again: Callable[[], AbstractContextManager[None]]
+) -> Forward:
     def on_copies(inputs: dict[str, Any], names: Iterable[str], *streams: Tensor) -> Any:
         copies = {name: stream.clone() for name, stream in zip(names, streams, strict=True)}
         return base(**inputs, **copies)
@@ -147,7 +173,13 @@ def checkpointed_forward(base: Forward, offloaded: bool) -> Forward:
         streams = [inputs.pop(name) for name in names]
         with save_on_cpu(pin_memory=True) if offloaded else nullcontext():
             return checkpoint(
-                on_copies, inputs, names, *streams, use_reentrant=False, preserve_rng_state=False
+                on_copies,
+                inputs,
+                names,
+                *streams,
+                use_reentrant=False,
+                preserve_rng_state=False,
+                context_fn=lambda: (nullcontext(), again()),
             )
 
     return forward

@@ -23,8 +23,13 @@ class Sized(Protocol):
 class FrozenBase(Protocol):
     """A linear layer whose weight is never trained and never kept by autograd.
 
-    `forward` and `backward` return new tensors: the LoRA's part is added to them in place.
+    `forward` and `backward` return new tensors: the LoRA's part is added to them in place. While it
+    is `keeping`, what forward has dequantised is kept for the one backward that follows; while it
+    is `unread`, forward may return anything of the right shape.
     """
+
+    keeping: bool
+    unread: bool
 
     def forward(self, x: Tensor) -> Tensor: ...
 

@@ -52,6 +52,8 @@ def in_parts(product: Product, rows: Tensor, width: int) -> Tensor:
 class EightBitLinear:
     """A frozen linear that multiplies in 8 bits in the directions that are precise enough."""
 
+    keeping = unread = False  # neither is made use of: a weight is rounded for each direction
+
     def __init__(self, base: Dense, form: Format) -> None:
         self.base, self.form = base, form
         self.trying = False

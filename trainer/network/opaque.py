@@ -196,6 +196,8 @@ dropout.register_autograd(dropout_gradients, setup_context=remember_seeds)
 class TracedLinear:
     """A frozen linear that torch.compile traces as one custom op; unchanged where it is eager."""
 
+    keeping = unread = False  # neither is made use of
+
     def __init__(self, base: FrozenBase, size: Sized) -> None:
         self.base = base
         self.in_features, self.out_features = size.in_features, size.out_features

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from kontext.trainer import host
+from kontext.trainer.families import family_of
 
 SIGMA = torch.tensor([0.2, 0.8])
 
@@ -34,6 +35,19 @@ def test_checkpointing_changes_no_gradient(base, make_batch, make_lora, lora_gra
     again = lora_gradients(base.model, lora, batch, noise, SIGMA, checkpointing=True)
     for one, other in zip(kept, again, strict=True):
         assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("targets, unread", [("blocks", 6), ("all", 0)])
+def test_what_ends_a_block_is_computed_once(
+    base, make_batch, make_lora, lora_gradients, targets, unread
+):
+    """Two in each double block, one in each single one, unless gates are trained."""
+    batch, lora = make_batch(2), make_lora(base.network, targets=targets)
+    names = family_of(base.model).unread(lora.layers)
+    assert len(names) == unread
+    given = base.model, lora, batch, torch.randn(batch.target.shape), SIGMA
+    kept, again = lora_gradients(*given), lora_gradients(*given, True, unread=names)
+    assert all(torch.equal(one, other) for one, other in zip(kept, again, strict=True))
 
 
 def test_a_batch_is_the_mean_of_its_pairs(base, make_batch, make_lora, lora_gradients):

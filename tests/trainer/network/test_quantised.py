@@ -74,6 +74,33 @@ def test_gradients_match_the_dequantised_weights(form, wide_weights, make_flux, 
     trains_in_place(model, dense, BOUNDS.get(form, 1e-5))
 
 
+@pytest.mark.parametrize("form", ["scaled_fp8", "float8_e4m3fn"])
+def test_a_checkpointed_block_dequantises_each_weight_twice(
+    form, wide_weights, make_flux, make_lora, make_batch, lora_gradients, monkeypatch
+):
+    """In forward, and when it is computed again, for backward too; a third time if not keeping."""
+    model, _ = load(form, wide_weights, make_flux)
+    flux = model.model.diffusion_model
+    for part in flux.modules():  # no 8-bit products, as in files that ask for full precision
+        if hasattr(part, "_full_precision_mm"):
+            part._full_precision_mm = True
+    lora, batch = make_lora(flux), make_batch(1)
+    given = model, lora, batch, torch.randn(batch.target.shape), torch.tensor([0.5]), True
+    name, real = "double_blocks.0.img_mlp.0", QuantizedTensor.dequantize
+    layer, counts, found = flux.get_submodule(name).weight, {}, {}
+
+    def dequantize(tensor):
+        same = tensor._qdata.data_ptr() == layer._qdata.data_ptr()
+        counts[keeping] = counts.get(keeping, 0) + same
+        return real(tensor)
+
+    monkeypatch.setattr(QuantizedTensor, "dequantize", dequantize)
+    for keeping in (False, True):
+        found[keeping] = lora_gradients(*given, keeping=keeping)
+    assert counts == {False: 3, True: 2}
+    assert all(torch.equal(a, b) for a, b in zip(found[False], found[True], strict=True))
+
+
 @pytest.mark.parametrize("form", forms())
 def test_backward_uses_the_stored_weight_to_the_last_bit(form, wide_weights, make_flux):
     """Whatever the forward pass rounds: the gradient is a plain product with the dense weight."""
