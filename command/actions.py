@@ -28,6 +28,7 @@ from ..trainer.host import files as host_files
 from ..trainer.host.folders import output_folder, rescue_folder
 from ..trainer.loop import train
 from ..trainer.request import TrainingError, TrainingRequest
+from ..trainer.runs.ending import ending_of
 from ..trainer.runs.export import FORMATS, export_lora
 from ..trainer.runs.identity import RunError
 from ..trainer.runs.job import Job, JobError
@@ -85,7 +86,8 @@ def validate(options: Options, screen: Screen) -> int:
         job = asked.job
         loaded, lines, problems = checked(asked, INPUT_ERRORS)
         pairs = loaded.dataset
-        config = job.settled(pairs).settled(len(pairs.train), job.model != "demo")
+        counts = len(pairs.train), job.model != "demo", len(pairs.holdout)
+        config = job.settled(pairs).settled(*counts)
         words = [*lines, *(say("WRONG: {problem}", problem=problem) for problem in problems)]
         facts: dict[str, Any] = {"name": job.name, "train": len(pairs.train)}
         facts |= {"holdout": len(pairs.holdout), "config": asdict(config), "notes": loaded.notes}
@@ -119,7 +121,8 @@ def cache(options: Options, screen: Screen) -> int:
         with parallel.joined(), stopping(), screen.progress(), torch.inference_mode():
             base = load_base(asked.job)
             full_size = recognise(base).full_size
-            config = asked.job.settled(pairs).settled(len(pairs.train), full_size)
+            counts = len(pairs.train), full_size, len(pairs.holdout)
+            config = asked.job.settled(pairs).settled(*counts)
             folder = cache_folder(options)
             encode_dataset(Cache(folder, base, config), pairs, host.Progress(config.steps))
         files = len([*folder.glob("*.safetensors")])
@@ -291,12 +294,13 @@ def tell(run: Run, screen: Screen) -> None:
     if facts["holdout_change"] is not None:
         change = f"{facts['holdout_change']:+.1%}"
         words.append(say("held-out pairs {change} against the base", change=change))
-    screen.result("\n".join([", ".join(words), *facts["checkpoints"]]), **facts)
+    lines = [", ".join(words), *filter(None, [facts["ending"]]), *facts["checkpoints"]]
+    screen.result("\n".join(lines), **facts)
 
 
 def state_of(run: Run) -> dict[str, Any]:
     """How far a run is, by what it has written. `loss` is the mean of the last 50 steps."""
-    log, steps = run.logged(), run.config.steps
+    log, steps, early = run.logged(), run.last_step(), ending_of(run.folder)
     losses = [entry["loss"] for entry in log[-50:]]
     tested = next((entry for entry in reversed(log) if entry.get("holdout")), None)
     return {
@@ -304,6 +308,7 @@ def state_of(run: Run) -> dict[str, Any]:
         "step": log[-1]["step"] if log else 0,
         "steps": steps,
         "finished": run.finished,
+        "ending": early.text if early else "",
         "loss": sum(losses) / len(losses) if losses else None,
         "holdout_change": relative_change(tested["holdout"], tested["holdout_base"]).mean
         if tested

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..evaluation.pictures.axes import choose_steps
 from ..evaluation.progress.follow import Follower
 from ..evaluation.progress.loss_plot import draw_loss
+from ..evaluation.progress.run_page import run_title
 from ..trainer import host
 from ..trainer.config import SETTINGS, TrainConfig
 from ..trainer.data.pixels import tensor_of
@@ -134,9 +135,9 @@ class TrainLora(io.ComfyNode):
         run = train(request)
         log = run.logged()
         steps = [checkpoint.step for checkpoint in run.checkpoints()]
-        plot = draw_loss(log, steps, f"{run.name}: {run.config.steps} steps")
+        plot = draw_loss(log, steps, run_title(run.name, run.last_step()))
         plot.save(run.folder / "loss.png")
-        lora = host.load_lora_file(run.checkpoint_at(run.config.steps).path)
+        lora = host.load_lora_file(run.checkpoint_at(run.last_step()).path)
         losses = {"loss": [entry["loss"] for entry in log]}
         image = tensor_of(plot)
         return io.NodeOutput(run, lora, losses, image, ui={"kontext_run": [run.name]})

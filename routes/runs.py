@@ -118,7 +118,7 @@ async def sample(request: web.Request) -> web.StreamResponse:
 
 
 def chart_of(run: Run, course: Course) -> dict[str, Any] | None:
-    return progress(course, 0, run.config.steps, diagnose(course)) if len(course) else None
+    return progress(course, 0, run.last_step(), diagnose(course)) if len(course) else None
 
 
 def pair_rows(table: Path) -> list[dict[str, str]]:

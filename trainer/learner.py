@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from .config import TrainConfig
 from .network.lora import Lora
 from .optimizers import create_optimizer
+from .runs.ending import Ending
 
 # Predicting zero has a loss of about 2, the variance of noise minus latent
 EXPLODED = 20.0
@@ -39,6 +41,8 @@ class Learner:
         self.scaler = self.new_scaler()
         if hasattr(self.optimizer, "train"):
             self.optimizer.train()
+        self.ending: Ending | None = None  # before the last planned step
+        self.judged_from = 0  # measurements up to this step decide nothing
         averaged = lora.parameters() if config.ema else []
         self.average = [weight.detach().clone() for weight in averaged]
 
@@ -90,6 +94,11 @@ class Learner:
             torch._foreach_lerp_(self.average, [*self.lora.parameters()], 1 - decay)
 
     def learning_rate(self, step: int) -> float:
+        """Of step 0, 1, …: as planned, or falling in a straight line to an early end."""
+        early = self.ending
+        if early and early.decided <= step < early.step:
+            planned = self.config.learning_rate_at(early.decided)
+            return self.rate * planned * early.factor(step)
         return self.rate * self.config.learning_rate_at(step)
 
     @contextmanager
@@ -120,6 +129,8 @@ class Learner:
         rest = {
             "rate": self.rate,
             "learning_rate": self.config.learning_rate,
+            "ending": asdict(self.ending) if self.ending else None,
+            "judged_from": self.judged_from,
             "scaler": self.scaler.state_dict(),
             "optimizer": set_apart(self.optimizer.state_dict(), "optimizer", tensors),
         }
@@ -128,8 +139,12 @@ class Learner:
         return copies, json.dumps(rest)
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], rest: str) -> None:
-        """Load a state; gradients are dropped."""
+        """Load a state; gradients are dropped, and so is an early end that the user has lifted."""
         state = json.loads(rest)
+        early = Ending(**state["ending"]) if state.get("ending") else None
+        self.ending, self.judged_from = early, state.get("judged_from", 0)
+        if early and not early.holds_for(self.config):
+            self.ending, self.judged_from = None, early.step
         # a learning rate that the user has changed since is not halved
         same_rate = state.get("learning_rate") == self.config.learning_rate
         self.rate = state["rate"] if same_rate else 1.0

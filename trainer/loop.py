@@ -22,6 +22,7 @@ from .network.matmul8 import check_device
 from .optimizers import check_optimizer
 from .preview import Preview
 from .request import TrainingRequest
+from .runs.ending import ending_of
 from .runs.identity import Identity, RunError, identity_of
 from .runs.job import SamplePlan, write_job
 from .runs.lock import Lock, holding
@@ -49,7 +50,7 @@ def train_locked(request: TrainingRequest, lock: Lock | None) -> Run:
     """Train while this run's lock is held; under torchrun the first process holds it."""
     base, pairs, samples = request.base, request.pairs, request.samples
     family = family_of(base.model)
-    config = request.config.settled(len(pairs.train), family.full_size)
+    config = request.config.settled(len(pairs.train), family.full_size, len(pairs.holdout))
     cache = Cache(request.cache_folder, base, config)
     identity = identify(request, cache)
     run = shared_run(request, identity)
@@ -57,6 +58,7 @@ def train_locked(request: TrainingRequest, lock: Lock | None) -> Run:
     if parallel.is_first():
         write_job(run, base, pairs, request.start, samples, request.resize_start)
     if run.finished:
+        tell_ending(request, run)
         return run
 
     with host.computing_with(run.state.threads()):
@@ -73,11 +75,12 @@ def train_locked(request: TrainingRequest, lock: Lock | None) -> Run:
         lengths = (family.sequence_length(pair.shape) for pair in batches.pairs())
         longest = -(-config.batch_size // parallel.processes()) * max(lengths)
         session = Session.begin(request, run, identity, longest, held_out)
+        progress.end_at(session.last_step)
         doubts = [doubt.message for doubt in require_sound(pairs.pairs)]
         for note in [*family.notes(), *cache.notes(), *doubts]:
             session.journal.note(note)
         try:
-            while session.saving.saved < config.steps:
+            while session.saving.saved < session.last_step:
                 try:
                     steps = Prefetch(batches, family, config, session.device)
                     with session.running(), steps:
@@ -91,9 +94,17 @@ def train_locked(request: TrainingRequest, lock: Lock | None) -> Run:
                     session.journal.note(words)
                     progress.say(words)
         finally:
-            if session.saving.saved < config.steps:
+            if session.saving.saved < session.last_step:
                 progress.say(session.saving.summary(session.done))
+    tell_ending(request, run)
     return run
+
+
+def tell_ending(request: TrainingRequest, run: Run) -> None:
+    """Put it on the node that the run ended early, and why."""
+    ending = ending_of(run.folder)
+    if ending:
+        host.Progress(1, request.node_id).say(ending.text)
 
 
 def check(request: TrainingRequest) -> None:
@@ -146,11 +157,11 @@ def fit(
     preview: Preview | None,
 ) -> None:
     """The training loop, from the session's step to the last."""
-    config, device = session.config, session.device
+    config, device, measured_every = session.config, session.device, session.config.measured_every
     session.trials.try_eight_bit(steps.batches.at(0)[0])
     session.trials.try_compiling(steps.batches, progress)
-    pace = Pace(session.done, config.steps)
-    while session.done < config.steps:
+    pace = Pace(session.done)
+    while session.done < session.last_step:
         # learn: the velocity loss of this process's share of the step, and its gradients
         step = session.done
         ready = steps.at(step)
@@ -188,9 +199,9 @@ def fit(
         session.step()
         done = session.done
 
-        # report; every so often validate, save and sample
-        save_due = done % config.save_every == 0 or done == config.steps
-        test_due = save_due or bool(config.validate_every and done % config.validate_every == 0)
+        # report; every so often validate, which may bring the end nearer, save and sample
+        save_due = done % config.save_every == 0 or done == session.last_step
+        test_due = save_due or bool(measured_every and done % measured_every == 0)
         pace.tick(done)
         entry = {
             "step": done,
@@ -202,18 +213,21 @@ def fit(
             **drift,
             **(session.validate() if test_due else {}),
         }
+        session.judge(entry)
         session.journal.add(entry)
+        save_due = save_due or done == session.last_step
         text = say(
             "step {step}/{steps} · loss {loss} · {pace}",
             step=done,
-            steps=config.steps,
+            steps=session.last_step,
             loss=f"{loss:.3f}",
-            pace=pace.summary(),
+            pace=pace.summary(session.last_step),
         )
+        progress.end_at(session.last_step)
         progress.update(done, f"{text}\n{session.memory.plan.summary()}")
         if save_due:
             session.saving.save(done)
-        if preview and preview.due(done, save_due):
+        if preview and preview.due(done, save_due, done == session.last_step):
             progress.update(done, preview=session.preview(preview, progress))
         if save_due:
             session.journal.watcher.saved()
@@ -222,16 +236,16 @@ def fit(
 class Pace:
     """The duration of steps, and the time left."""
 
-    def __init__(self, done: int, steps: int) -> None:
+    def __init__(self, done: int) -> None:
         self.first = self.done = done
-        self.steps, self.started, self.seconds = steps, time.monotonic(), 0.0
+        self.started, self.seconds = time.monotonic(), 0.0
 
     def tick(self, done: int) -> None:
         self.done, self.seconds = done, time.monotonic() - self.started
 
-    def summary(self) -> str:
+    def summary(self, last_step: int) -> str:
         per_step = self.seconds / max(1, self.done - self.first)
-        minutes, seconds = divmod(round(per_step * (self.steps - self.done)), 60)
+        minutes, seconds = divmod(round(per_step * (last_step - self.done)), 60)
         return say(
             "{per_step} s/step · {time} left",
             per_step=f"{per_step:.2f}",

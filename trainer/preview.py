@@ -56,9 +56,9 @@ class Preview:
                     texts[key] = family.encode_prompts(base.clip, prompt, whole)
                 self.shots.append(Shot(subject, references, prompt, *texts[key]))
 
-    def due(self, done: int, saving: bool) -> bool:
+    def due(self, done: int, saving: bool, last: bool) -> bool:
         """Whether to sample after `done` steps; always at the last one."""
-        if self.plan.every and done < self.config.steps:
+        if self.plan.every and not last:
             return done % self.plan.every == 0
         return saving
 

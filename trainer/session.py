@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from PIL import Image
@@ -22,10 +23,12 @@ from .network.attach import attached
 from .network.lora import Lora
 from .preview import Preview
 from .request import TrainingError, TrainingRequest
+from .runs.ending import write_ending
 from .runs.identity import Identity
 from .runs.run import Run
 from .runs.start import start_from
 from .saving import Saving
+from .stopping import HeldOutCurve, ending
 from .trials import Trials
 from .watcher import Board, Journal, Shielded, Watcher
 
@@ -48,6 +51,7 @@ class Session:
     done: int
     half_updated: bool = False  # an interrupted update: the weights belong to no step
     base_losses: list[float] = field(default_factory=list)
+    curve: HeldOutCurve = field(default_factory=HeldOutCurve)
 
     @classmethod
     def begin(
@@ -91,10 +95,32 @@ class Session:
             done = saving.begin()
         if config.tensorboard and parallel.is_first():
             journal.board = Board(run.folder / "tensorboard", done)
-        return cls(
+        session = cls(
             config, family, model, dtype, lora, learner, memory, trials, saving, journal, held_out,
             done,
         )  # fmt: skip
+        session.recall()
+        return session
+
+    def restore(self) -> None:
+        """Return to the last saved state."""
+        self.done = self.saving.restore()
+        self.recall()
+
+    def recall(self) -> None:
+        """Take up what the held-out pairs have said up to the saved state."""
+        self.curve = HeldOutCurve()
+        for entry in self.saving.run.lines:
+            if self.learner.judged_from < entry["step"] <= self.done:
+                self.curve.add(entry)
+        if parallel.is_first():
+            write_ending(self.saving.run.folder, self.learner.ending)
+
+    @property
+    def last_step(self) -> int:
+        """The step to end at: the last planned one, or an earlier one."""
+        early = self.learner.ending
+        return early.step if early else self.config.steps
 
     @property
     def device(self) -> torch.device:
@@ -108,7 +134,8 @@ class Session:
             host.check_products(self.family.network, self.device, self.dtype)
         if self.half_updated:
             with host.differentiable():
-                self.done, self.half_updated = self.saving.restore(), False
+                self.restore()
+                self.half_updated = False
         self.learner.forget_gradients()  # of a step that ran out of memory half-way
         host.forget_peak(self.device)
         plan, compiler = self.memory.plan, self.trials.compiler
@@ -144,7 +171,7 @@ class Session:
     def roll_back(self, loss: float) -> None:
         """Return to the last saved state with half the learning rate; the second time, stop."""
         step, halved = self.done + 1, self.learner.rate < 1
-        self.done = self.saving.restore()
+        self.restore()
         values = {"loss": f"{loss:.3g}", "step": step, "kept": self.done}
         self.journal.note(say("loss {loss} at step {step}: back to step {kept}", **values))
         if halved:
@@ -174,6 +201,16 @@ class Session:
         words = say("held-out pairs not measured at step {step}: out of memory", step=self.done)
         self.journal.note(words)
         return {}
+
+    def judge(self, entry: Mapping[str, Any]) -> None:
+        """Bring the end nearer if the held-out pairs, measured in this log entry, say so."""
+        if self.learner.ending or "holdout" not in entry:
+            return
+        self.curve.add(entry)
+        self.learner.ending = ending(self.curve, self.config, self.done)
+        if self.learner.ending and parallel.is_first():
+            write_ending(self.saving.run.folder, self.learner.ending)
+            self.journal.note(self.learner.ending.text)
 
     def losses_at(self, strength: float) -> list[float]:
         """One loss for each held-out pair; empty if a process has no memory for its share."""

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+FEWEST_PAIRS = 3  # fewer held-out pairs have no interval, and are no evidence
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -34,7 +36,7 @@ def paired_interval(differences: NDArray[np.floating], level: float = 0.95) -> I
     """
     values = np.asarray(differences, dtype=np.float64)
     mean, count = float(values.mean()), len(values)
-    if count < 3:
+    if count < FEWEST_PAIRS:
         return Interval(mean, -np.inf, np.inf, np.inf)
     error = float(values.std(ddof=1) / np.sqrt(count))
     reach = student(level, count - 1) * error

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...language import say
-from ...trainer.loss.curve import FEWEST_PAIRS
-from ...trainer.statistics import Interval, relative_change
+from ...trainer.statistics import FEWEST_PAIRS, Interval, relative_change
 
 Entry = Mapping[str, Any]
 Array = NDArray[np.float64]

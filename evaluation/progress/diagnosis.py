@@ -13,8 +13,8 @@ import numpy as np
 from scipy import stats
 
 from ...language import say
-from ...trainer.loss.curve import FEWEST_PAIRS, falling_fit, jitter, rise_from_best
-from ...trainer.statistics import paired_interval
+from ...trainer.loss.curve import falling_fit, jitter, rise_from_best
+from ...trainer.statistics import FEWEST_PAIRS, paired_interval
 from .curves import Array, Course, Tested
 
 FEWEST_STEPS = 100  # before the noise of single steps averages out

@@ -47,7 +47,7 @@ class Follower(Watcher):
         self.pairs, self.node_id, self.graph = pairs, node_id, graph
 
     def begin(self, run: Run) -> None:
-        self.run, self.steps = run, run.config.steps
+        self.run, self.steps = run, run.last_step()
         self.course = Course(run.lines)
         self.table = Table(run, self.course)
         self.first, self.last_event = len(self.course), -math.inf
@@ -61,6 +61,8 @@ class Follower(Watcher):
         if not self.node_id:
             return
         tested = "holdout" in entry
+        if tested:
+            self.steps = self.run.last_step()
         if tested or entry["step"] % max(1, self.steps // DIAGNOSES) == 0:
             self.symptoms = diagnose(self.course)
         due = time.monotonic() - self.last_event > SECONDS_BETWEEN

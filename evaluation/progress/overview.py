@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from ...files import file_mark
+from ...trainer.runs.ending import ending_of
 from ...trainer.runs.lock import NAME as LOCK
 from ...trainer.runs.lock import alive, owner_of
 from ...trainer.runs.run import Run
@@ -25,7 +26,8 @@ SAMPLES = "step_*.png"
 class Summary:
     """A run in the list. `state` is training, finished, stopped or damaged, with the `problem`.
 
-    `best` is the step with the lowest held-out loss among the saved LoRAs, `change` that loss
+    `steps` are those to do, fewer than planned where `ending` says why it ends early. `best` is the
+    step with the lowest held-out loss among the saved LoRAs, `change` that loss
     against the base's in percent; None where none was measured. `changed` is in seconds since 1970.
     """
 
@@ -42,6 +44,7 @@ class Summary:
     comparison: str = ""
     graph: bool = False
     problem: str = ""
+    ending: str = ""
 
 
 def summaries(output: Path) -> list[Summary]:
@@ -53,7 +56,9 @@ def summaries(output: Path) -> list[Summary]:
 def summary(run: Run) -> Summary:
     changed, size = weight(run)
     try:
-        steps, tested = planned(run), measured(run.folder / "log.jsonl")
+        early = ending_of(run.folder)
+        steps = early.step if early else planned(run)
+        tested = measured(run.folder / "log.jsonl")
         saved = run.checkpoints()
     except (ValueError, KeyError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
         return Summary(run.name, "damaged", changed, size, problem=str(error))
@@ -74,6 +79,7 @@ def summary(run: Run) -> Summary:
         newest(run.folder / "samples", SAMPLES).name,
         newest(run.folder / "comparisons", "*.json").stem,
         (run.folder / "workflow.json").is_file(),
+        ending=early.text if early else "",
     )
 
 

@@ -19,6 +19,7 @@ from ...dataset.pair import DatasetError, Pair, PairedDataset
 from ...files import write_atomically
 from ...language import language, say
 from ...trainer.config import TrainConfig
+from ...trainer.runs.ending import ending_of
 from ...trainer.runs.run import Run
 from ..pictures.samples import noted_in
 from .curves import Course, thinned
@@ -52,7 +53,7 @@ def run_page(run: Run, course: Course, pairs: PairedDataset | None) -> str:
 
     A file name that is not Unicode is shown with question marks.
     """
-    config = run.config
+    config, last_step, early = run.config, run.last_step(), ending_of(run.folder)
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(TEMPLATE.read_text(encoding="utf-8"))
     steps = [checkpoint.step for checkpoint in run.checkpoints()]
@@ -60,10 +61,11 @@ def run_page(run: Run, course: Course, pairs: PairedDataset | None) -> str:
         language=language(),
         text=headings(),
         name=run.name,
-        state=state(course.step, config.steps),
+        state=state(course.step, last_step),
         symptoms=diagnose(course),
+        ending=early.text if early else "",
         notes=[(at_step(step), note) for step, note in course.notes],
-        curves=loss_svg(course, steps, run_title(run.name, config.steps)) if len(course) else "",
+        curves=loss_svg(course, steps, run_title(run.name, last_step)) if len(course) else "",
         samples={at_step(step): some for step, some in samples(run.folder / "samples").items()},
         checkpoints=checkpoints(run, course),
         settings=settings(config),

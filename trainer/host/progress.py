@@ -32,6 +32,10 @@ class Progress:
         self.node_id = node_id
         self.last_text = self.last_move = 0.0
 
+    def end_at(self, total: int) -> None:
+        """The work turns out to be this much."""
+        self.bar.total = total
+
     def update(self, step: int, text: str = "", preview: Image.Image | None = None) -> None:
         """Show `step` of the total; raises Interrupted once the user presses Cancel."""
         throw_if_interrupted()

@@ -14,8 +14,9 @@ from scipy import optimize
 from ..statistics import Interval, paired_interval
 
 Array = NDArray[np.float64]
-FEWEST_PAIRS = 3  # fewer held-out pairs have no interval, and are no evidence
 RISE = 0.02  # of the base's held-out loss; less is no memorising worth a word
+LEVEL = 0.03  # of the whole gain: a last third that brought less has levelled off
+FEWEST_TESTS = 6  # measurements before that can be said
 MOST_TESTS = 200  # measurements from which the scatter of single ones is estimated
 
 
@@ -46,6 +47,27 @@ def rise_from_best(shares: Array) -> Rise | None:
         return None
     bottom = int(best[np.argmin(shares[best].mean(1))])
     return Rise((int(best[0]), int(best[-1])), bottom, height)
+
+
+def late_gain(shares: Array) -> Interval:
+    """What the last third of the measurements gained on the third before it, as a share of all
+    that has been gained; unbounded while that is not clear."""
+    _, middle, last = np.array_split(shares, 3)
+    gain = paired_interval(1 - last.mean(0))
+    if gain.low <= 0:
+        return Interval(np.inf, -np.inf, np.inf, np.inf)
+    return paired_interval(middle.mean(0) - last.mean(0)).scaled(1 / gain.mean)
+
+
+def has_levelled_off(shares: Array) -> bool:
+    """Whether the late gain is small, and at most twice that, at this measurement and the last.
+
+    A curve is looked at many times, so that one look alone would sooner or later be lucky.
+    """
+    if len(shares) <= FEWEST_TESTS:
+        return False
+    looks = [late_gain(shares[:end]) for end in (len(shares) - 1, len(shares))]
+    return all(look.mean < LEVEL and look.high < 2 * LEVEL for look in looks)
 
 
 def falling_fit(values: Array, weights: Array) -> Array:

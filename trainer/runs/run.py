@@ -25,6 +25,7 @@ from ..config import DOES_NOT_MATTER, KNOWN, MAY_CHANGE, TrainConfig
 from ..families import family_of_lora
 from ..statistics import relative_change
 from .checkpoint import Checkpoint
+from .ending import ending_of
 from .export import comfyui_tensors
 from .identity import Identity, RunError
 from .lock import NAME as LOCK
@@ -123,7 +124,7 @@ class Run:
             gone = say("{file}, which says what it was made from, is gone", file=self.yaml_file)
             return [gone] if self.has_work() else []
         found = self.differences(identity)
-        unfinished = self.steps_done() < identity.config.steps
+        unfinished = self.steps_done() < self.last_step(identity.config)
         if unfinished and self.has_work() and not self.state.exists():
             found.append(say("{file}, which continuing needs, is gone", file=self.state.path))
         return found
@@ -324,7 +325,12 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.has_checkpoint(self.config.steps)
+        return self.has_checkpoint(self.last_step())
+
+    def last_step(self, config: TrainConfig | None = None) -> int:
+        """The step that the run ends at with these settings; without them, with its own."""
+        config, early = config or self.config, ending_of(self.folder)
+        return early.step if early and early.holds_for(config) else config.steps
 
     def write_checkpoint(
         self,

@@ -96,6 +96,7 @@ function show(run) {
   const width = Math.min(1030, byId("run").clientWidth - 28);
   const content = [
     element("p", {}, stateOf(run), element("span", { class: "faint" }, ` · ${factsOf(run)}`)),
+    ...(run.ending ? [element("p", { class: "finding" }, run.ending)] : []),
     ...(run.chart?.findings ?? []).map((finding) => element("p", { class: "finding" }, finding.text)),
     ...(run.chart ? [element("div", { class: "chart" }, lossChart(run.chart, width, 360, chinese))] : []),
     ...(gallery.steps.length

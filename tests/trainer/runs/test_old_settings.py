@@ -65,6 +65,7 @@ preserve_prompts: Make it rain
 matmul: int8
 compile: blocks
 """
+LATER = {"stop"}  # settings that files of then do not have
 MERGED = {"resolution": "512, 768", "targets": "single_blocks.*linear2", "alpha": 32.0}
 
 
@@ -74,7 +75,7 @@ def test_every_setting_of_an_old_file_is_taken_over():
     config = TrainConfig.parse(old)
     job = Job.parse({"name": "a", "pairs": "p", "config": old})
     assert job.config == config
-    for name in SETTINGS:
+    for name in SETTINGS.keys() - LATER:
         assert getattr(config, name) == MERGED.get(name, old[name]), name
     assert config.scale == 2.0 and config.sides == (512, 768)
 

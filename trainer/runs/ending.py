@@ -1,0 +1,85 @@
+"""A run's end before its last planned step: where, why, and for which settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ...files import read_json, storing, understanding, write_atomically
+from ...language import say
+from ..config import MAY_CHANGE, TrainConfig
+
+REASONS: dict[str, Callable[..., str]] = {
+    "levelled_off": lambda **n: say(
+        "Levelled off: the last third of the measurements brought {late}% of what the held-out "
+        "pairs have gained ({change}% against the base). Ends at step {step} instead of {steps}.",
+        **n,
+    ),
+    "past_best": lambda **n: say(
+        "Past its best: the held-out loss has risen by {rise}% of the base's since step {best}. "
+        "Ends at step {step} instead of {steps}.",
+        **n,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Decided after `decided` steps: the run ends at `step`, until which the learning rate falls.
+
+    `why` is a key of REASONS, `numbers` fill its sentence. `settings` are those it was decided for;
+    with others the run goes on.
+    """
+
+    decided: int
+    step: int
+    why: str
+    numbers: Mapping[str, float]
+    settings: Mapping[str, Any]
+
+    @property
+    def text(self) -> str:
+        """In the user's language."""
+        return REASONS[self.why](step=self.step, steps=self.settings["steps"], **self.numbers)
+
+    def holds_for(self, config: TrainConfig) -> bool:
+        return dict(self.settings) == plan_of(config)
+
+    def factor(self, step: int) -> float:
+        """What the learning rate of `decided` is multiplied by at step `decided`, …: to 0."""
+        return (self.step - step) / (self.step - self.decided)
+
+
+def plan_of(config: TrainConfig) -> dict[str, Any]:
+    """The settings that an ending is decided for."""
+    return {name: getattr(config, name) for name in sorted({*MAY_CHANGE, "stop"})}
+
+
+def ending_file(folder: Path) -> Path:
+    return folder / "ending.json"
+
+
+def ending_of(folder: Path) -> Ending | None:
+    """What the run in this folder was decided to end at; None for its last planned step.
+
+    Raises DamagedFileError.
+    """
+    path = ending_file(folder)
+    remedy = say("Delete it: the run then goes on to its last planned step.")
+    with understanding(path, remedy):
+        content = read_json(path, {}, remedy)
+        return Ending(**content) if content else None
+
+
+def write_ending(folder: Path, ending: Ending | None) -> None:
+    """Note the ending in a run's folder, or that there is none. Raises StorageError."""
+    path = ending_file(folder)
+    if ending is None:
+        with storing(path):
+            path.unlink(missing_ok=True)
+    else:
+        text = json.dumps(asdict(ending), ensure_ascii=False, indent=1)
+        write_atomically(path, text.encode())
