@@ -16,6 +16,8 @@ import yaml
 
 from ..dataset.pair import DatasetError
 from ..evaluation.progress.follow import Follower
+from ..evaluation.score.conclude import conclude
+from ..evaluation.score.outcome import outcome_of
 from ..files import DamagedFileError, StorageError, storing
 from ..language import say
 from ..trainer import host, parallel
@@ -213,6 +215,7 @@ def run_job(
                 alone=True,
             )
             run = train(request)
+            conclude(request, run)
         if parallel.is_first():
             tell(run, screen)
     return 0
@@ -294,6 +297,8 @@ def tell(run: Run, screen: Screen) -> None:
     if facts["holdout_change"] is not None:
         change = f"{facts['holdout_change']:+.1%}"
         words.append(say("held-out pairs {change} against the base", change=change))
+    if facts["keep"]:
+        words.append(say("keep {file}", file=facts["keep"]))
     lines = [", ".join(words), *filter(None, [facts["ending"]]), *facts["checkpoints"]]
     screen.result("\n".join(lines), **facts)
 
@@ -301,6 +306,7 @@ def tell(run: Run, screen: Screen) -> None:
 def state_of(run: Run) -> dict[str, Any]:
     """How far a run is, by what it has written. `loss` is the mean of the last 50 steps."""
     log, steps, early = run.logged(), run.last_step(), ending_of(run.folder)
+    scored = outcome_of(run.folder)
     losses = [entry["loss"] for entry in log[-50:]]
     tested = next((entry for entry in reversed(log) if entry.get("holdout")), None)
     return {
@@ -309,6 +315,7 @@ def state_of(run: Run) -> dict[str, Any]:
         "steps": steps,
         "finished": run.finished,
         "ending": early.text if early else "",
+        "keep": scored.best if scored else None,
         "loss": sum(losses) / len(losses) if losses else None,
         "holdout_change": relative_change(tested["holdout"], tested["holdout_base"]).mean
         if tested

@@ -12,9 +12,16 @@ from ..evaluation.pictures.axes import parse_numbers
 from ..evaluation.pictures.run_pairs import pairs_of_run
 from ..evaluation.score.finalists import PicturePlan
 from ..evaluation.score.measures import Embed, thumbnail
-from ..evaluation.score.report import advice, as_csv, as_json, as_table, as_verdicts, draw_chart
+from ..evaluation.score.report import (
+    advice,
+    as_csv,
+    as_json,
+    as_table,
+    as_verdicts,
+    draw_chart,
+    write_scores,
+)
 from ..evaluation.score.score import cost, score
-from ..files import write_atomically, write_picture
 from ..language import say
 from ..trainer.config import TrainConfig
 from ..trainer.data.pixels import tensor_of
@@ -160,7 +167,6 @@ class ScoreCheckpoints(io.ComfyNode):
                 sampling=sampling,
             )
         )
-        folder = folder_of(run) / "scores"
         scores = score(
             base,
             tried,
@@ -172,21 +178,17 @@ class ScoreCheckpoints(io.ComfyNode):
             plan,
             cls.hidden.unique_id,
         )
-        chart = draw_chart(scores)
-        table, comma, full = as_table(scores), as_csv(scores), as_json(scores)
-        write_atomically(folder / "scores.csv", comma.encode("utf-8-sig"))
-        write_atomically(folder / "scores.json", full.encode("utf-8"))
-        write_picture(folder / "scores.png", chart)
+        write_scores(scores, folder_of(run) / "scores")
         best = scores.best
-        image = tensor_of(chart)
+        image = tensor_of(draw_chart(scores))
         return io.NodeOutput(
-            table,
+            as_table(scores),
             image,
             as_verdicts(scores),
             lora_name(best.path) if best else ExecutionBlocker(advice(scores)),
             scores.best_strength,
-            comma,
-            full,
+            as_csv(scores),
+            as_json(scores),
             ui=ui.PreviewImage(image, cls=cls),
         )
 

@@ -8,6 +8,7 @@ from ..evaluation.pictures.axes import choose_steps
 from ..evaluation.progress.follow import Follower
 from ..evaluation.progress.loss_plot import draw_loss
 from ..evaluation.progress.run_page import run_title
+from ..evaluation.score.conclude import conclude
 from ..trainer import host
 from ..trainer.config import SETTINGS, TrainConfig
 from ..trainer.data.pixels import tensor_of
@@ -133,11 +134,14 @@ class TrainLora(io.ComfyNode):
             rescue_places=[rescue_folder()],
         )
         run = train(request)
+        chosen = conclude(request, run)
         log = run.logged()
         steps = [checkpoint.step for checkpoint in run.checkpoints()]
         plot = draw_loss(log, steps, run_title(run.name, run.last_step()))
         plot.save(run.folder / "loss.png")
-        lora = host.load_lora_file(run.checkpoint_at(run.last_step()).path)
+        lora = host.load_lora_file(
+            run.checkpoint_at((chosen and chosen.step) or run.last_step()).path
+        )
         losses = {"loss": [entry["loss"] for entry in log]}
         image = tensor_of(plot)
         return io.NodeOutput(run, lora, losses, image, ui={"kontext_run": [run.name]})

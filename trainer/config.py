@@ -16,7 +16,7 @@ from typing import Any
 
 from ..language import say
 from .setting import ConfigError, Setting, choice, parts_of, setting, settings_of
-from .statistics import FEWEST_PAIRS
+from .statistics import FEWEST_FOR_VERDICT, FEWEST_PAIRS
 
 GB = 10**9  # what a card's maker calls a gigabyte
 STEPS_PER_PAIR = 100
@@ -59,6 +59,11 @@ STOPS = {
     "last_step": "at the last step.",
     "levelled_off": "when the held-out pairs gain hardly anything more.",
     "past_best": "when the held-out loss has clearly risen from its lowest.",
+}
+CHOOSING = {
+    "off": "not by itself; Score Checkpoints does it.",
+    "mark": "marked on the run's page, and never deleted.",
+    "name": "marked, and saved once more as <run>_best.",
 }
 LOSSES = {"mse": "mean squared error.", "huber": "forgives pixels that cannot be learnt."}
 DTYPES = {"auto": "what ComfyUI samples in.", "bf16": "", "fp16": "", "fp32": ""}
@@ -154,6 +159,12 @@ class TrainConfig:
         STOPS, topic="basic", change="always",
         help="When training ends. An early end lets the learning rate fall to 0 over the last "
         "tenth. It needs 3 held-out pairs, better 8, and measures them 20 times in all its steps.",
+    )  # fmt: skip
+
+    choose: str = choice(
+        CHOOSING, topic="basic", change="always",
+        help="Whether training ends with the verdict of Score Checkpoints: which of the saved "
+        "LoRAs to keep. Needs 4 held-out pairs, better 8, and takes a few minutes.",
     )  # fmt: skip
 
     # ---- the LoRA itself
@@ -380,7 +391,7 @@ class TrainConfig:
         100 steps per pair; at least 1,500 on the full FLUX.1, which fewer steps barely move.
         Automatic steps end early if `held_out` pairs can decide it (None: not known). Raises
         ConfigError for a learning rate of 0, with which hours of training would learn nothing, and
-        for an early end that too few held-out pairs would have to decide.
+        for an early end or a verdict that too few held-out pairs would have to decide.
         """
         if not self.learning_rate:
             raise ConfigError(
@@ -398,6 +409,14 @@ class TrainConfig:
                     "stop is {stop}, which held-out pairs decide: it takes at least {least}, and "
                     "there are {count}. Raise `holdout`, or set stop to last_step.",
                     stop=stop, least=FEWEST_PAIRS, count=held_out,
+                )
+            )  # fmt: skip
+        if self.choose != "off" and held_out is not None and held_out < FEWEST_FOR_VERDICT:
+            raise ConfigError(
+                say(
+                    "choose is {choose}: a verdict takes at least {least} held-out pairs, and "
+                    "there are {count}. Raise `holdout`, or set choose to off.",
+                    choose=self.choose, least=FEWEST_FOR_VERDICT, count=held_out,
                 )
             )  # fmt: skip
         steps = self.steps or max(STEPS_PER_PAIR * pairs, FEWEST_STEPS if full_model else 0)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 FEWEST_PAIRS = 3  # fewer held-out pairs have no interval, and are no evidence
+FEWEST_FOR_VERDICT = 4  # fewer do not say which of a run's checkpoints to keep
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from ...trainer.runs.ending import ending_of
 from ...trainer.runs.lock import NAME as LOCK
 from ...trainer.runs.lock import alive, owner_of
 from ...trainer.runs.run import Run
+from ..score.outcome import outcome_of
 from .curves import Course, Tested
 
 SAMPLES = "step_*.png"
@@ -29,6 +30,7 @@ class Summary:
     `steps` are those to do, fewer than planned where `ending` says why it ends early. `best` is the
     step with the lowest held-out loss among the saved LoRAs, `change` that loss
     against the base's in percent; None where none was measured. `changed` is in seconds since 1970.
+    `keep` is the step that was recommended when the checkpoints were scored.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Summary:
     graph: bool = False
     problem: str = ""
     ending: str = ""
+    keep: int | None = None
 
 
 def summaries(output: Path) -> list[Summary]:
@@ -59,7 +62,7 @@ def summary(run: Run) -> Summary:
         early = ending_of(run.folder)
         steps = early.step if early else planned(run)
         tested = measured(run.folder / "log.jsonl")
-        saved = run.checkpoints()
+        saved, scored = run.checkpoints(), outcome_of(run.folder)
     except (ValueError, KeyError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
         return Summary(run.name, "damaged", changed, size, problem=str(error))
     done = max((each.step for each in saved), default=0)
@@ -80,6 +83,7 @@ def summary(run: Run) -> Summary:
         newest(run.folder / "comparisons", "*.json").stem,
         (run.folder / "workflow.json").is_file(),
         ending=early.text if early else "",
+        keep=next((e.step for e in saved if scored and e.path.name == scored.best), None),
     )
 
 

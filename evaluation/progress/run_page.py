@@ -6,6 +6,7 @@ import base64
 import io
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,8 @@ from ...trainer.config import TrainConfig
 from ...trainer.runs.ending import ending_of
 from ...trainer.runs.run import Run
 from ..pictures.samples import noted_in
+from ..score.outcome import outcome_of
+from ..score.verdict import Label
 from .curves import Course, thinned
 from .diagnosis import diagnose
 from .loss_plot import loss_svg
@@ -82,6 +85,8 @@ def headings() -> dict[str, str]:
         "step": say("step"),
         "held_out": say("held-out loss against the base"),
         "lowest": say("lowest"),
+        "verdict": say("verdict"),
+        "keep": say("keep this one"),
         "file": say("file"),
         "settings": say("Settings"),
         "bold": say("Bold: not the default."),
@@ -143,7 +148,10 @@ def thumbnail(path: Path, _modified: int) -> Sample:
 
 
 def checkpoints(run: Run, course: Course) -> list[dict[str, Any]]:
-    """The saved LoRAs; `best` marks the lowest held-out loss among them, if it is evidence."""
+    """The saved LoRAs; `best` marks the lowest held-out loss among them, if it is evidence, `keep`
+    the one that was recommended when they were scored, and `verdict` what was found then."""
+    scored = outcome_of(run.folder)
+    verdicts = scored.checkpoints if scored else {}
     tested = {each.step: each for each in course.tested}
     saved = run.checkpoints()
     measured = [e.step for e in saved if e.step in tested and tested[e.step].is_evidence]
@@ -153,11 +161,18 @@ def checkpoints(run: Run, course: Course) -> list[dict[str, Any]]:
             "step": each.step,
             "held_out": tested[each.step].summary if each.step in tested else "",
             "best": each.step == best,
+            "keep": scored is not None and scored.best == each.path.name,
+            "verdict": shown_verdict(verdicts.get(each.path.name)),
             "megabytes": each.path.stat().st_size / 1e6,
             "name": each.path.name,
         }
         for each in saved
     ]
+
+
+def shown_verdict(scored: Mapping[str, Any] | None) -> str:
+    """In the user's language, "" before there is any."""
+    return Label(scored["verdict"]).shown if scored else ""
 
 
 def settings(config: TrainConfig) -> list[tuple[str, Any, bool]]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from ...files import write_atomically, write_picture
 from ...language import say
 from ..charts import aligned, drawn, lettering
 from .score import BANDS, Scores, bands
@@ -101,6 +103,13 @@ def as_json(scores: Scores) -> str:
         ],
     }
     return json.dumps(content, ensure_ascii=False, indent=2)
+
+
+def write_scores(scores: Scores, folder: Path) -> None:
+    """Keep the scores as a table, for programs and as a chart. Raises StorageError."""
+    write_atomically(folder / "scores.csv", as_csv(scores).encode("utf-8-sig"))
+    write_atomically(folder / "scores.json", as_json(scores).encode("utf-8"))
+    write_picture(folder / "scores.png", draw_chart(scores))
 
 
 def as_table(scores: Scores) -> str:

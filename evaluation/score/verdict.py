@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...language import say
-from ...trainer.statistics import Interval, paired_interval
+from ...trainer.statistics import FEWEST_FOR_VERDICT, Interval, paired_interval
 
 Array = NDArray[np.floating]
 BASE = -1  # the base model's place among the checkpoints
@@ -45,7 +45,7 @@ class Label(str, Enum):
 class Rules:
     """The thresholds, fixed on one half of the proof's runs (docs/guide/choosing.md)."""
 
-    fewest_pairs: int = 4
+    fewest_pairs: int = FEWEST_FOR_VERDICT
     least_gain: float = 0.002  # of the base model's loss: less is no effect
     tie: float = 0.02  # of the best gain: smaller deficits count as ties
     worse: float = 0.05  # of the best gain: over-fitting has lost at least this

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from graphs.shipped import AMBER, BLUE, GREEN, INSTRUCTION, PURPLE, RUN, Group, Node
+from graphs.shipped import (
+    AMBER,
+    BLUE,
+    GREEN,
+    GREY,
+    INSTRUCTION,
+    PURPLE,
+    RUN,
+    SETTINGS,
+    TRAIN,
+    Group,
+    Node,
+)
 
 MODEL = {"model": "model.MODEL", "clip": "model.CLIP", "vae": "model.VAE"}
 
@@ -132,4 +144,80 @@ CHOOSE = (
     ),
 )
 
-CHOOSING_GRAPHS = {"compare_checkpoints": COMPARE, "choose_checkpoint": CHOOSE}
+AUTOMATIC = """\
+# Pairs in, one LoRA out
+
+Two lines of *more* on *Training Preset* do it:
+
+* `stop: levelled_off`: training ends when the held-out pairs gain hardly anything more; \
+`steps` is the most.
+* `choose: mark`: it then scores its checkpoints, and marks the one to keep.
+
+*Keep This Checkpoint* puts that one into `models/loras`. At least 4 pairs must be held out, \
+better 8.
+
+# 图片对进，LoRA 出
+
+*训练预设* 的 *更多设置* 里有两行：
+
+* `stop: levelled_off`：验证图片对几乎不再进步时结束训练；步数是上限。
+* `choose: mark`：随后给检查点评分，并标出该保留的那一个。
+
+*保留检查点* 把它放进 `models/loras`。至少留出 4 对验证图片，最好 8 对。
+"""
+
+KEEP = (
+    Group(
+        "Start here 从这里开始",
+        GREY,
+        (Node("note", "MarkdownNote", {"text": AUTOMATIC}, {}, (400, 365)),),
+    ),
+    *TRAIN[1:3],
+    Group(
+        "3 · Settings 设置",
+        AMBER,
+        (
+            Node(
+                "preset",
+                "KontextTrainingPreset",
+                {**SETTINGS, "more": "stop: levelled_off\nchoose: mark"},
+                {"pairs": "captions.pairs"},
+            ),
+        ),
+    ),
+    TRAIN[4],
+    Group(
+        "5 · Train 训练",
+        AMBER,
+        (
+            Node(
+                "train",
+                "KontextTrainLora",
+                {"name": f"{RUN}_auto", "steps": 600, "save_every": 50, "keep": 0},
+                {**MODEL, "pairs": "captions.pairs", "settings": "preset.settings"},
+                (400, 395),
+            ),
+        ),
+        row=1,
+    ),
+    Group(
+        "6 · Keep 保留",
+        PURPLE,
+        (
+            Node(
+                "keep",
+                "KontextPickCheckpoint",
+                {"choice": "best", "name": f"{RUN}_kept"},
+                {"run": "train.run"},
+                (400, 395),
+            ),
+        ),
+        row=1,
+    ),
+)
+
+CHOOSING_GRAPHS = {
+    "train_and_keep": KEEP,
+    "compare_checkpoints": COMPARE,
+    "choose_checkpoint": CHOOSE,
+}

@@ -19,6 +19,7 @@ SHOWN = {
     "train_flux2_klein": ("", "rocket_3", "before", "after"),
     "train_qwen_image_edit": ("", "motorcycle_3", "before", "after"),
     "train_pictures": ("", "astronaut", "sheet", "sheet"),
+    "train_and_keep": ("test", "coffee_1", "before", "after"),
     "use_kontext_lora": ("test", "coffee_1", "before", "after"),
     "compare_checkpoints": ("test", "coffee_2", "before", "after"),
     "choose_checkpoint": ("test", "hopper_2", "before", "after"),

@@ -28,6 +28,10 @@ FAST = {
         "KontextSaveCheckpoint": {"name": "old_print_000600"},  # as after all of its steps
         "KontextCompareCheckpoints": {"sampling_steps": 2},
     },
+    "train_and_keep": {
+        "KontextTrainLora": {"steps": 8, "save_every": 4},
+        "KontextPickCheckpoint": {"choice": "last"},  # none is the best after so few steps
+    },
     "train_style_lora": {"KontextTrainLora": {"steps": 8, "save_every": 4}},
     "train_flux2_klein": BRIEF,
     "train_qwen_image_edit": BRIEF,

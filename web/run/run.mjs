@@ -9,7 +9,7 @@ const ENGLISH = {
   runs: "All runs", viewer: "Viewer", theme: "Light or dark", close: "Close",
   samples: "Samples", sides: "from left to right: before, with the LoRA, true result", keys: "← → another step, ↑ ↓ another picture",
   sample: (step, place, count) => `step ${step}` + (count > 1 ? ` · picture ${place} of ${count}` : ""),
-  checkpoints: "Checkpoints", heads: ["step", "held-out loss against the base", "MB", "file"], lowest: "lowest",
+  checkpoints: "Checkpoints", heads: ["step", "held-out loss against the base", "verdict", "MB", "file"], lowest: "lowest", keep: "keep this one",
   settings: "Settings", bold: "Bold: not the default.", pairs: (count) => `Pairs (${count})`,
   pair: ["name", "", "caption"], holdout: "held out", notes: "Notes", note: (step, text) => `step ${step}: ${text}`,
   topics: { run: "Training", basic: "Basics", lora: "LoRA", noise: "Noise", optimizer: "Optimiser", memory: "Memory and speed", "": "" },
@@ -18,7 +18,7 @@ const CHINESE = {
   runs: "全部训练", viewer: "对比查看器", theme: "浅色或深色", close: "关闭",
   samples: "采样图", sides: "从左到右：修改前、使用 LoRA、真实的修改后图片", keys: "← → 换步数，↑ ↓ 换图片",
   sample: (step, place, count) => `第 ${step} 步` + (count > 1 ? ` · 第 ${place}/${count} 张` : ""),
-  checkpoints: "检查点", heads: ["步数", "验证损失（相对基础模型）", "MB", "文件"], lowest: "最低",
+  checkpoints: "检查点", heads: ["步数", "验证损失（相对基础模型）", "判断", "MB", "文件"], lowest: "最低", keep: "推荐保留",
   settings: "设置", bold: "粗体：与默认值不同。", pairs: (count) => `图片对（${count}）`,
   pair: ["名称", "", "打标文本"], holdout: "验证", notes: "备注", note: (step, text) => `第 ${step} 步：${text}`,
   topics: { run: "训练", basic: "基本", lora: "LoRA", noise: "噪声", optimizer: "优化器", memory: "显存与速度", "": "" },
@@ -117,9 +117,10 @@ const cells = (row, values, kinds = []) =>
   element("tr", row, ...values.map((value, place) => element("td", { class: kinds[place] ?? "" }, value)));
 
 const checkpointRow = (each) =>
-  cells({ class: each.best ? "best" : "" },
-    [`${each.step}`, each.held_out + (each.best ? ` · ${words.lowest}` : ""), each.megabytes.toFixed(1), each.name],
-    ["number", "", "number", "text"]);
+  cells({ class: each.keep ? "best" : "" },
+    [`${each.step}`, each.held_out + (each.best ? ` · ${words.lowest}` : ""),
+      each.verdict + (each.keep ? ` · ${words.keep}` : ""), each.megabytes.toFixed(1), each.name],
+    ["number", "", "", "number", "text"]);
 
 const pairRow = (pair) =>
   cells({}, [pair.stem, pair.split === "holdout" ? words.holdout : "", pair.caption], ["", "", "text"]);

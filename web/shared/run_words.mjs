@@ -10,6 +10,7 @@ const ENGLISH = {
   damaged: () => "cannot be read",
   saved: (count) => `${count} ${count === 1 ? "checkpoint" : "checkpoints"}`,
   best: (step, change) => `best held-out: step ${step} (${change}%)`,
+  keep: (step) => `keep step ${step}`,
   resume: "Continue", reopen: "Open graph",
 };
 const CHINESE = {
@@ -19,6 +20,7 @@ const CHINESE = {
   damaged: () => "无法读取",
   saved: (count) => `${count} 个检查点`,
   best: (step, change) => `验证损失最低：第 ${step} 步（${change}%）`,
+  keep: (step) => `推荐第 ${step} 步`,
   resume: "继续训练", reopen: "打开工作流",
 };
 const words = chinese ? CHINESE : ENGLISH;
@@ -32,6 +34,7 @@ export const stateOf = (run) =>
 export const factsOf = (run) =>
   [
     words.saved(run.checkpoints),
+    run.keep !== null && words.keep(run.keep),
     run.best !== null && words.best(run.best, signed(run.change)),
     size(run.size),
   ].filter(Boolean).join(" · ");

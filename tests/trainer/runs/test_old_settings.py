@@ -65,7 +65,7 @@ preserve_prompts: Make it rain
 matmul: int8
 compile: blocks
 """
-LATER = {"stop"}  # settings that files of then do not have
+LATER = {"stop", "choose"}  # settings that files of then do not have
 MERGED = {"resolution": "512, 768", "targets": "single_blocks.*linear2", "alpha": 32.0}
 
 
