@@ -40,6 +40,7 @@ from ..trainer.statistics import relative_change
 from .foreign.read import grouped, read_files
 from .jobs import AskedJob, cache_folder, checked, lora_file, read_jobs
 from .show import Screen
+from .tries import perform_tries
 
 Options = argparse.Namespace
 INPUT_ERRORS = (
@@ -221,6 +222,25 @@ def run_job(
     return 0
 
 
+def try_settings(options: Options, screen: Screen) -> int:
+    """Compare settings by short runs; the model is loaded once for all."""
+    loaded: list[host.Base] = []
+
+    def train_try(asked: AskedJob) -> None:
+        job, pairs = asked.job, asked.load_pairs().dataset
+        start = host.load_lora_file(lora_file(job.start, asked.places)) if job.start else None
+        with parallel.joined(), stopping(), screen.progress(), torch.inference_mode():
+            loaded[:] = loaded or [load_base(job)]
+            places = output_folder(), cache_folder(options)
+            resize = job.resize_start
+            request = TrainingRequest(
+                loaded[0], pairs, job.config, job.name, *places, start=start, resize_start=resize
+            )
+            train(request)
+
+    return perform_tries(options, screen, train_try)
+
+
 @contextmanager
 def stopping() -> Iterator[None]:
     """Ctrl+C and SIGTERM are Cancel: the step is ended and saved. A second Ctrl+C stops at once."""
@@ -342,6 +362,7 @@ COMMANDS = {
     "cache": cache,
     "train": start,
     "resume": resume,
+    "try": try_settings,
     "export": export,
     "status": status,
     "convert": convert,

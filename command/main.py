@@ -95,6 +95,24 @@ def parser() -> argparse.ArgumentParser:
     )
     resume = add("resume", say("continue a run, however it was started"), setting, running)
     resume.add_argument("run", help=run)
+    tries = add(
+        "try", say("compare settings by short runs, before a long one"), files, setting, running
+    )
+    tries.add_argument(
+        "--axis",
+        action="append",
+        required=True,
+        metavar="KEY=VALUE,VALUE",
+        help=say("what to try; several: every combination"),
+    )
+    tries.add_argument(
+        "--steps", type=int, default=0, help=say("of the longest tries; 0: a tenth of the run's")
+    )
+    tries.add_argument(
+        "--jobs",
+        action="store_true",
+        help=say("write the files of the tries that are due, and leave training them to others"),
+    )
     export = add("export", say("save a checkpoint under another name or format"))
     export.add_argument("run", help=run)
     export.add_argument("--step", type=int, default=0, help=say("0: the last"))
@@ -145,7 +163,7 @@ def mode(options: argparse.Namespace) -> str:
 
 def comfyui_arguments(options: argparse.Namespace) -> list[str]:
     """Our options that are ComfyUI's too."""
-    trains = options.command in ("cache", "train", "resume")  # others leave the card alone
+    trains = options.command in ("cache", "train", "resume", "try")  # others leave the card alone
     arguments = [] if trains and not options.cpu else ["--cpu"]
     if options.base_directory:
         arguments += ["--base-directory", options.base_directory]

@@ -2,5 +2,6 @@
 
 Read the rooms: `pictures/` (what a LoRA makes of a picture, drawn once and kept), `compare/` (the
 grid, the viewer's data, blind votes), `score/` (losses and pictures into verdicts), `progress/` (a
-run while it trains, and its page). `keep` copies the chosen one.
+run while it trains, and its page), `tries/` (settings before a long run). `keep` copies the chosen
+one.
 """

@@ -26,6 +26,7 @@ from . import (
     training_preset,
     training_samples,
     training_settings,
+    try_settings,
     unpaired,
 )
 
@@ -44,6 +45,7 @@ STAGES = (
     training_preset,
     training_settings,
     training_samples,
+    try_settings,
     train,
     save,
     compare,

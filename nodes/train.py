@@ -134,13 +134,13 @@ class TrainLora(io.ComfyNode):
             rescue_places=[rescue_folder()],
         )
         run = train(request)
-        chosen = conclude(request, run)
+        verdict = conclude(request, run)
         log = run.logged()
         steps = [checkpoint.step for checkpoint in run.checkpoints()]
         plot = draw_loss(log, steps, run_title(run.name, run.last_step()))
         plot.save(run.folder / "loss.png")
         lora = host.load_lora_file(
-            run.checkpoint_at((chosen and chosen.step) or run.last_step()).path
+            run.checkpoint_at((verdict and verdict.step) or run.last_step()).path
         )
         losses = {"loss": [entry["loss"] for entry in log]}
         image = tensor_of(plot)

@@ -1,0 +1,86 @@
+"""What is to be tried: a setting a line, with its values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from ...language import say
+from ...trainer.config import SETTINGS, ConfigError, TrainConfig
+from ...trainer.setting import read_lines
+
+MOST = 64  # tries
+# What a short run has its own of, and what changes nothing that could be compared
+NOT_TRIED = {"steps", "save_every", "keep", "seed", "schedule", "warmup_steps", "stop", "choose"}
+# Held-out losses at other noise levels or of other pictures are other numbers
+NOT_COMPARABLE = {
+    "resolution", "reference_resolution", "aspect", "timesteps", "sigma_mean", "sigma_spread",
+    "sigma_shift", "loss", "huber_delta", "edit_weight", "outside_mask", "guidance",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Try:
+    """One point of the grid: the values that it changes, and the settings with them."""
+
+    changes: Mapping[str, Any]
+    config: TrainConfig
+
+    @property
+    def label(self) -> str:
+        return ", ".join(f"{name} {shown(value)}" for name, value in self.changes.items())
+
+    @property
+    def suffix(self) -> str:
+        """For the name of its run: what every system allows in a file's name."""
+        text = "_".join(f"{name}_{shown(value)}" for name, value in self.changes.items())
+        return re.sub(r"[^\w.+-]", "-", text)
+
+
+def shown(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def read_axes(text: str) -> dict[str, list[str]]:
+    """`learning_rate: 5e-5, 1e-4` a line: the values of each setting, as text.
+
+    Raises ConfigError for what is no setting, or cannot be compared by held-out losses.
+    """
+    axes = {}
+    for name, values in read_lines(text).items():
+        if name not in SETTINGS or name in NOT_TRIED:
+            known = sorted(SETTINGS.keys() - NOT_TRIED - NOT_COMPARABLE)
+            raise ConfigError(
+                say("{name} cannot be tried. Choose among {known}.", name=name,
+                    known=", ".join(known))
+            )  # fmt: skip
+        if name in NOT_COMPARABLE:
+            raise ConfigError(
+                say(
+                    "{name} changes what the held-out loss measures, so its values cannot be "
+                    "compared by it. Train with each, and compare pictures: Compare Checkpoints.",
+                    name=name,
+                )
+            )
+        axes[name] = [value.strip() for value in re.split(r"[,，、]", values) if value.strip()]
+    if not axes:
+        raise ConfigError(say("Write what to try, one setting a line: learning_rate: 1e-4, 2e-4"))
+    return axes
+
+
+def grid(config: TrainConfig, axes: Mapping[str, Sequence[str]]) -> list[Try]:
+    """Every combination of the values, in their order, each once. Raises ConfigError."""
+    read = {name: [SETTINGS[name].read(value) for value in axes[name]] for name in axes}
+    found: dict[TrainConfig, Try] = {}
+    for values in product(*read.values()):
+        changes = dict(zip(read, values, strict=True))
+        each = config.replace(**changes)
+        found.setdefault(each, Try(changes, each))
+    if not 2 <= len(found) <= MOST:
+        raise ConfigError(
+            say("These are {count} tries; it takes 2 to {most}.", count=len(found), most=MOST)
+        )
+    return list(found.values())
