@@ -3,7 +3,7 @@
     python scripts/benchmark/full_size.py klein                        on a CPU, 256 px
     python scripts/benchmark/full_size.py kontext --device cuda --resolution 1024 --steps 20
 
-Random weights, made once in `--folder` (16 GB, kontext 17, qwen 50) and left there. Trains by what
+Random weights, made once in `--folder` (13 GB, kontext 17, qwen 30) and left there. Trains by what
 the terminal's `train` calls. Prints seconds and memory beside the plan's prediction, and writes
 them to full_size.json. On a CPU a model's file is mapped: it takes no memory of its own, and what
 the process takes beside it is what is compared. `COMFYUI_PATH` names ComfyUI's folder.
@@ -112,7 +112,7 @@ def train(asked: argparse.Namespace, course: Course) -> dict[str, Any]:
     from kontext.trainer.request import TrainingRequest
     from kontext.trainer.watcher import Watcher
 
-    from benchmark.full_size_files import KINDS
+    from benchmark.full_size_files import files_of
     from benchmark.measure import highest_level
 
     plans, profiles = [], []
@@ -135,7 +135,7 @@ def train(asked: argparse.Namespace, course: Course) -> dict[str, Any]:
             profiles.append(torch.profiler.profile(activities=activities, profile_memory=True))
             profiles[0].start()
 
-    names = [Path(file.path) for file in KINDS[asked.kind]]
+    names = [Path(file.path) for file in files_of(asked.kind, asked.blocks)]
     texts = [name.name for name in names if name.parent.name == "text_encoders"]
     files = {"diffusion_model": names[0].name, "text_encoders": texts, "vae": names[-1].name}
     pictures = asked.folder / f"pictures{asked.resolution}"
@@ -187,6 +187,13 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--resolution", type=int, default=256)
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument(
+        "--blocks",
+        type=int,
+        nargs="+",
+        default=(),
+        help="fewer, of each sort",
+    )
     parser.add_argument("--checkpointing", choices=["auto", "on", "off"], default="on")
     parser.add_argument("--max-vram", type=float, default=0.0, help="GB of the card; 0: all")
     parser.add_argument("--folder", type=Path, default=ROOT / ".host" / "full_size")
@@ -196,9 +203,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     boot(comfyui, asked.folder, asked.device)
     if asked.device == "cpu":  # where ComfyUI would make it float32, twice the file
         importlib.import_module("comfy.cli_args").args.bf16_unet = True
-    from benchmark.full_size_files import write
+    from benchmark.full_size_files import files_of, write
 
-    write(asked.kind, asked.folder / "models")
+    write(files_of(asked.kind, asked.blocks), asked.folder / "models")
     course = Course()
     with course.watched():
         course.mark("started")

@@ -1,16 +1,17 @@
 """Model files of full size with random weights, in the layouts that users download.
 
-`write(kind, folder)` writes what one of `KINDS` consists of below `folder`, as ComfyUI sorts model
-files. Names and shapes are those of ComfyUI's own classes; values are drawn so that activations
-neither vanish nor explode. Needs ComfyUI to be importable.
+`write(files_of(kind), folder)` writes what one of `KINDS` consists of below `folder`, as ComfyUI
+sorts model files. Names and shapes are those of ComfyUI's own classes; values are drawn so that
+activations neither vanish nor explode. Needs ComfyUI to be importable.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class File:
     """
 
     path: str
-    module: Callable[[], nn.Module]
+    module: Callable[..., nn.Module]
     quantised: str = ""
 
 
@@ -129,7 +130,11 @@ KINDS: Mapping[str, tuple[File, ...]] = {
         File("vae/ae.safetensors", lambda: image_vae(16)),
     ),
     "qwen": (
-        File("diffusion_models/qwen_image_edit_2511_bf16.safetensors", qwen_image),
+        File(
+            "diffusion_models/qwen_image_edit_2511_fp8mixed.safetensors",
+            qwen_image,
+            "transformer_blocks.",
+        ),
         File(
             "text_encoders/qwen_2.5_vl_7b_fp8_scaled.safetensors",
             lambda: llama.Qwen25_7BVLI({}, **PLAIN),
@@ -209,14 +214,24 @@ def write_file(file: File, folder: Path, values: Values) -> Path:
     return path
 
 
-def write(kind: str, folder: Path) -> list[Path]:
-    """Write what is not there yet; returns the paths of all files of this kind."""
+def files_of(kind: str, blocks: Sequence[int] = ()) -> tuple[File, ...]:
+    """The files of a kind, the model first; with so many blocks of each sort, if given."""
+    model, *others = KINDS[kind]
+    if blocks:
+        cut = "_".join(map(str, blocks))
+        path = model.path.replace(".safetensors", f"_{cut}_blocks.safetensors")
+        model = replace(model, path=path, module=partial(model.module, *blocks))
+    return model, *others
+
+
+def write(files: Iterable[File], folder: Path) -> list[Path]:
+    """Write what is not there yet; returns the paths of all files."""
     values, paths = Values(), []
-    for file in KINDS[kind]:
+    for file in files:
         path = folder / file.path
         if not path.exists():
             print(f"writing {file.path} …", flush=True)
-            partial = replace(file, path=file.path + ".part")
-            write_file(partial, folder, values).rename(path)
+            partly = replace(file, path=file.path + ".part")
+            write_file(partly, folder, values).rename(path)
         paths.append(path)
     return paths

@@ -207,8 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     )
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--side", type=int, default=16, help="of the latents: pixels / 16")
-    parser.add_argument("--rounds", type=int, default=2, help="the first finds the peaks")
-    parser.add_argument("--blocks", type=int, nargs=2, default=(5, 20), help="double, single")
+    parser.add_argument("--rounds", type=int, default=2, help="the last finds the peaks")
+    parser.add_argument("--blocks", type=int, nargs=2, default=(), help="double, single; else all")
     parser.add_argument("--profile", action="store_true", help="list what takes most time of ours")
     parser.add_argument("--folder", type=Path, default=ROOT / ".host" / "full_size")
     asked = parser.parse_args(arguments)
@@ -216,17 +216,11 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         Path(os.environ.get("COMFYUI_PATH", ROOT / ".host" / "ComfyUI")), asked.folder, asked.device
     )
     from benchmark.full_size import give_back_freed_memory
-    from benchmark.full_size_files import KINDS, File, Values, klein, write_file
+    from benchmark.full_size_files import files_of, write
     from benchmark.measure import highest_level, timed
 
     give_back_freed_memory()
-    file = KINDS["klein"][0]
-    if tuple(asked.blocks) != (5, 20):
-        name = "diffusion_models/flux-2-klein-base_{}_{}.safetensors".format(*asked.blocks)
-        file = File(name, lambda: klein(*asked.blocks))
-    path = asked.folder / "models" / file.path
-    if not path.exists():
-        write_file(file, asked.folder / "models", Values())
+    (path,) = write(files_of("klein", asked.blocks)[:1], asked.folder / "models")
     ours = Ours(path)
     trainers = [ours, Theirs(ours.family.network.state_dict())]
     on_card = asked.device == "cuda"
@@ -242,7 +236,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
             if on_card:
                 torch.cuda.reset_peak_memory_stats()
                 before = torch.cuda.memory_allocated()
-            elif number == 0:
+            elif number == asked.rounds - 1:  # the optimiser has its state
                 activities = [torch.profiler.ProfilerActivity.CPU]
                 profile = torch.profiler.profile(activities=activities, profile_memory=True)
                 profile.start()
