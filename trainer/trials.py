@@ -40,7 +40,7 @@ class Trials:
         self.eight_bit = None if exact else EightBitLayers(host.FrozenLinear, matmul)
         place = family.blocks(), device, dtype
         compiling = self.config.compile == "blocks"
-        self.compiler = Compiler(*place, exact, journal.note) if compiling else None
+        self.compiler = Compiler(*place, exact, journal.note, family.streams) if compiling else None
 
     def frozen(self, module: nn.Module) -> FrozenBase:
         """A linear of the base, as this run computes with it."""

@@ -83,7 +83,7 @@ class Cache:
             whole = open_mask(mask, pair.target, full)
             cut = resize_box(whole, centred_box(full, size[0] / size[1]), size)
             small = cut.reduce(self.family.pixels)
-            return {"mask": tensor_of(mirrored(small, flip))[None]}
+            return {"mask": tensor_of(mirrored(small, flip))[None, ..., 0]}
 
         return self.keep(key, encoded)
 

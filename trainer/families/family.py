@@ -14,6 +14,7 @@ from ...language import say
 from .. import host
 from ..batch import Text
 from ..host import files as host_files
+from ..network.frozen import STREAMS
 from ..setting import ConfigError
 
 FULL_WIDTH = 1024  # of the hidden values; miniatures are narrower
@@ -63,6 +64,7 @@ class Family:
     kinds: ClassVar[tuple[Blocks, ...]]
     transient: ClassVar[int] = 14
     ends: ClassVar[int] = 2
+    streams: ClassVar[Mapping[str, str]] = STREAMS  # the names of a block's inputs, for compiling
     targets: ClassVar[Mapping[str, tuple[str, ...]]]
     sees_pictures: ClassVar[bool] = False  # whether the text encoder is shown the controls
     pads_text: ClassVar[bool] = False  # whether texts of several lengths may share a batch

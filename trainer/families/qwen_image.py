@@ -56,6 +56,10 @@ class QwenImage(Family):
     multiple = 32  # an even number of tokens: where ComfyUI and diffusers place them alike
     kinds = (BLOCK,)
     transient, ends = 3, 1
+    streams = {
+        "hidden_states": "img", "encoder_hidden_states": "txt", "image_rotary_emb": "turns",
+        "timestep_zero_index": "split", "encoder_hidden_states_mask": "mask",
+    }  # fmt: skip
     targets = {
         "attention": ("attn.",),
         "blocks": ("attn.", "_mlp."),

@@ -33,6 +33,8 @@ from .lora import Lora
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.01, torch.bfloat16: 0.05}
 TOLERANCE_IN_8_BITS = 0.1  # slightly different inputs round to different 8-bit values
 TIMED = 3  # steps; the fastest counts
+KEPT = ("optimized_attention_override",)  # of the options that ComfyUI hands to a block
+WRITTEN = ("img", "txt", "x")  # what some blocks update in place
 MOST_GRAPHS = 64  # of one kind of block: for several batch sizes, and lengths out of bounds
 
 
@@ -44,25 +46,29 @@ class Lengths:
     pictures: tuple[int, int]
 
     def bounds(self, name: str) -> tuple[int, int]:
-        """Bounds for the block inputs `img` and `txt`; for any other, of the whole sequence."""
-        if name in ("img", "txt"):
+        """Bounds for `img`, for `txt` and its `mask`; for any other, of both together."""
+        if name in ("img", "txt", "mask"):
             return self.pictures if name == "img" else self.text
         return self.text[0] + self.pictures[0], self.text[1] + self.pictures[1]
 
-    def mark(self, streams: Mapping[str, Tensor], turns: Tensor) -> None:
+    def mark(self, sequences: Mapping[str, Tensor], split: int = 0) -> None:
         """Tell torch.compile which lengths vary, and within which bounds, unless one is outside.
 
-        `streams` are the block's inputs [B, tokens, C], `turns` [B, 1, tokens, …] the rotations of
-        the whole sequence.
+        `sequences` are the block's inputs [B, tokens, …], and the rotations [B, 1, tokens, …] as
+        `turns`. A block that treats pictures otherwise from token `split` on has at least
+        two more of them.
         """
-        sizes = {name: stream.shape[1] for name, stream in streams.items()}
-        bounds = {name: self.bounds(name) for name in [*sizes, "turns"]}
-        if any(not bounds[name][0] <= size <= bounds[name][1] for name, size in sizes.items()):
-            return
-        for name, tensor, place in [*((n, s, 1) for n, s in streams.items()), ("turns", turns, 2)]:
-            low, high = bounds[name]
-            if low < high:
-                torch._dynamo.mark_dynamic(tensor, place, min=low, max=high)
+        marks = []
+        more = max(0, split + 2 - self.pictures[0]) if split else 0
+        for name, tensor in sequences.items():
+            place = 2 if name == "turns" else 1
+            low, high = self.bounds(name)
+            low += more if name not in ("txt", "mask") else 0
+            if not low <= tensor.shape[place] <= high:
+                return
+            marks += [(tensor, place, low, high)] if low < high else []
+        for tensor, place, low, high in marks:
+            torch._dynamo.mark_dynamic(tensor, place, min=low, max=high)
 
 
 def lengths_of(
@@ -110,8 +116,15 @@ class Compiler:
         dtype: torch.dtype,
         exact: bool,
         note: Callable[[str], None],
+        streams: Mapping[str, str] = STREAMS,
     ) -> None:
-        """`exact` is False if layers multiply in 8 bits. `note` gets the result in words."""
+        """`exact` is False if layers multiply in 8 bits. `note` gets the result in words.
+
+        `streams` says of a block's inputs what they are, as STREAMS does. Besides, `mask`
+        [B, tokens] is that of the text, and `split` the token from which on a block treats pictures
+        otherwise.
+        """
+        self.streams = streams
         self.blocks, self.device, self.dtype, self.note = blocks, device, dtype, note
         self.tolerance = TOLERANCE[dtype] if exact else TOLERANCE_IN_8_BITS
         self.kinds: dict[type, Forward] = {}
@@ -131,10 +144,16 @@ class Compiler:
                 inputs["x"] = x
             if not (self.active and torch.is_grad_enabled()):
                 return eager(**inputs)
-            inputs["transformer_options"] = {}  # its block counter would make one graph per block
-            streams = {name: inputs.pop(name) for name in STREAMS if name in inputs}
-            if self.lengths and "pe" in inputs:  # others are compiled for each length
-                self.lengths.mark(streams, inputs["pe"])
+            # its block counter would make one graph per block
+            options = inputs["transformer_options"]
+            inputs["transformer_options"] = {key: options[key] for key in KEPT if key in options}
+            if self.lengths:
+                self.lengths.mark(*self.sequences(inputs))
+            streams = {
+                name: inputs.pop(name)
+                for name, kind in self.streams.items()
+                if kind in WRITTEN and name in inputs
+            }
             try:
                 return self.kind(block)(eager, streams, inputs)
             except TorchDynamoException as error:
@@ -144,6 +163,13 @@ class Compiler:
                 return run_block(eager, streams, inputs)
 
         return forward
+
+    def sequences(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Tensor], int]:
+        """A block's inputs whose lengths vary, by kind, and from which token on it splits them."""
+        given: dict[str, Any] = {kind: inputs.get(name) for name, kind in self.streams.items()}
+        given = {kind: value for kind, value in given.items() if value is not None}
+        split = given.pop("split", 0)
+        return given, split
 
     def give_up(self, why: str) -> None:
         self.active = False

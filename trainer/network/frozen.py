@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 Forward = Callable[..., Any]
-STREAMS = ("img", "txt", "x")  # inputs of a block that the block updates in place
+# Inputs of a block by what they are: the sequences of pictures (img), of text (txt), of both (x),
+# and the rotations of both (turns)
+STREAMS = {"img": "img", "txt": "txt", "x": "x", "pe": "turns"}
 
 
 class Sized(Protocol):

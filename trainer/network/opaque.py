@@ -60,7 +60,12 @@ def low_rank_backward(
 
 
 def mask(like: Tensor, rate: float, seeds: Tensor) -> Tensor:
-    """A dropout mask: 0 with probability `rate`, else 1 / (1 - rate). One seed per sample."""
+    """A dropout mask: 0 with probability `rate`, else 1 / (1 - rate). One seed per sample.
+
+    Of samples that are there several times, all first ones before all second ones, each gets the
+    same: some networks compute a modulation for two noise levels at once.
+    """
+    seeds = seeds.repeat(len(like) // len(seeds))
     # contiguous, whatever the layout of `like`: x and its gradient may differ in theirs
     factors = torch.empty(like.shape, dtype=like.dtype, device=like.device)
     for sample, seed in zip(factors, seeds.tolist(), strict=True):
