@@ -72,7 +72,7 @@ def parser() -> argparse.ArgumentParser:
 
     top = argparse.ArgumentParser(
         prog="kontext-lora-trainer",
-        description=say("Train FLUX.1-Kontext LoRAs without ComfyUI's graph."),
+        description=say("Train image-edit LoRAs without ComfyUI's graph."),
         epilog=epilog(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

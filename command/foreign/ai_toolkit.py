@@ -8,7 +8,7 @@ from typing import Any
 from ...language import say
 from ...trainer.runs.job import Job, JobError
 from .contents import as_list
-from .models import model_files, require_flux
+from .models import model_files, require_trained
 from .terms import (
     ADAPTERS,
     FULL_RANK,
@@ -99,7 +99,8 @@ def convert(content: Mapping[str, Any]) -> tuple[Job, list[str]]:
         )  # fmt: skip
     theirs = Theirs({key: value for key, value in process.items() if key != "datasets"})
     theirs.remarks += [say("a second process: {kind}", kind=each.get("type")) for each in more]
-    require_flux(theirs.left.get("model.arch"), theirs.left.get("model.name_or_path"))
+    arch = theirs.left.get("model.arch")
+    require_trained(arch, theirs.left.get("model.name_or_path"))
     trigger = theirs.text("trigger_word")
     sources = []
     for number, dataset in enumerate(mappings(process.get("datasets") or [], "datasets"), 1):
@@ -123,7 +124,7 @@ def convert(content: Mapping[str, Any]) -> tuple[Job, list[str]]:
     theirs.take("train.ema_config.ema_decay")
     if theirs.take("train.disable_sampling"):
         theirs.config["preview_steps"] = 0
-    model = model_files(theirs, theirs.text("model.name_or_path"))
+    model = model_files(theirs, theirs.text("model.name_or_path"), family=arch)
     start = theirs.text("network.pretrained_lora_path")
     name = str(content["config"].get("name") or "ai_toolkit").replace("[trigger]", trigger)
     return build(name, model, sources, theirs, IDLE, start=start)

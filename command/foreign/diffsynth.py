@@ -9,7 +9,7 @@ from typing import Any
 
 from ...language import say
 from ...trainer.runs.job import Job, JobError
-from .models import model_files, require_flux
+from .models import model_files, require_trained
 from .terms import build, source
 from .translate import Theirs, rule
 
@@ -37,7 +37,7 @@ def convert(content: Mapping[str, Any], path: Path) -> tuple[Job, list[str]]:
     """The options as a job, and what of them was not taken over."""
     theirs = Theirs(content)
     models = theirs.text("model_id_with_origin_paths").split(",")
-    require_flux(models[0].partition(":")[0])
+    require_trained(models[0].partition(":")[0])
     if "lora_base_model" not in theirs.left:
         raise JobError(
             say("{path} trains a whole model. This trainer trains LoRAs: --lora_base_model dit.",

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...trainer.runs.job import Job
 from .contents import SCRIPT
-from .models import model_files, require_flux
+from .models import model_files, require_trained
 from .terms import PRECISIONS, SCHEDULES, build, density, optimizer, resolution, source, warmup
 from .translate import Theirs, rule
 
@@ -58,7 +58,7 @@ def recognise(content: Mapping[str, Any]) -> bool:
 def convert(content: Mapping[str, Any], path: Path) -> tuple[Job, list[str]]:
     """The options as a job, and what of them was not taken over."""
     theirs = Theirs(content)
-    require_flux(content.get(SCRIPT), content.get("pretrained_model_name_or_path"))
+    require_trained(content.get(SCRIPT), content.get("pretrained_model_name_or_path"))
     folder = theirs.take("instance_data_dir", "dataset_name")
     caption, repeats = theirs.take("instance_prompt"), theirs.take("repeats")
     sources = [source(theirs, None, folder, repeats, caption)]

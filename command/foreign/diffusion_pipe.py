@@ -9,7 +9,7 @@ from typing import Any
 
 from ...trainer.runs.job import Job
 from .contents import as_list, beside
-from .models import model_files, require_flux
+from .models import model_files, require_trained
 from .terms import (
     ADAPTERS,
     PRECISIONS,
@@ -65,7 +65,7 @@ def convert(content: Mapping[str, Any], path: Path) -> tuple[Job, list[str]]:
     """The settings as a job, and what of them was not taken over."""
     named = content.get("dataset")
     theirs = Theirs({key: value for key, value in content.items() if named and key != "dataset"})
-    require_flux(theirs.left.get("model.type"), theirs.left.get("model.transformer_path"))
+    require_trained(theirs.left.get("model.type"), theirs.left.get("model.transformer_path"))
     pairs = beside(path, str(named), "dataset") if named else dict(content)
     shared = {key: value for key, value in pairs.items() if key != "directory"}
     sources = []
@@ -97,7 +97,9 @@ def convert(content: Mapping[str, Any], path: Path) -> tuple[Job, list[str]]:
     warmup(theirs, "warmup_steps", theirs.config.get("steps"))
     often = round(theirs.number("save_every_n_epochs"))
     folder = theirs.text("model.diffusers_path")
-    model = model_files(theirs, theirs.text("model.transformer_path") or folder)
+    kind = (content.get("model") or {}).get("type")
+    path_or_name = theirs.text("model.transformer_path", "model.diffusion_model") or folder
+    model = model_files(theirs, path_or_name, family=kind)
     start = theirs.text("adapter.init_from_existing")
     more = {"epochs": epochs, "save_every_epochs": often, "start": start}
     return build(path.stem, model, sources, theirs, IDLE, **more)

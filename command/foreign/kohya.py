@@ -13,7 +13,7 @@ from typing import Any
 from ...language import say
 from ...trainer.runs.job import Job, JobError
 from .contents import as_list, beside
-from .models import model_files, require_flux
+from .models import model_files, require_trained
 from .terms import (
     ADAPTERS,
     LOSSES,
@@ -164,8 +164,9 @@ def convert(
         theirs,
         theirs.text("dit", "pretrained_model_name_or_path"),
         theirs.text("clip_l", "text_encoder2"),
-        theirs.text("t5xxl", "text_encoder1"),
+        theirs.text("t5xxl", "text_encoder1", "text_encoder"),
         theirs.text("ae", "vae"),
+        family=f"{module} {content.get('model_version', '')}",
     )
     epochs = round(theirs.number("max_train_epochs"))
     if epochs:
@@ -225,7 +226,7 @@ def flattened(content: Mapping[str, Any]) -> dict[str, Any]:
 def require_module(flat: Mapping[str, Any]) -> None:
     """Raise JobError for files that train another model than FLUX.1, or no LoRA."""
     names = ("model_train_type", "model_type", "model_version", "dit")
-    require_flux(*(flat.get(name) for name in (*names, "pretrained_model_name_or_path")))
+    require_trained(*(flat.get(name) for name in (*names, "pretrained_model_name_or_path")))
     module = str(flat.get("network_module") or "")
     kind = module.rpartition(".")[2]
     if kind in ("lora", "lora_fa", "dylora"):
@@ -243,7 +244,7 @@ def require_module(flat: Mapping[str, Any]) -> None:
                 name="network_module", value=module, choices="lora, dora, lokr, loha",
             )
         )  # fmt: skip
-    require_flux(kind.removeprefix("lora_"))
+    require_trained(kind.removeprefix("lora_"))
 
 
 def pictures(theirs: Theirs, masked: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
@@ -12,14 +13,15 @@ from ...trainer.host.files import EXAMPLES
 from ...trainer.runs.job import JobError
 from .translate import Theirs, shortened
 
+QWEN_TEXT, QWEN_VAE = "qwen_2.5_vl_7b_fp8_scaled", "qwen_image_vae"
 SUFFIXES = (".safetensors", ".sft", ".gguf")
-# Parts of names, the first that fits counts; what no line knows may be FLUX.1
+# Parts of names, the first that fits counts; "" is trained here, and so may be what no line knows
 FAMILIES = (
     (r"schnell", "FLUX.1-schnell"),
     (r"flux.*(fill|canny|depth|redux)", "FLUX.1 Fill, Canny, Depth or Redux"),
-    (r"flux[\W_]*2|klein", "FLUX.2"),
-    (r"flux|kontext", ""),
-    (r"qwen", "Qwen-Image"),
+    (r"flux|kontext|klein", ""),
+    (r"qwen[\W_]*image[\W_]*(2\.|layered)", "Qwen-Image 2 or Layered"),
+    (r"qwen", ""),
     (r"chroma", "Chroma"),
     (r"sdxl|sd[\W_]?xl|stable[\W_]diffusion[\W_]xl|pony|illustrious", "Stable Diffusion XL"),
     (r"\bsd[\W_]?3|stable[\W_]diffusion[\W_]3", "Stable Diffusion 3"),
@@ -36,8 +38,26 @@ FAMILIES = (
 )
 
 
-def require_flux(*names: Any) -> None:
-    """Raise JobError if one of these names, of a model or of its network, is another family's."""
+# Parts of names, the first that fits counts: model, text encoder and VAE as ComfyUI has them
+USUAL = (
+    (r"(flux[\W_]*2|klein).*9b", "flux-2-klein-base-9b-fp8", "qwen_3_8b_fp8mixed", "flux2-vae"),
+    (r"flux[\W_]*2.*dev", "flux2_dev_fp8mixed", "mistral_3_small_flux2_fp8", "flux2-vae"),
+    (r"flux[\W_]*2|klein", "flux-2-klein-base-4b-fp8", "qwen_3_4b", "flux2-vae"),
+    (r"qwen.*2511", "qwen_image_edit_2511_fp8mixed", QWEN_TEXT, QWEN_VAE),
+    (r"qwen.*(2509|plus)", "qwen_image_edit_2509_fp8_e4m3fn", QWEN_TEXT, QWEN_VAE),
+    (r"qwen.*edit", "qwen_image_edit_fp8_e4m3fn", QWEN_TEXT, QWEN_VAE),
+    (r"qwen", "qwen_image_fp8_e4m3fn", QWEN_TEXT, QWEN_VAE),
+)
+
+
+def edits(model: Mapping[str, Any]) -> bool:
+    """Whether a job's model is one that learns from pairs: others learn from single pictures."""
+    name = str(model["diffusion_model"])
+    return bool(re.search(r"kontext|flux[\W_]*2|klein|qwen.*edit", name, re.IGNORECASE))
+
+
+def require_trained(*names: Any) -> None:
+    """Raise JobError if one of these names, of a model or of its network, is not trained here."""
     for name in filter(None, map(str, names)):
         last = re.split(r"[\\/]", name.rstrip("\\/"))[-1]
         for pattern, family in FAMILIES:
@@ -45,8 +65,8 @@ def require_flux(*names: Any) -> None:
                 if family:
                     raise JobError(
                         say(
-                            "This file trains {family} ({name}). This trainer trains FLUX.1: "
-                            "Kontext from pairs, dev from single pictures.",
+                            "This file trains {family} ({name}). This trainer trains FLUX.1 "
+                            "(Kontext, dev), FLUX.2 (Klein, dev) and Qwen-Image (Edit).",
                             family=match.expand(family), name=shortened(name),
                         )
                     )  # fmt: skip
@@ -54,9 +74,17 @@ def require_flux(*names: Any) -> None:
 
 
 def model_files(
-    theirs: Theirs, diffusion_model: Any, clip_l: Any = "", t5xxl: Any = "", vae: Any = ""
+    theirs: Theirs,
+    diffusion_model: Any,
+    clip_l: Any = "",
+    t5xxl: Any = "",
+    vae: Any = "",
+    family: Any = "",
 ) -> dict[str, Any]:
-    """A job's `model`: the files named, or where a name is no file's the usual one."""
+    """A job's `model`: the files named, or where a name is no file's the usual one.
+
+    `family` is what else the file calls the model.
+    """
     clip, t5 = yaml.safe_load(EXAMPLES["text_encoders"])
     name = str(diffusion_model or "")
     usual = EXAMPLES["diffusion_model"]
@@ -71,6 +99,14 @@ def model_files(
         theirs.remarks.append(remark)
         return usual
 
+    named = f"{family} {name}"
+    for pattern, model, text, usual_vae in USUAL:
+        if re.search(pattern, named, re.IGNORECASE):
+            return {
+                "diffusion_model": file(diffusion_model, f"{model}.safetensors", "model"),
+                "text_encoders": [file(t5xxl or clip_l, f"{text}.safetensors", "text_encoder")],
+                "vae": file(vae, f"{usual_vae}.safetensors", "vae"),
+            }
     return {
         "diffusion_model": file(diffusion_model, usual, "model"),
         "text_encoders": [file(clip_l, clip, "clip_l"), file(t5xxl, t5, "t5xxl")],

@@ -10,7 +10,7 @@ from typing import Any
 from ...language import say
 from ...trainer.runs.job import Job, JobError
 from .contents import find_beside, read_content
-from .models import model_files, require_flux
+from .models import model_files, require_trained
 from .terms import PRECISIONS, SCHEDULES, build, density, optimizer, resolution, source, warmup
 from .translate import Theirs, mappings, rule
 
@@ -59,7 +59,7 @@ def convert(content: Mapping[str, Any], path: Path) -> tuple[Job, list[str]]:
     """The settings as a job, and what of them was not taken over."""
     concepts = content.get("concepts")
     theirs = Theirs({key: value for key, value in content.items() if key != "concepts"})
-    require_flux(theirs.left.get("model_type"), theirs.left.get("base_model_name"))
+    require_trained(theirs.left.get("model_type"), theirs.left.get("base_model_name"))
     if theirs.left.get("training_method") != "LORA":
         raise JobError(
             say(

@@ -3,6 +3,7 @@ quickstart/FLUX_KONTEXT.md there)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from ...language import say
 from ...trainer.runs.job import Job, JobError
 from .contents import as_list, find_beside, read_content
-from .models import model_files, require_flux
+from .models import model_files, require_trained
 from .terms import PRECISIONS, SCHEDULES, build, optimizer, resolution, source, warmup
 from .translate import Theirs, mappings, rule
 
@@ -60,7 +61,7 @@ def convert(content: Mapping[str, Any], path: Path) -> tuple[Job, list[str]]:
     """The settings as a job, and what of them was not taken over."""
     theirs = Theirs({key.lstrip("-"): value for key, value in content.items()})
     left = theirs.left
-    require_flux(left.get("model_family"), left.get("model_flavour"))
+    require_trained(left.get("model_family"), left.get("model_flavour"))
     if str(left.get("lora_type", "standard")) != "standard" or left.get("model_type") == "full":
         raise JobError(
             say(
@@ -82,7 +83,10 @@ def convert(content: Mapping[str, Any], path: Path) -> tuple[Job, list[str]]:
     epochs = round(theirs.number("num_train_epochs")) if "steps" not in theirs.config else 0
     warmup(theirs, "lr_warmup_steps", theirs.config.get("steps"))
     name = theirs.text("tracker_run_name") or path.parent.name
-    model = model_files(theirs, f"FLUX.1-{flavour or 'dev'}")
+    family = str(left.get("model_family") or "")
+    other = re.search(r"flux[\W_]*2|klein|qwen", family, re.IGNORECASE)
+    name_of_model = f"{family} {flavour}" if other else f"FLUX.1-{flavour or 'dev'}"
+    model = model_files(theirs, name_of_model)
     return build(name, model, sources, theirs, IDLE, epochs=epochs)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...trainer.runs.job import Job
-from .models import model_files, require_flux
+from .models import model_files, require_trained
 from .terms import (
     PRECISIONS,
     SCHEDULES,
@@ -58,7 +58,7 @@ def convert(content: Mapping[str, Any], path: Path) -> tuple[Job, list[str]]:
     """The settings as a job, and what of them was not taken over."""
     inner = content.get("dataset_configs") or []
     theirs = Theirs({key: value for key, value in content.items() if key != "dataset_configs"})
-    require_flux(content.get("script"), content.get("pretrained_model_name_or_path"))
+    require_trained(content.get("script"), content.get("pretrained_model_name_or_path"))
     holdout = theirs.number("validation_ratio")
     whole = {key: content.get(key) for key in ("train_data_dir", "repeats", "image_configs")}
     sources = []

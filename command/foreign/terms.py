@@ -9,6 +9,7 @@ from typing import Any
 
 from ...language import say
 from ...trainer.runs.job import Job, JobError
+from .models import edits
 from .translate import Nearest, Theirs, is_set
 
 HOLDOUT = 0.15
@@ -182,7 +183,7 @@ def build(
     """The job of what has been translated, and what was not taken over."""
     theirs.settle()
     require_full_rank(theirs)
-    if "kontext" not in str(model["diffusion_model"]).lower():
+    if not edits(model):
         sources = [entry if "target_folder" in entry else single(entry) for entry in sources]
     content = {"name": name, "model": model, "pairs": sources, "config": theirs.config, **more}
     job = Job.parse({key: value for key, value in content.items() if value})

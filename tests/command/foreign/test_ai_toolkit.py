@@ -181,7 +181,7 @@ def test_what_it_becomes_is_read_again(read):
 @pytest.mark.parametrize(
     "text, words",
     [
-        (AI_TOOLKIT.replace("arch: flux_kontext", "arch: qwen_image_edit"), "trains Qwen-Image"),
+        (AI_TOOLKIT.replace("arch: flux_kontext", "arch: hidream_e1"), "trains hidream"),
         (AI_TOOLKIT.replace("1-Kontext-dev", "1-schnell"), "trains FLUX.1-schnell"),
         (AI_TOOLKIT.replace("type: sd_trainer", "type: slider"), r"\(slider\) trains no LoRA"),
         (AI_TOOLKIT.replace("network:", "networks:"), "trains no LoRA"),

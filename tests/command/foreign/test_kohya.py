@@ -276,7 +276,7 @@ def test_zero_is_off_and_a_share_is_of_the_steps(read):
         ('gradient_accumulation_steps = "1.5"', "gradient_accumulation_steps is '1.5'"),
         ("datasets = [1, 2]", "datasets: 1 stands where"),
         ('dit = "wan2.1_t2v_14B_bf16.safetensors"', "This file trains Wan"),
-        ('dit = "qwen_image.safetensors"\ndataset_config = "gone.toml"', "trains Qwen-Image"),
+        ('dit = "z_image.safetensors"\ndataset_config = "gone.toml"', "trains Z-Image"),
     ],
 )
 def test_what_is_wrong_is_named_as_in_the_file(read, lines, words):
