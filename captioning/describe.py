@@ -1,23 +1,27 @@
 """Asks a captioner about the pictures of many pairs, one answer at a time."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from ..dataset.image import open_rgb
 from ..dataset.pair import DatasetError, Pair
 from ..language import say
 from .captioner import Captioner, CaptionError, Sample
 from .journal import Journal
+from .presets import WHAT_CHANGED
 
 
 class Side(str, Enum):
-    """Which pictures of a pair are described."""
+    """Which pictures of a pair are described; CHANGED: both, and how they differ."""
 
     TARGET = "target"
     CONTROL = "control"
     BOTH = "control and target"
+    CHANGED = "what changed"
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,35 @@ class Answer:
     remembered: bool = False
 
 
+class Asked:
+    """A captioner that sees several pictures, asked something else than its own question."""
+
+    sees_several = True
+
+    def __init__(self, captioner: Any, question: str) -> None:
+        self.captioner, self.question = captioner, question
+        self.batch_size = captioner.batch_size
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        own, self.captioner.prompt = self.captioner.prompt, self.question
+        try:
+            yield
+        finally:
+            self.captioner.prompt = own
+
+    def key(self) -> str:
+        with self.asking():
+            return self.captioner.key()
+
+    def describe(self, samples: Sequence[Sample]) -> list[str]:
+        with self.asking():
+            return self.captioner.describe(samples)
+
+    def release(self) -> None:
+        self.captioner.release()
+
+
 def describe_pairs(
     pairs: Sequence[Pair],
     captioner: Captioner,
@@ -47,7 +80,7 @@ def describe_pairs(
     problem if `skip_failed`, and otherwise raises. What is wrong with the captioner itself always
     raises CaptionError.
     """
-    if side is Side.BOTH and not captioner.sees_several:
+    if side in (Side.BOTH, Side.CHANGED) and not captioner.sees_several:
         raise CaptionError(
             say(
                 "This captioner sees one picture at a time. Choose {target} or {control}, or "
@@ -56,6 +89,8 @@ def describe_pairs(
                 control=Side.CONTROL.value,
             )
         )
+    if side is Side.CHANGED:
+        captioner = Asked(captioner, WHAT_CHANGED)
     settings = captioner.key()
     most = None if captioner.sees_several else 1
     files = {pair.stem: pictures_of(pair, side)[:most] for pair in pairs}

@@ -47,8 +47,18 @@ PROMPTS = {
     "describe the subject. No introduction.",
     "提出编辑指令 (中文)": "最后一张图是前一张图编辑后的结果。"
     "用中文写一条简短、通用的编辑指令，把前图变成后图。不要描述主体，不要开场白。",
+    "describe the result with its edit": "The last picture is an edited version of the one before "
+    "it. Describe the last picture in two or three sentences, subject, surroundings and light, and "
+    "say in them what was changed. No introduction.",
 }
-"""What to ask a model that follows instructions. `propose the instruction` needs both sides."""
+"""What to ask a model that follows instructions. The last three need both sides."""
+
+WHAT_CHANGED = (
+    "The last picture is an edited version of the one before it. Say in one sentence, in the "
+    "imperative, what was changed and how: the thing, its place, its new colour, material or "
+    "light. Leave out what stayed as it was. No introduction."
+)
+"""For each pair its own instruction."""
 
 
 def chosen(preset: str, own: str, presets: dict[str, str]) -> str:

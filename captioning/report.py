@@ -71,8 +71,9 @@ def token_report(captions: Mapping[str, str]) -> list[str]:
     unknown = [stem for stem, count in counts.items() if count.unknown]
     if unknown:
         warning = say(
-            "{count} captions have letters that T5 does not know (Chinese, emoji): FLUX cannot "
-            "tell them apart. Write what the picture shows in English: {names}.",
+            "{count} captions have letters that T5 does not know (Chinese, emoji): FLUX.1 cannot "
+            "tell them apart, so write what the picture shows in English. FLUX.2 and Qwen-Image "
+            "read them: {names}.",
             count=len(unknown),
             names=listed(unknown, MOST_NAMED),
         )

@@ -91,7 +91,8 @@ class CaptionPairs(io.ComfyNode):
                     "describe",
                     options=[side.value for side in Side],
                     default=Side.TARGET.value,
-                    tooltip="Which picture of a pair is described. Both together needs a "
+                    tooltip="Which picture of a pair is described. what changed: both are shown, "
+                    "and each pair gets its own instruction. Both together needs a "
                     "vision-language model.",
                 ),
                 io.Int.Input(

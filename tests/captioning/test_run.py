@@ -7,6 +7,7 @@ from kontext import language
 from kontext.captioning.captioner import CaptionError
 from kontext.captioning.describe import Side
 from kontext.captioning.journal import Journal
+from kontext.captioning.presets import WHAT_CHANGED
 from kontext.captioning.recipe import Existing, Recipe
 from kontext.captioning.run import Options, caption_pairs
 from kontext.captioning.sidecars import restore_captions
@@ -130,9 +131,27 @@ def test_the_side_described(pairs, journal, side, caption):
     assert run(pairs, journal, PairNamer(), side=side)[0]["blue"] == f"Polish it. {caption}"
 
 
-def test_both_sides_need_a_captioner_for_several_pictures(pairs, journal):
+@pytest.mark.parametrize("side", [Side.BOTH, Side.CHANGED])
+def test_both_sides_need_a_captioner_for_several_pictures(pairs, journal, side):
     with pytest.raises(CaptionError, match="one picture at a time"):
-        run(pairs, journal, Namer(), side=Side.BOTH)
+        run(pairs, journal, Namer(), side=side)
+
+
+def test_what_changed_is_asked_of_both_pictures_instead_of_the_own_question(pairs, journal):
+    class Answerer(PairNamer):
+        prompt = "Describe it."
+
+        def key(self):
+            return self.prompt
+
+        def describe(self, samples):
+            return [f"{len(sample)} pictures: {self.prompt}" for sample in samples]
+
+    captioner = Answerer()
+    changed = run(pairs, journal, captioner, side=Side.CHANGED)[0]["blue"]
+    assert changed == f"Polish it. 2 pictures: {WHAT_CHANGED}"
+    assert captioner.prompt == "Describe it."
+    assert run(pairs, journal, captioner, side=Side.BOTH)[0]["blue"].endswith("Describe it.")
 
 
 def test_captions_are_saved_beside_the_targets_and_the_old_ones_kept(pairs, journal):
