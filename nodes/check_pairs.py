@@ -8,10 +8,8 @@ from ..dataset.finding import ERROR, remember, report
 from ..dataset.finding_sheet import finding_pages
 from ..dataset.pair import DatasetError, PairedDataset
 from ..trainer.data.pixels import tensor_of
-from ..trainer.host import Progress
+from ..trainer.host import Progress, count_tokens
 from .sockets import Pairs
-
-T5_PADDING = 0
 
 
 class CheckPairs(io.ComfyNode):
@@ -75,15 +73,8 @@ class CheckPairs(io.ComfyNode):
 
 
 def token_counter(clip) -> CountTokens | None:
-    """Counts T5 tokens the way the connected CLIP's own tokenizer makes them."""
-    if clip is None:
-        return None
-
-    def count(text: str) -> int:
-        batches = clip.tokenize(text)["t5xxl"]
-        return sum(token != T5_PADDING for batch in batches for token, *_ in batch)
-
-    return count
+    """Counts tokens the way the connected CLIP's own tokenizer makes them."""
+    return (lambda text: count_tokens(clip, text)) if clip else None
 
 
 NODES = [CheckPairs]

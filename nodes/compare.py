@@ -51,8 +51,10 @@ class CompareCheckpoints(io.ComfyNode):
             is_output_node=True,
             hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo, io.Hidden.unique_id],
             inputs=[
-                io.Model.Input("model", tooltip="FLUX.1-Kontext, without the LoRAs to compare."),
-                io.Clip.Input("clip", tooltip="Its text encoders (clip_l and t5xxl)."),
+                io.Model.Input(
+                    "model", tooltip="The model trained on, without the LoRAs to compare."
+                ),
+                io.Clip.Input("clip", tooltip="Its text encoder."),
                 io.Vae.Input("vae", tooltip="Its VAE."),
                 RunSocket.Input(
                     "run", optional=True, tooltip="A training run: all of its saved checkpoints."

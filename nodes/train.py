@@ -40,15 +40,23 @@ class TrainLora(io.ComfyNode):
             display_name="Train Kontext LoRA",
             category="training/kontext/train",
             description=(
-                "Learns an edit from before/after pairs, on the FLUX.1-Kontext that is already "
-                "loaded. Saves checkpoints into the LoRA folder as it goes. Cancel loses nothing: "
-                "run again with the same name to continue."
+                "Learns an edit from before/after pairs, on the FLUX.1-Kontext, FLUX.2 or "
+                "Qwen-Image-Edit that is already loaded. Saves checkpoints into the LoRA folder as "
+                "it goes. Cancel loses nothing: run again with the same name to continue."
             ),
             search_aliases=["lora training", "kontext trainer", "flux lora", "finetune", "alchemy"],
             inputs=[
-                io.Model.Input("model", tooltip="FLUX.1-Kontext. Used in place, left unchanged."),
-                io.Clip.Input("clip", tooltip="clip_l and t5xxl, loaded with DualCLIPLoader."),
-                io.Vae.Input("vae", tooltip="FLUX.1's VAE, ae.safetensors."),
+                io.Model.Input(
+                    "model",
+                    tooltip="FLUX.1-Kontext, FLUX.2 (Klein base, dev) or Qwen-Image-Edit. Used in "
+                    "place, left unchanged. The node says which model it sees.",
+                ),
+                io.Clip.Input(
+                    "clip",
+                    tooltip="The model's text encoder: clip_l and t5xxl with DualCLIPLoader for "
+                    "FLUX.1, one file with CLIPLoader for FLUX.2 and Qwen-Image.",
+                ),
+                io.Vae.Input("vae", tooltip="The model's VAE: ae, flux2-vae or qwen_image_vae."),
                 Pairs.Input("pairs", tooltip="The pairs to learn from, with their captions."),
                 io.String.Input(
                     "name",

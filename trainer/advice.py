@@ -1,6 +1,7 @@
 """Advice on a preset for a number of pairs and a graphics card.
 
-Times and memory are calculated for FLUX.1-Kontext, not measured.
+Times and memory are calculated, not measured: for FLUX.1, and the others in relation to it with
+8-bit weights, as in docs/guide/training.md.
 """
 
 from __future__ import annotations
@@ -74,14 +75,22 @@ def advice_on_pairs(preset: Preset, config: TrainConfig, pairs: int) -> str:
 
 def advice_on_time(config: TrainConfig) -> str:
     seconds = seconds_per_step(config)
-    parts = [say("Time, calculated for an RTX 4090: {seconds:.1f} s per step.", seconds=seconds)]
+    parts = [
+        say(
+            "Time, calculated for FLUX.1 on an RTX 4090: {seconds:.1f} s per step.", seconds=seconds
+        )
+    ]
     if config.steps:
         time = duration(config)
         parts.append(say("{steps:,} steps take {time}.", steps=config.steps, time=time))
         if max(config.sides) > SMALL:
             time = duration(config.replace(resolution=SMALL))
             parts.append(say("At resolution {small} they take {time}.", small=SMALL, time=time))
-    return sentences(*parts, say("A 3090 takes twice as long."))
+    others = say(
+        "FLUX.2 Klein 4B takes half the time and 8 GB less, 9B and Qwen-Image as long, Qwen-Image "
+        "9 GB more."
+    )
+    return sentences(*parts, say("A 3090 takes twice as long."), others)
 
 
 def advice_on_memory(config: TrainConfig, card: int) -> str:
@@ -93,7 +102,7 @@ def advice_on_memory(config: TrainConfig, card: int) -> str:
     }
     parts = [
         say(
-            "Memory, calculated for this card of {size:.0f} GB: fp8 {fp8}; bf16 {bf16}.",
+            "Memory, calculated for FLUX.1 on this card of {size:.0f} GB: fp8 {fp8}; bf16 {bf16}.",
             size=card / 2**30, fp8=plans["fp8"].summary(), bf16=plans["bf16"].summary(),
         )
     ]  # fmt: skip

@@ -40,7 +40,7 @@ FORMS = {
 def test_gradients_are_those_of_the_weights_as_they_read(
     weights, miniature, lora, make_batch, tmp_path, form
 ):
-    """Kept and checkpointed; the stored weights stay as they are, to the last bit."""
+    """Kept and checkpointed, dequantised once or twice; the stored weights stay as they are."""
     make, bound = FORMS[form]
     file, dense, options = make(weights)
     if form == "gguf":
@@ -56,8 +56,8 @@ def test_gradients_are_those_of_the_weights_as_they_read(
     noise = torch.randn(batch.target.shape, generator=torch.Generator().manual_seed(4))
     plain = family_of(load_model(dense, tmp_path / "dense.safetensors"))
     theirs = torch.cat([g.flatten() for g in of_dense_weights(plain, dense, lora, batch, noise)])
-    for checkpointed in ((), family.blocks()):
-        ours = in_training(family, lora, batch, noise, checkpointed)
+    for checkpointed, keeping in (((), False), (family.blocks(), False), (family.blocks(), True)):
+        ours = in_training(family, lora, batch, noise, checkpointed, keeping=keeping)
         error = torch.cat([gradient.flatten() for gradient in ours]) - theirs
         assert error.norm() / theirs.norm() < bound
     assert sha256_of(patcher.model) == before

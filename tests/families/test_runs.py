@@ -16,6 +16,7 @@ from kontext.trainer.runs.export import comfyui_tensors, export_lora
 
 from ..trainer.conftest import sha256_of, write_pairs
 from ..trainer.short_runs import SHORT, assert_same, interrupt_after, last_lora
+from .miniatures import MINIATURES, load_model, qwen_weights
 
 CONFIG = SHORT.replace(
     steps=3, save_every=3, batch_size=2, resolution=64, caption_dropout=0.3, reference_dropout=0.3,
@@ -64,6 +65,20 @@ def test_single_pictures_train_without_controls(base, run_training, tmp_path):
     config = CONFIG.replace(steps=2, save_every=2, edit_weight=0.0, preserve=0.0)
     run = run_training(config, "alone", pairs=alone)
     assert run.finished and list((run.folder / "samples").glob("*.png"))
+
+
+def test_qwen_image_itself_learns_from_single_pictures(encoders, folder, tmp_path):
+    model = load_model(qwen_weights(), folder / "qwen_image_fp8_e4m3fn.safetensors")
+    base = host.Base(model, *encoders(MINIATURES["qwen 2509"]))
+    pairs = write_pairs(tmp_path / "pairs", 2)
+    alone = PairedDataset(tuple(replace(pair, controls=()) for pair in pairs))
+    config = SHORT.replace(steps=2, save_every=2, resolution=64, preview_steps=1, flip=True)
+    places = tmp_path / "out", tmp_path / "cache"
+    with torch.inference_mode():
+        run = train(TrainingRequest(base, alone, config, "person", *places))
+    assert run.finished and list((run.folder / "samples").glob("*.png"))
+    metadata = run.checkpoints()[-1].metadata()
+    assert metadata["modelspec.architecture"] == "Qwen-Image/lora"
 
 
 @pytest.mark.parametrize("format", ["comfyui", "diffusers"])

@@ -123,6 +123,24 @@ def encode_by_node(module: str, name: str, clip: Clip, limit: int = 0, **inputs:
     return Text(cond.float().cpu())
 
 
+def count_tokens(clip: Clip, text: str) -> int:
+    """Tokens that the model's own tokenizer makes of a text, with an end token.
+
+    Padding is not counted, nor what a language model's template puts around every prompt. Of two
+    encoders the longer one counts.
+    """
+
+    def tokens(words: str) -> int:
+        lengths = []
+        for row, *_ in clip.tokenize(words).values():
+            ids = [token for token, *_ in row]
+            padding = next((n for n, token in enumerate(ids[::-1]) if token != ids[-1]), len(ids))
+            lengths.append(len(ids) - (padding if padding > 1 else 0))
+        return max(lengths)
+
+    return tokens(text) - tokens("") + 1
+
+
 def text_width(encoder: Any) -> int:
     """Hidden values of a token in a language model that encodes text."""
     return getattr(encoder, encoder.clip).transformer.get_input_embeddings().weight.shape[-1]
