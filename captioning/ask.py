@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
 
 from .captioner import Captioner
 from .describe import Side, describe_pairs
@@ -30,15 +29,15 @@ def describe_chosen(
     asking = Asking(known.texts, known.problems, 0, len(pairs), working=True)
     desk.asking = asking
     try:
-        with closing(describe_pairs(pairs, captioner, side, journal, skip_failed=True)) as answers:
-            for done, answer in enumerate(answers, 1):
-                number = number_of[answer.pair.stem]
-                if answer.problem:
-                    asking.problems[number] = answer.problem
-                else:
-                    asking.texts[number] = answer.text
-                asking.done = done
-                progress(done)
+        answers = describe_pairs(pairs, captioner, side, journal, skip_failed=True)
+        for done, answer in enumerate(answers, 1):
+            number = number_of[answer.pair.stem]
+            if answer.problem:
+                asking.problems[number] = answer.problem
+            else:
+                asking.texts[number] = answer.text
+            asking.done = done
+            progress(done)
     finally:
         asking.working = False
         captioner.release()

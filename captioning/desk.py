@@ -78,6 +78,7 @@ class Desk:
             self._take(open_pairs(self.source, matching))
 
     def _take(self, opened: Opened) -> None:
+        opened.listing  # noqa: B018  worked out now, not when the page waits for it
         self.opened = opened
         self.pairs = [decided(pair, opened.choices) for pair in opened.pairs]
         self.captions = [pair.caption for pair in self.pairs]

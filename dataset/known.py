@@ -53,14 +53,21 @@ class Register:
         return {name: source for name, source in sources.items() if source}
 
     def _source(self, row: object) -> PairSource | None:
-        kinds = (str, str, str, bool, str, bool)
-        values = [row.get(name) for name in FIELDS] if isinstance(row, dict) else []
-        if [type(value) for value in values] != list(kinds):
+        """The source of a row; None for a row that is none, or that leads where nobody may read."""
+        if not isinstance(row, dict) or row.keys() != set(FIELDS):
             return None
-        control, target, pattern, together, masks, single = values
+        texts = [row[name] for name in ("control", "target", "pattern", "masks")]
+        switches = [row[name] for name in ("together", "single")]
+        if not all(isinstance(text, str) for text in texts) or not all(
+            isinstance(switch, bool) for switch in switches
+        ):
+            return None
+        control, target, pattern, masks = map(str, texts)
+        together, single = map(bool, switches)
         try:
-            for place in filter(str.strip, (*control.split("|"), target, masks)):
-                resolve(place, self.base)
+            for place in (*control.split("|"), target, masks):
+                if place.strip():
+                    resolve(place, self.base)
         except DatasetError:
             return None
         return PairSource(

@@ -61,7 +61,8 @@ async def caption(request: web.Request) -> web.StreamResponse:
         raise web.HTTPBadRequest(text=say("The page sent what it should not. Reload it."))
 
     def write(desk: Desk) -> dict[str, Any]:
-        change = desk.write(number, *words)
+        key, before, description = map(str, words)
+        change = desk.write(number, key, before, description)
         return {**text_of(desk, number), **state(desk, [change])}
 
     return await answered(request, write)

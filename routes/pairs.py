@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any
 
 from aiohttp import web
 
@@ -28,7 +28,6 @@ LONG = 1 << 20  # bytes of a body with the numbers of all pairs
 DECISIONS = ("excluded", "held_out", "swapped")
 AGAIN = {"Cache-Control": "private, no-cache"}  # a picture may be painted over
 
-Answer = TypeVar("Answer")
 # decoding pictures leaves a core to ComfyUI, and the event loop free
 _drawing = ThreadPoolExecutor(2, thread_name_prefix="kontext_pictures")
 
@@ -150,23 +149,29 @@ async def thumb(request: web.Request) -> web.StreamResponse:
         path = sprite(pair_of(request, opened(request)), thumbnails_folder())
         return web.FileResponse(path, headers=AGAIN)
 
-    return await drawn(draw)
+    return await drawn(request, draw)
 
 
 async def picture(request: web.Request) -> web.StreamResponse:
     side = request.match_info["side"]
 
-    def draw() -> bytes:
+    def draw() -> web.StreamResponse:
         pair = pair_of(request, opened(request))
         if side.isdigit() and int(side) >= len(pair.controls):
             raise web.HTTPNotFound()
-        return whole(pair, side)
+        return web.Response(body=whole(pair, side), content_type="image/png", headers=AGAIN)
 
-    return web.Response(body=await drawn(draw), content_type="image/png", headers=AGAIN)
+    return await drawn(request, draw)
 
 
-async def drawn(draw: Callable[[], Answer]) -> Answer:
-    return await asyncio.get_running_loop().run_in_executor(_drawing, draw)
+async def drawn(request: web.Request, draw: Callable[[], web.StreamResponse]) -> web.StreamResponse:
+    """What `draw` answers when its turn comes, unless the page has scrolled on by then."""
+
+    def wanted() -> web.StreamResponse:
+        gone = request.transport is None or request.transport.is_closing()
+        return web.Response(status=204) if gone else draw()
+
+    return await asyncio.get_running_loop().run_in_executor(_drawing, wanted)
 
 
 # ---- findings --------------------------------------------------------------------------------

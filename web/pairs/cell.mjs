@@ -42,7 +42,7 @@ export class Cell {
       pair.repeats > 1 && `× ${pair.repeats}`,
     ].filter(Boolean);
     this.badges.replaceChildren(...badges.map((text) => element("span", {}, text)));
-    this.chips.replaceChildren(...(this.set.findings[this.number] ?? []).map(chip));
+    this.chips.replaceChildren(...chips(this.set.findings[this.number] ?? []));
     this.caption?.show();
     if (this.loaded && this.loaded !== this.source(pair)) this.load();
   }
@@ -86,6 +86,18 @@ export class Cell {
     this.caption?.save();
     for (const image of this.images) image.removeAttribute("src"); // what is not there yet need not come
   }
+}
+
+/** One for each kind of finding; what they say shows under the mouse, or in the large view. */
+function chips(findings) {
+  const kinds = new Map();
+  for (const each of findings) kinds.set(each.kind, [...(kinds.get(each.kind) ?? []), each]);
+  return [...kinds.values()].map((same) => {
+    const made = chip(same[0]);
+    if (same.length > 1) made.append(` × ${same.length}`);
+    made.title = same.map(({ message, remedy }) => `${message}\n${remedy}`).join("\n");
+    return made;
+  });
 }
 
 export const chip = (finding) =>

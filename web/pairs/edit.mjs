@@ -78,12 +78,14 @@ function previewed(dialog, set, numbers, change, button) {
   return { rows, save, look };
 }
 
-/** Old and new text, what they have in common at both ends set apart from what differs. */
+/** Old and new text; words that they have in common at both ends are set apart from what differs. */
 function difference(before, after) {
   let start = 0, end = 0;
   const most = Math.min(before.length, after.length);
   while (start < most && before[start] === after[start]) start++;
   while (end < most - start && before.at(-1 - end) === after.at(-1 - end)) end++;
+  while (start && /[\p{L}\p{N}]/u.test(before[start - 1])) start--; // whole words
+  while (end && /[\p{L}\p{N}]/u.test(before.at(-end))) end--;
   const middle = (text) => text.slice(start, text.length - end);
   const tail = before.slice(before.length - end);
   return element("p", {}, before.slice(0, start), element("del", {}, middle(before)), element("ins", {}, middle(after)), tail);

@@ -91,20 +91,21 @@ export class Grid {
     this.draw();
     const now = performance.now();
     clearTimeout(this.timer);
-    if (now - (this.filled ?? 0) > MOST_WAITING) return this.fill();
+    if (now - (this.filled ?? 0) > MOST_WAITING) this.fill(true);
     this.timer = setTimeout(() => this.fill(), STILL);
   }
 
-  /** Ask for pictures and texts: first of what is in view, from the top. */
-  fill() {
-    this.waiting = false;
+  /** Ask for pictures and texts: first of what is in view, from the top. While one scrolls on, the
+   *  rest may be gone before it comes. */
+  fill(scrolling = false) {
+    this.waiting = scrolling;
     this.filled = performance.now();
     const { rowHeight } = this.measure();
     const top = this.root.scrollTop, bottom = top + this.root.clientHeight;
     const seen = ({ top: place }) => place + rowHeight > top && place < bottom;
     const cells = [...this.cells.values()].sort((one, other) => seen(other) - seen(one) || one.top - other.top);
-    for (const cell of cells) if (!cell.loaded) cell.load();
-    if (this.layout === "captions") this.set.read(cells.map(({ number }) => number)).catch(this.act.failed);
+    for (const cell of cells) if (!cell.loaded && (!scrolling || seen(cell))) cell.load();
+    if (!scrolling && this.layout === "captions") this.set.read(cells.map(({ number }) => number)).catch(this.act.failed);
   }
 
   refresh(numbers) {

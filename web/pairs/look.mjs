@@ -78,8 +78,8 @@ export class Look {
     const found = (set.findings[number] ?? []).map((each) =>
       element("p", {}, chip(each), ` ${each.message} `, element("span", { class: "faint" }, each.remedy)));
     if (this.caption.box.parentElement !== this.about)
-      this.about.replaceChildren(element("div", { class: "findings" }), this.caption.box);
-    this.about.firstElementChild.replaceChildren(...found);
+      this.about.replaceChildren(this.caption.box, element("div", { class: "findings" }));
+    this.about.lastElementChild.replaceChildren(...found);
     this.caption.show();
   }
 

@@ -12,6 +12,7 @@ import { words } from "./words.mjs";
 
 const byId = (id) => document.getElementById(id);
 const FLAGS = { excluded: OUT, held_out: HELD, swapped: SWAPPED };
+const SETTLED = 3000; // ms
 const MOST_TAGS = 300;
 const CHECK_AGAIN = 700; // ms between two looks at a check that is running
 
@@ -39,7 +40,7 @@ class Page {
     addEventListener("pagehide", () => saveAll(true));
     set.readFindings().then((found) => found.running && this.followCheck()).catch(this.failed);
     followMachine(set, this);
-    this.lookAgain();
+    setTimeout(() => this.lookAgain(), SETTLED); // after the first pictures
   }
 
   // ---- bars -----------------------------------------------------------------------------------
@@ -67,7 +68,9 @@ class Page {
       oninput: () => this.filter({ text: this.search.value.trim().toLowerCase() }) });
     this.state = element("select", { id: "state", "aria-label": words.any, onchange: () => this.filter({ state: this.state.value }) });
     this.tagShown = element("button", { class: "tag-shown", hidden: true, onclick: () => this.filter({ tag: "" }) });
-    byId("filters").append(this.search, this.state, this.tagShown, element("span", { id: "progress", role: "status" }));
+    this.notes = element("button", { id: "notes", class: "quiet doubtful", onclick: () =>
+      this.dialog.show(words.notes, ...set.notes.map((note) => element("p", {}, note))) }, `⚠ ${words.notes}`);
+    byId("filters").append(this.search, this.state, this.tagShown, this.notes, element("span", { id: "progress", role: "status" }));
     this.buildShared();
   }
 
@@ -108,9 +111,12 @@ class Page {
     this.undoButton.disabled = !set.undo;
     const kinds = new Map(Object.values(set.findings).flat().map(({ kind, name }) => [kind, name]));
     const options = [["", words.any], ...Object.entries(words.states), ...kinds];
-    if (options.length !== this.state.length)
+    const key = options.join();
+    if (this.optionsShown !== key)
       this.state.replaceChildren(...options.map(([value, text]) =>
         element("option", { value, selected: value === set.filter.state }, text)));
+    this.optionsShown = key;
+    this.notes.hidden = !set.notes.length;
     this.showChosen();
     if (!byId("tags").hidden) this.showTags();
   }

@@ -170,6 +170,7 @@ async function bring() {
       }
       progress.value = number + 1;
     }
+    await askAt(`${HOME}/${id}/again`, {}); // it may have been open already
     if (embedded) window.parent.postMessage({ kontext: "folders", control, target }, location.origin);
     location.href = pageAddress(`${HOME}/${id}`);
   } finally {
