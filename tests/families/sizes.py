@@ -109,6 +109,8 @@ def sizes_from_the_files() -> Iterator[None]:
 
     def loaded(state_dicts: list[Weights], *, model_options: Any = None, **more: Any) -> Any:
         options, found = dict(model_options or {}), language_model(state_dicts[0])
+        if any(name.endswith("model_config") for name in options):  # they were told already
+            return load(state_dicts, model_options=options, **more)
         options |= found[1] if found else clip_and_t5(state_dicts)
         seeing = found and found[0] == comfy.sd.TEModel.QWEN25_7B
         vision = SmallVision if seeing else qwen_vl.Qwen2VLVisionTransformer
