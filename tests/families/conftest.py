@@ -71,7 +71,9 @@ def make_batch(miniature):
             return torch.randn(size, *shape, generator=generator)
 
         shown = tuple(draw(*shape) for shape in miniature.references[:references])
-        return Batch(draw(*miniature.latent), shown, Text(draw(tokens, miniature.text_width)))
+        cond, pooled = draw(tokens, miniature.text_width), miniature.pooled
+        text = Text(cond, draw(pooled) if pooled else None)
+        return Batch(draw(*miniature.latent), shown, text)
 
     return make
 

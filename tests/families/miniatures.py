@@ -6,7 +6,7 @@ are put in their place. All else is its own loading.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -45,6 +45,16 @@ def random_weights(module: torch.nn.Module, seed: int) -> Weights:
         else:
             weights[name] = 1 + 0.1 * drawn if "norm" in name else 0.1 * drawn
     return weights
+
+
+def flux1_weights(seed: int = 0) -> Weights:
+    shape: dict[str, Any] = dict(
+        in_channels=16, out_channels=16, vec_in_dim=demo.CLIP_L["projection_dim"],
+        context_in_dim=demo.T5["d_model"], hidden_size=128, mlp_ratio=4.0, num_heads=1, depth=1,
+        depth_single_blocks=2, axes_dim=[16, 56, 56], theta=10000, patch_size=2, qkv_bias=True,
+        guidance_embed=True, txt_ids_dims=[],
+    )  # fmt: skip
+    return random_weights(comfy.ldm.flux.model.Flux(**shape, **PLAIN), seed)
 
 
 def flux2_weights(guidance: bool = False, seed: int = 0, **other: Any) -> Weights:
@@ -96,6 +106,10 @@ def qwen25_weights() -> Weights:
     return random_weights(module, 3)
 
 
+def flux1_clip(folder: Any) -> Any:
+    return demo.load_text_encoder()
+
+
 def klein_clip(folder: Any) -> Any:
     return load_text_encoder(qwen3_weights(), "FLUX2", folder / "qwen_3_4b.safetensors")
 
@@ -116,6 +130,12 @@ def qwen_vae_weights() -> Weights:
         temperal_downsample=[False, True, True], image_channels=3, conv_out_channels=3, dropout=0.0,
     )  # fmt: skip
     return random_weights(module, 2)
+
+
+def flux1_vae() -> Any:
+    weights = random_weights(comfy.taesd.taesd.TAESD(latent_channels=16), 1)
+    scale = {"vae_scale": torch.tensor(0.3611), "vae_shift": torch.tensor(0.1159)}
+    return comfy.sd.VAE(sd=weights | scale)
 
 
 def flux2_vae() -> Any:
@@ -140,10 +160,14 @@ class Miniature:
     clip: Any
     vae: Any
     guidance: float = 1.0
-    more: dict[str, Any] = field(default_factory=dict)
+    pooled: int = 0  # width of the text's summary, where there is one
 
 
 MINIATURES = {
+    "flux1 kontext": Miniature(
+        "flux1-dev-kontext_fp8_scaled.safetensors", flux1_weights, {}, (16, 8, 12),
+        ((16, 8, 4), (16, 4, 12)), 64, flux1_clip, flux1_vae, 2.5, 32,
+    ),
     "flux2 klein": Miniature(
         "flux-2-klein-base-4b.safetensors", flux2_weights, {}, (128, 4, 6),
         ((128, 3, 5), (128, 6, 2)), 96, klein_clip, flux2_vae,

@@ -73,7 +73,8 @@ def test_a_batch_is_its_samples_one_by_one(family, model, miniature, make_batch)
     from kontext.trainer.batch import Text, stacked
 
     batch, sigma = make_batch(2), torch.tensor([0.3, 0.8])
-    texts = [Text(batch.text.cond[:1]), Text(batch.text.cond[1:])]
+    pooled = [None, None] if batch.text.pooled is None else batch.text.pooled.split(1)
+    texts = [Text(*parts) for parts in zip(batch.text.cond.split(1), pooled, strict=True)]
     if family.pads_text:
         texts[0] = Text(texts[0].cond[:, :4])
     with torch.inference_mode():

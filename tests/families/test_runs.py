@@ -21,7 +21,7 @@ from .miniatures import MINIATURES, load_model, qwen_weights
 CONFIG = SHORT.replace(
     steps=3, save_every=3, batch_size=2, resolution=64, caption_dropout=0.3, reference_dropout=0.3,
     preserve=0.5, preserve_every=1, flip=True, preview_steps=1, learning_rate=0.01, ema=0.5,
-    edit_weight=1.0,
+    edit_weight=1.0, preserve_prompts="Make the sky darker.",
 )  # fmt: skip
 
 

@@ -31,7 +31,10 @@ def test_the_cached_text_is_the_stock_nodes(base, family, miniature, tmp_path):
         else:
             stock = nodes.CLIPTextEncode().encode(base.clip, pair.caption)[0]
     torch.testing.assert_close(ours.cond, stock[0][0], rtol=0, atol=0)
-    assert ours.pooled is None
+    pooled = stock[0][1].get("pooled_output")
+    assert (ours.pooled is None) == (pooled is None)
+    if pooled is not None:
+        torch.testing.assert_close(ours.pooled, pooled, rtol=0, atol=0)
 
 
 def test_texts_of_pictures_lie_with_their_pictures(base, family, tmp_path):
