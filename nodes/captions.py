@@ -76,6 +76,7 @@ class CaptionPairs(io.ComfyNode):
                 io.String.Input(
                     "template",
                     default=DEFAULT_TEMPLATE,
+                    advanced=True,
                     tooltip="Order of the parts: {trigger} {instruction} {description} {suffix} "
                     "{stem}. Words between them are kept.",
                 ),
@@ -91,6 +92,7 @@ class CaptionPairs(io.ComfyNode):
                     "describe",
                     options=[side.value for side in Side],
                     default=Side.TARGET.value,
+                    advanced=True,
                     tooltip="Which picture of a pair is described. what changed: both are shown, "
                     "and each pair gets its own instruction. Both together needs a "
                     "vision-language model.",
@@ -100,6 +102,7 @@ class CaptionPairs(io.ComfyNode):
                     default=0,
                     min=0,
                     max=500,
+                    advanced=True,
                     tooltip="Longest description; a simple one teaches best, 10–30 words. It is "
                     "cut after a clause if possible. 0: any length.",
                 ),

@@ -1,22 +1,44 @@
-"""The captioning graphs in `workflows/`, as `draw_graphs.py` builds them."""
+"""The shipped graphs that caption pairs, by descriptions and by tags."""
 
-from graphs.shipped import AMBER, BLUE, GREEN, INSTRUCTION, PURPLE, Group, Node
+from graphs.shipped import AMBER, BLUE, GREEN, INSTRUCTION, PURPLE, Group, Node, start
 
-LOAD = Group(
-    "1 · Load 加载",
-    BLUE,
-    (
-        Node(
-            "pairs",
-            "KontextLoadPairs",
-            {"control_folder": "sample_pairs/before", "target_folder": "sample_pairs/after"},
+
+def load(beside: bool) -> Group:
+    """The pairs and their contact sheet, in one column or in two."""
+    folders = {"control_folder": "sample_pairs/before", "target_folder": "sample_pairs/after"}
+    sheet = {"images": "pairs.contact sheet"}
+    return Group(
+        "1 · Load 加载",
+        BLUE,
+        (
+            Node("pairs", "KontextLoadPairs", folders, size=(300, 175), room=100),
+            Node("sheet", "PreviewImage", {}, sheet, (300, 350), beside=beside),
         ),
-        Node("sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (330, 400)),
-    ),
-)
+    )
+
 
 PAIRS = (
-    LOAD,
+    start(
+        """
+Captions in four steps
+*Load Paired Dataset*: name your two folders.
+*Captioner: Florence-2*: choose your model, or connect another *Captioner* node: BLIP, JoyCaption, \
+WD14 tags, or a model that ComfyUI loads itself (Qwen3-VL, Gemma).
+*Caption Pairs*: write one instruction for all pairs. **Run**, and read the preview.
+Switch *save_txt* on: the captions lie beside your targets. Correct them there, and run again with \
+*existing: keep*.
+""",
+        """
+四步打标
+*加载图片对*：填写两个文件夹。
+*打标：Florence-2*：选择模型，也可以换成其他打标节点：BLIP、JoyCaption、WD14 标签，或 ComfyUI 自己\
+加载的模型（Qwen3-VL、Gemma）。
+*图片对打标*：为所有图片写一句指令。**运行**，看预览。
+打开*保存为 txt*：打标文本会写到修改后图片旁边。在那里修改，再用*已有的文本：保留*运行一次。
+""",
+        (360, 390),
+    ),
+    load(beside=True),
     Group(
         "2 · Captioner 打标模型",
         GREEN,
@@ -25,22 +47,6 @@ PAIRS = (
                 "captioner",
                 "KontextFlorenceCaptioner",
                 {"model": "LLM/Florence-2-large (Florence-2)", "task": "caption", "max_tokens": 64},
-            ),
-            Node(
-                "note",
-                "MarkdownNote",
-                {
-                    "text": "Choose your own model here. Instead of Florence-2 you can connect any "
-                    "other **Captioner** node: BLIP, JoyCaption, WD14 tags, or a vision-language "
-                    "model (Qwen3-VL, Gemma) that ComfyUI loads itself.\n\nSwitch **save_txt** on "
-                    "to write the captions beside your targets, correct them there, and run again "
-                    "with **existing: keep**.\n\n"
-                    "在这里选择自己的模型。也可以连接其他 **Captioner** 节点：BLIP、JoyCaption、"
-                    "WD14 标签，或由 ComfyUI 直接加载的视觉语言模型。\n\n打开 **save_txt** "
-                    "会把打标文本写到修改后图片旁边；手工修改后用 **existing: keep** 再次运行。"
-                },
-                {},
-                (400, 330),
             ),
         ),
     ),
@@ -53,10 +59,18 @@ PAIRS = (
                 "KontextCaptionPairs",
                 {"instruction": INSTRUCTION, "limit": 30},
                 {"pairs": "pairs.pairs", "captioner": "captioner.captioner"},
-                (460, 760),
+                (400, 330),
             ),
-            Node("preview", "PreviewAny", {}, {"source": "captions.preview"}, (460, 320)),
+            Node(
+                "preview",
+                "PreviewAny",
+                {},
+                {"source": "captions.preview"},
+                (460, 350),
+                beside=True,
+            ),
         ),
+        row=1,
     ),
     Group(
         "4 · Check 检查",
@@ -67,14 +81,34 @@ PAIRS = (
                 "KontextCaptionStats",
                 {"count": "words"},
                 {"pairs": "captions.pairs"},
-                (460, 620),
+                (420, 330),
             ),
         ),
+        row=1,
     ),
 )
 
 TAGS = (
-    LOAD,
+    start(
+        """
+Tags in four steps
+*Load Paired Dataset*: name your two folders.
+*Captioner: WD14 Tags*: choose your tagger. *Caption Pairs*: a rare word of your own as *trigger*.
+*Edit Captions*: **delete a tag** and what it names comes always; **keep a tag** and a prompt \
+decides. List under *remove_tags* what shall always come.
+**Run**, read *before and after* and the statistics, and correct the list.
+""",
+        """
+四步打标签
+*加载图片对*：填写两个文件夹。
+*打标：WD14 标签*：选择标签模型。*图片对打标*：用一个少见的词作为触发词。
+*批量修改打标文本*：**删除标签**，该特征会随 LoRA 每次出现；**保留标签**，由提示词决定。\
+把每次都要出现的写进删除列表。
+**运行**，看修改前后和统计，再调整列表。
+""",
+        (320, 480),
+    ),
+    load(beside=False),
     Group(
         "2 · Tagger 标签模型",
         GREEN,
@@ -89,7 +123,7 @@ TAGS = (
                 "KontextCaptionPairs",
                 {"trigger": "oldprint", "existing": "replace"},
                 {"pairs": "pairs.pairs", "captioner": "captioner.captioner"},
-                (460, 760),
+                (340, 240),
             ),
         ),
     ),
@@ -102,20 +136,7 @@ TAGS = (
                 "KontextEditCaptions",
                 {"remove_tags": "no humans", "deduplicate": True, "keep_first": 1},
                 {"pairs": "captions.pairs"},
-                (420, 780),
-            ),
-            Node("changes", "PreviewAny", {}, {"source": "edit.before and after"}, (420, 320)),
-            Node(
-                "note",
-                "MarkdownNote",
-                {
-                    "text": "**Delete a tag** and what it names binds to the LoRA: it comes "
-                    "always. **Keep a tag** and it stays promptable. List what shall always come "
-                    "under remove_tags.\n\n**删除标签**：该特征会绑定到 LoRA，每次都会出现。"
-                    "**保留标签**：仍可用提示词控制。把要绑定的标签写进 remove_tags。"
-                },
-                {},
-                (420, 200),
+                (350, 330),
             ),
         ),
     ),
@@ -123,12 +144,13 @@ TAGS = (
         "4 · Check 检查",
         PURPLE,
         (
+            Node("changes", "PreviewAny", {}, {"source": "edit.before and after"}, (350, 330)),
             Node(
                 "statistics",
                 "KontextCaptionStats",
                 {"trigger": "oldprint"},
                 {"pairs": "edit.pairs"},
-                (460, 620),
+                (350, 330),
             ),
         ),
     ),

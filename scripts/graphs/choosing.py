@@ -1,12 +1,10 @@
-"""The shipped graphs that help to choose a checkpoint, as `draw_graphs.py` builds them."""
+"""The shipped graphs that help to choose a checkpoint, all pictures, or scores."""
 
 from __future__ import annotations
 
 from graphs.shipped import (
     AMBER,
     BLUE,
-    GREEN,
-    GREY,
     INSTRUCTION,
     PURPLE,
     RUN,
@@ -14,37 +12,37 @@ from graphs.shipped import (
     TRAIN,
     Group,
     Node,
+    start,
 )
 
 MODEL = {"model": "model.MODEL", "clip": "model.CLIP", "vae": "model.VAE"}
 
 COMPARE = (
+    start(
+        """
+Compare checkpoints in four steps
+*Open Training Run*: the name of a run you have trained.
+*Load Paired Dataset*: a folder of test pictures. Disconnect it to see the run's own held-out pairs.
+**Run.** *Compare Checkpoints* shows every checkpoint at every strength, from the same seed.
+**Look down a column:** one LoRA on every picture. **Along a row:** too little at the left, too \
+much at the right. *Open viewer* compares two at full size, and lets you vote blind.
+""",
+        """
+四步对比检查点
+*打开训练记录*：填写一次训练的名称。
+*加载图片对*：一个测试图文件夹。断开它，就用训练时留出的验证图片对。
+**运行。** *对比检查点*会展示每个检查点、每个强度，都用同一个种子。
+**竖着看：** 同一个 LoRA 在不同图片上的效果。**横着看：** 左边不足，右边过头。\
+*打开对比查看器*可以放大对比两张，并盲选投票。
+""",
+        (340, 430),
+    ),
     Group(
-        "1 · Model and run 模型与训练",
+        "1 · Run and pictures 训练与测试图",
         BLUE,
         (
             Node("model", "KontextDemoModel"),
             Node("run", "KontextOpenRun", {"name": RUN}),
-            Node(
-                "note",
-                "MarkdownNote",
-                {
-                    "text": "Choose a run you have trained. Every checkpoint is shown at every "
-                    "strength, from the same seed. **Look down a column:** the same LoRA on every "
-                    "picture. **Look along a row:** too little on the left, too much on the right."
-                    "\n\n选择一次训练。每个检查点、每个强度都用同一个种子出图。"
-                    "**竖着看：** 同一个 LoRA 在不同图片上的效果。"
-                    "**横着看：** 左边不足，右边过头。"
-                },
-                {},
-                (400, 260),
-            ),
-        ),
-    ),
-    Group(
-        "2 · Test pictures 测试图",
-        GREEN,
-        (
             Node(
                 "pairs",
                 "KontextLoadPairs",
@@ -53,7 +51,7 @@ COMPARE = (
         ),
     ),
     Group(
-        "3 · Compare 对比",
+        "2 · Compare 对比",
         AMBER,
         (
             Node(
@@ -61,116 +59,97 @@ COMPARE = (
                 "KontextCompareCheckpoints",
                 {"prompt": INSTRUCTION, "strengths": "0.6, 0.8, 1.0"},
                 {**MODEL, "run": "run.run", "pairs": "pairs.pairs"},
-                (360, 660),
+                (380, 400),
             ),
         ),
     ),
     Group(
-        "4 · Grid 对比图",
+        "3 · Grid 对比图",
         PURPLE,
-        (Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (1500, 900)),),
+        (Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (690, 720)),),
     ),
 )
 
 CHOOSE = (
+    start(
+        """
+Which checkpoint to keep, in four steps
+*Open Training Run*: the name of a run you have trained. Its own held-out pairs are used: pictures \
+it has never seen.
+**Run.** *Score Checkpoints* measures all of them and looks at the best few.
+Read the verdicts: under-fitted, good, over-fitted, and why.
+*Keep This Checkpoint* copies the recommended LoRA into ComfyUI's list. Give it a name first.
+""",
+        """
+四步选出要保留的检查点
+*打开训练记录*：填写一次训练的名称。用的是训练时留出的验证图片对：训练中从没见过的图片。
+**运行。** *检查点评分*会评估全部检查点，并细看最好的几个。
+看结论：欠拟合、拟合良好还是过拟合，以及原因。
+*保留检查点*把推荐的 LoRA 复制到 ComfyUI 的列表里。先给它起个名字。
+""",
+        (340, 400),
+    ),
     Group(
-        "1 · Model and run 模型与训练",
+        "1 · Run 训练",
         BLUE,
         (
             Node("model", "KontextDemoModel"),
             Node("run", "KontextOpenRun", {"name": RUN}),
-            Node(
-                "note",
-                "MarkdownNote",
-                {
-                    "text": "Load the pairs **exactly as for the training**, with the same "
-                    "`holdout`: the checkpoints are measured on pairs they have never seen.\n\n"
-                    "数据集和 `holdout` 要与训练时**完全相同**：用训练中没见过的图像对来评估。"
-                },
-                {},
-                (400, 180),
-            ),
         ),
     ),
     Group(
-        "2 · The training's pairs 训练数据",
-        GREEN,
-        (
-            Node(
-                "pairs",
-                "KontextLoadPairs",
-                {
-                    "control_folder": "sample_pairs/before",
-                    "target_folder": "sample_pairs/after",
-                    "holdout": 4,
-                },
-            ),
-            Node(
-                "captions",
-                "KontextCaptionPairs",
-                {"instruction": INSTRUCTION},
-                {"pairs": "pairs.pairs"},
-            ),
-        ),
-    ),
-    Group(
-        "3 · Score and keep 评估并保存",
+        "2 · Score and keep 评分并保留",
         AMBER,
         (
             Node(
                 "score",
                 "KontextScoreCheckpoints",
                 {},
-                {**MODEL, "run": "run.run", "pairs": "captions.pairs"},
-                (360, 660),
+                {**MODEL, "run": "run.run"},
+                (370, 350),
+                room=60,
             ),
             Node(
                 "keep",
                 "KontextPickCheckpoint",
                 {"name": f"{RUN}_best", "instruction": INSTRUCTION},
                 {"run": "run.run", "choice": "score.best"},
-                (360, 260),
+                (370, 200),
             ),
         ),
     ),
     Group(
-        "4 · Verdict 结论",
+        "3 · Verdict 结论",
         PURPLE,
         (
-            Node("chart", "PreviewImage", {}, {"images": "score.chart"}, (900, 560)),
-            Node("verdicts", "PreviewAny", {}, {"source": "score.verdicts"}, (900, 260)),
-            Node("kept", "PreviewAny", {}, {"source": "keep.path"}, (900, 100)),
+            Node("chart", "PreviewImage", {}, {"images": "score.chart"}, (640, 400)),
+            Node("verdicts", "PreviewAny", {}, {"source": "score.verdicts"}, (640, 240)),
+            Node("kept", "PreviewAny", {}, {"source": "keep.path"}, (640, 80)),
         ),
     ),
 )
 
-AUTOMATIC = """\
-# Pairs in, one LoRA out
-
-Two lines of *more* on *Training Preset* do it:
-
-* `stop: levelled_off`: training ends when the held-out pairs gain hardly anything more; \
-`steps` is the most.
-* `choose: mark`: it then scores its checkpoints, and marks the one to keep.
-
-*Keep This Checkpoint* puts that one into `models/loras`. At least 4 pairs must be held out, \
-better 8.
-
-# 图片对进，LoRA 出
-
-*训练预设* 的 *更多设置* 里有两行：
-
-* `stop: levelled_off`：验证图片对几乎不再进步时结束训练；步数是上限。
-* `choose: mark`：随后给检查点评分，并标出该保留的那一个。
-
-*保留检查点* 把它放进 `models/loras`。至少留出 4 对验证图片，最好 8 对。
-"""
-
 KEEP = (
-    Group(
-        "Start here 从这里开始",
-        GREY,
-        (Node("note", "MarkdownNote", {"text": AUTOMATIC}, {}, (400, 365)),),
+    start(
+        """
+Pairs in, one LoRA out, in four steps
+*Load Paired Dataset*: name your two folders. At least 4 pairs must be held out, better 8.
+*Training Preset*, under *more*: *stop: levelled_off* ends the training when the held-out pairs \
+gain hardly anything more (*steps* is the most); *choose: mark* then scores the checkpoints, and marks \
+the one to keep.
+*Train Kontext LoRA*: give it a name.
+**Run.** *Keep This Checkpoint* puts the marked one into ComfyUI's list of LoRAs.
+""",
+        """
+四步：图片对进，LoRA 出
+*加载图片对*：填写两个文件夹。至少留出 4 对验证图片，最好 8 对。
+*训练预设*的*更多设置*：*stop: levelled_off* 在验证图片对几乎不再进步时结束训练（步数是上限）；\
+*choose: mark* 随后给检查点评分，并标出该保留的那一个。
+*训练 Kontext LoRA*：起一个名称。
+**运行。** *保留检查点*把标出的那一个放进 ComfyUI 的 LoRA 列表。
+""",
+        (310, 560),
+        tall=True,
     ),
     *TRAIN[1:3],
     Group(
@@ -195,7 +174,7 @@ KEEP = (
                 "KontextTrainLora",
                 {"name": f"{RUN}_auto", "steps": 600, "save_every": 50, "keep": 0},
                 {**MODEL, "pairs": "captions.pairs", "settings": "preset.settings"},
-                (400, 395),
+                (365, 360),
             ),
         ),
         row=1,
@@ -209,7 +188,7 @@ KEEP = (
                 "KontextPickCheckpoint",
                 {"choice": "best", "name": f"{RUN}_kept"},
                 {"run": "train.run"},
-                (400, 395),
+                (365, 250),
             ),
         ),
         row=1,

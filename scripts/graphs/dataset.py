@@ -1,8 +1,35 @@
-"""The graphs in `workflows/` that make and mend datasets, as `draw_graphs.py` builds them."""
+"""The shipped graphs that make and mend datasets."""
 
-from graphs.shipped import AMBER, BLUE, GREEN, PURPLE, Group, Node
+from graphs.shipped import (
+    AMBER,
+    BLUE,
+    GREEN,
+    OWN_SIZE,
+    OWN_SIZE_ZH,
+    PURPLE,
+    Group,
+    Node,
+    start,
+)
 
 PREPARE = (
+    start(
+        """
+Check and cut pairs in four steps
+*Load Paired Dataset*: name your two folders. **Before is control, after is target.**
+**Run**, and read what *Check Pairs* found. Mend what it names, and run again.
+*Crop & Resize Pairs*: choose the size. Before and after are always cut alike.
+The cut pairs lie in **input/prepared_pairs**; your originals stay as they are.
+""",
+        """
+四步检查和裁剪图片对
+*加载图片对*：填写两个文件夹。**修改前是 control，修改后是 target。**
+**运行**，看*检查图片对*的报告。改正它指出的问题，再运行一次。
+*裁剪和缩放图片对*：选择尺寸。修改前后总是裁得一样。
+裁好的图片在 **input/prepared_pairs**，原图不会被改动。
+""",
+        (320, 380),
+    ),
     Group(
         "1 · Load 加载",
         BLUE,
@@ -16,17 +43,17 @@ PREPARE = (
                     "default_caption": "Restore this old print.",
                     "holdout": 4,
                 },
+                size=(300, 175),
+                room=230,
             ),
-            Node("numbers", "PreviewAny", {}, {"source": "pairs.report"}, (400, 260)),
         ),
     ),
     Group(
         "2 · Check 检查",
         AMBER,
         (
-            Node("check", "KontextCheckPairs", {}, {"pairs": "pairs.pairs"}),
-            Node("told", "PreviewAny", {}, {"source": "check.report"}, (460, 230)),
-            Node("findings", "PreviewImage", {}, {"images": "check.findings"}, (460, 400)),
+            Node("check", "KontextCheckPairs", {}, {"pairs": "pairs.pairs"}, (360, 100), room=230),
+            Node("findings", "PreviewImage", {}, {"images": "check.findings"}, (360, 330)),
         ),
     ),
     Group(
@@ -44,26 +71,14 @@ PREPARE = (
                 },
                 {"pairs": "check.pairs"},
             ),
-            Node(
-                "note",
-                "MarkdownNote",
-                {
-                    "text": "Read the report under 2, mend what it names, and run again. The cut "
-                    "pairs lie in **input/prepared_pairs**; your originals stay as they are."
-                    "\n\n先看 2 的检查报告，改正后再运行一次。裁好的图片在 "
-                    "**input/prepared_pairs**，原图不会被改动。"
-                },
-                {},
-                (400, 190),
-            ),
         ),
     ),
     Group(
         "4 · Result 结果",
         PURPLE,
         (
-            Node("sheet", "PreviewImage", {}, {"images": "prepare.contact sheet"}, (400, 420)),
-            Node("cuts", "PreviewAny", {}, {"source": "prepare.report"}, (400, 260)),
+            Node("sheet", "PreviewImage", {}, {"images": "prepare.contact sheet"}, (360, 420)),
+            Node("cuts", "PreviewAny", {}, {"source": "prepare.report"}, (360, 230)),
         ),
     ),
 )
@@ -136,19 +151,38 @@ def save(control: str, folder: str, caption: str) -> tuple[Node, ...]:
             "KontextSavePair",
             {"caption": caption, "folder": folder},
             {"control": control, "target": "size.IMAGE", "stem": "todo.stems"},
-            (400, 260),
+            (360, 240),
         ),
-        Node("control", "PreviewImage", {}, {"images": control}, (400, 330)),
+        Node("control", "PreviewImage", {}, {"images": control}, (360, 330)),
     )
 
 
 CONTROL_GROUP = (
+    start(
+        f"""
+Make the missing *before* in five steps
+{OWN_SIZE} The demo model only shows that the graph runs; it cannot draw line art.
+*Targets Without a Control*: the folder of your finished pictures.
+Connect the instruction you want under 2, or write your own.
+*Save Pair*: a folder for this kind, and the caption for training.
+**Run** until all are done; what exists is skipped. Then another instruction, another folder.
+""",
+        f"""
+五步补齐*修改前*的图
+{OWN_SIZE_ZH}演示模型只能证明流程可以运行，画不了线稿。
+*还缺修改前的图*：填写成品图的文件夹。
+连接 2 中需要的指令，或自己写一条。
+*保存图片对*：这一种的文件夹，以及训练用的打标文本。
+反复**运行**直到全部完成；已有的会跳过。然后换一条指令、换一个文件夹。
+""",
+        (320, 500),
+    ),
     todo("line_art_pairs"),
     Group(
         "2 · Instructions 指令（任选其一）",
         AMBER,
         tuple(
-            Node(key, "PrimitiveStringMultiline", {"value": text}, {}, (400, 110), title)
+            Node(key, "PrimitiveStringMultiline", {"value": text}, {}, (320, 110), title)
             for key, (title, text) in STYLES.items()
         ),
     ),
@@ -176,28 +210,29 @@ CONTROL_GROUP = (
     Group(
         "4 · Save pairs 保存配对",
         PURPLE,
-        (
-            *save("decode.IMAGE", "line_art_pairs", "Transfer into Animal Story Style."),
-            Node(
-                "note",
-                "MarkdownNote",
-                {
-                    "text": "Needs the real FLUX.1-Kontext: put its three loaders in place of Load "
-                    "Demo Kontext (which only shows that the graph runs; it cannot draw line art) "
-                    "and FluxKontextImageScale in place of Upscale Image. Connect the instruction "
-                    "you want, name a folder for each, and press Run until all are done: what "
-                    "exists is skipped.\n\n需要真正的 FLUX.1-Kontext：用它的三个加载节点换掉 Load "
-                    "Demo Kontext（演示模型不会画线稿），用 FluxKontextImageScale 换掉 Upscale "
-                    "Image。连接需要的指令，反复运行直到全部完成；已有的会跳过。"
-                },
-                {},
-                (400, 300),
-            ),
-        ),
+        save("decode.IMAGE", "line_art_pairs", "Transfer into Animal Story Style."),
     ),
 )
 
 TEXTURE = (
+    start(
+        f"""
+Pairs for a texture enhancer in four steps
+{OWN_SIZE}
+*Targets Without a Control*: the folder of your sharp pictures.
+*Degrade Image*: how blurred the *before* may become; each picture gets a strength of its own. The \
+repaint under 2 has already taken the finest texture away.
+**Run** until all are done; what exists is skipped.
+""",
+        f"""
+四步制作质感增强的图片对
+{OWN_SIZE_ZH}
+*还缺修改前的图*：填写清晰图片的文件夹。
+*做旧图片*：*修改前*最多模糊到什么程度，每张图强度不同。2 中的低强度重绘已经去掉了最细的质感。
+反复**运行**直到全部完成；已有的会跳过。
+""",
+        (320, 460),
+    ),
     todo("texture_pairs"),
     Group(
         "2 · Low-strength repaint 低强度重绘",
@@ -208,7 +243,7 @@ TEXTURE = (
                 "CLIPTextEncode",
                 {"text": "a smooth, soft picture with little texture"},
                 {"clip": "model.CLIP"},
-                (400, 120),
+                (320, 120),
             ),
             Node(
                 "reference",
@@ -235,20 +270,6 @@ TEXTURE = (
                 "KontextDegrade",
                 {"recipe": "texture enhancer", "strength": 0.7, "seed": 1, "weakest": 0.15},
                 {"image": "decode.IMAGE", "stem": "todo.stems"},
-            ),
-            Node(
-                "note",
-                "MarkdownNote",
-                {
-                    "text": "The repaint takes fine texture away, Degrade Image blurs what is "
-                    "left, each picture by its own strength. Put the loaders of FLUX.1-Kontext in "
-                    "place of Load Demo Kontext, and FluxKontextImageScale in place of Upscale "
-                    "Image.\n\n低强度重绘去掉细节，Degrade Image 再模糊，每张强度不同。请用 "
-                    "FLUX.1-Kontext 的加载节点换掉 Load Demo Kontext，用 FluxKontextImageScale "
-                    "换掉 Upscale Image。"
-                },
-                {},
-                (400, 260),
             ),
         ),
     ),

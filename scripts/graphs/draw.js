@@ -1,17 +1,28 @@
 // Runs inside ComfyUI's page, for draw.py.
 
-// Lay out the groups row by row from left to right, each a column of nodes, and link them.
+// Nodes 2.0 draw a node higher: its rows, the pack's name below, the button of advanced inputs.
+function taller(node) {
+  const widgets = node.widgets ?? [], folded = widgets.filter(({ options }) => options?.advanced);
+  const ours = node.type.startsWith("Kontext") ? 28 + (folded.length ? 24 : 0) : 0;
+  return 4 * (widgets.length - folded.length) + ours;
+}
+
+// Lay out the groups row by row from left to right, each of columns of nodes, and link them.
 async function build(groups) {
   app.graph.clear();
-  const made = {}, gap = 30, titleBar = 30, margin = 20, heading = 40;
-  let x = 0, top = 0, row = 0, bottom = 0;
+  const made = {}, gap = 20, titleBar = 30, margin = 15, heading = 40;
+  let x = 0, left = 0, top = 0, row = 0, bottom = 0;
   for (const group of groups) {
-    if (group.row !== row) [x, top, row] = [0, bottom + gap, group.row];
-    let y = top + heading + titleBar, width = 0;
-    const members = [];
+    if (group.row !== row) [x, top, row] = [left, bottom + gap, group.row];
+    const columns = [];
     for (const spec of group.nodes) {
+      if (!columns.length || spec.beside) {
+        const start = columns.length ? columns.at(-1).left + columns.at(-1).width + margin : x + margin;
+        columns.push({ left: start, y: top + heading + titleBar, width: 0, members: [] });
+      }
+      const column = columns.at(-1);
       const node = LiteGraph.createNode(spec.type);
-      node.pos = [x + margin, y];
+      node.pos = [column.left, column.y];
       app.graph.add(node);
       if (spec.title) node.title = spec.title;
       if (spec.files.length) node.properties.models = spec.files.map((file) => {
@@ -25,21 +36,23 @@ async function build(groups) {
         widget.callback?.(value);
       }
       await new Promise((done) => setTimeout(done, 100));
-      const least = node.computeSize();
-      node.setSize(spec.size ?? [Math.max(least[0], 330), least[1]]);
+      const [width, height] = node.computeSize();
+      node.setSize([spec.size?.[0] ?? Math.max(width, 270), Math.max(spec.size?.[1] ?? 0, height)]);
       made[spec.key] = node;
-      members.push(node);
-      y += node.size[1] + titleBar + gap / 2;
-      width = Math.max(width, node.size[0]);
+      column.members.push(node);
+      column.width = Math.max(column.width, node.size[0]);
+      column.y += node.size[1] + taller(node) + spec.room + titleBar + 10;
     }
-    for (const node of members) node.setSize([width, node.size[1]]);
+    for (const { members, width } of columns) for (const node of members) node.setSize([width, node.size[1]]);
+    const right = columns.at(-1).left + columns.at(-1).width;
     const frame = new LiteGraph.LGraphGroup(group.title);
     frame.color = group.colour;
     frame.pos = [x, top];
-    frame.size = [width + 2 * margin, y - titleBar + margin / 2 - top];
+    frame.size = [right + margin - x, Math.max(...columns.map(({ y }) => y)) - titleBar - top];
     app.graph.add(frame);
     x += frame.size[0] + gap;
-    bottom = Math.max(bottom, top + frame.size[1]);
+    if (group.tall) left = x; // the rows begin at its right
+    else bottom = Math.max(bottom, top + frame.size[1]);
   }
   for (const group of groups) for (const spec of group.nodes)
     for (const [input, source] of Object.entries(spec.inputs)) {

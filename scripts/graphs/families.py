@@ -9,7 +9,7 @@ MODEL = {"model": "model.MODEL", "clip": "clip.CLIP", "vae": "vae.VAE"}
 
 
 def fetched(directory: str, repository: str, file: str) -> tuple[str, str]:
-    """A file's address, and its folder below `models`."""
+    """A file's address, and its folder below *models*."""
     return HUB.format(repository=repository, file=file), directory
 
 
@@ -20,23 +20,23 @@ def named(file: tuple[str, str]) -> str:
 def loaders(
     model: tuple[str, str], texts: tuple[tuple[str, str], ...], kind: str, vae: tuple[str, str]
 ) -> Group:
-    """The loaders of a model, its text encoders (one or two files of this `kind`), and its VAE."""
+    """The loaders of a model, its text encoders (one or two files of this *kind*), and its VAE."""
     one = len(texts) == 1
     widgets = {f"clip_name{'' if one else n}": named(text) for n, text in enumerate(texts, 1)}
     return Group(
         "4 · Model 模型",
         BLUE,
         (
-            Node("model", "UNETLoader", {"unet_name": named(model)}, {}, (400, 90), files=(model,)),
+            Node("model", "UNETLoader", {"unet_name": named(model)}, {}, (250, 0), files=(model,)),
             Node(
                 "clip",
                 "CLIPLoader" if one else "DualCLIPLoader",
                 {**widgets, "type": kind},
                 {},
-                (400, 140),
+                (250, 0),
                 files=texts,
             ),
-            Node("vae", "VAELoader", {"vae_name": named(vae)}, {}, (400, 70), files=(vae,)),
+            Node("vae", "VAELoader", {"vae_name": named(vae)}, {}, (250, 0), files=(vae,)),
         ),
         row=1,
     )
@@ -44,11 +44,13 @@ def loaders(
 
 def note(english: str, chinese: str) -> Group:
     text = {"text": f"{english}\n\n{chinese}"}
-    return Group(
-        "Start here 从这里开始", GREY, (Node("note", "MarkdownNote", text, {}, (400, 365)),)
-    )
+    check_list = Node("note", "MarkdownNote", text, {}, (300, 560))
+    return Group("Start here 从这里开始", GREY, (check_list,), tall=True)
 
 
+SHEET = Node(
+    "sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (245, 330), beside=True
+)
 PAIRS = Group(
     "1 · Pairs 图片对",
     BLUE,
@@ -62,9 +64,10 @@ PAIRS = Group(
                 "holdout": 4,
             },
             {},
-            (360, 440),
+            (300, 175),
+            room=80,
         ),
-        Node("sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (360, 200)),
+        SHEET,
     ),
 )
 PICTURES = Group(
@@ -76,9 +79,10 @@ PICTURES = Group(
             "KontextLoadPictures",
             {"folder": "sample_pairs/after", "default_caption": "a photograph", "holdout": 3},
             {},
-            (360, 440),
+            (300, 175),
+            room=80,
         ),
-        Node("sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (360, 200)),
+        SHEET,
     ),
 )
 
@@ -87,7 +91,7 @@ def captions(title: str, **widgets: str) -> Group:
     return Group(
         title,
         GREEN,
-        (Node("captions", "KontextCaptionPairs", widgets, {"pairs": "pairs.pairs"}, (400, 560)),),
+        (Node("captions", "KontextCaptionPairs", widgets, {"pairs": "pairs.pairs"}, (340, 290)),),
     )
 
 
@@ -103,7 +107,6 @@ def training(run: str, preset: str, model: Group) -> tuple[Group, ...]:
                     "KontextTrainingPreset",
                     {"preset": preset},
                     {"pairs": "captions.pairs"},
-                    (360, 400),
                 ),
             ),
         ),
@@ -117,7 +120,7 @@ def training(run: str, preset: str, model: Group) -> tuple[Group, ...]:
                     "KontextTrainLora",
                     {"name": run},
                     {**MODEL, "pairs": "captions.pairs", "settings": "preset.settings"},
-                    (400, 700),
+                    (365, 360),
                 ),
             ),
             row=1,
@@ -131,7 +134,7 @@ def training(run: str, preset: str, model: Group) -> tuple[Group, ...]:
                     "KontextCompareCheckpoints",
                     {},
                     {**MODEL, "run": "train.run"},
-                    (400, 700),
+                    (365, 360),
                 ),
             ),
             row=1,
@@ -140,7 +143,7 @@ def training(run: str, preset: str, model: Group) -> tuple[Group, ...]:
             "7 · Choose 选择",
             PURPLE,
             (
-                Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (460, 460)),
+                Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (370, 200)),
                 Node("save", "KontextSaveCheckpoint", {}, {"run": "train.run"}),
             ),
             row=1,
@@ -153,15 +156,15 @@ FLUX2 = (
         "# An edit LoRA on FLUX.2 Klein\n\n"
         "1. Name your two folders, **before is control, after is target**, and write one "
         "instruction.\n"
-        "2. Load a **base** model: `flux-2-klein-base-4b` or `-9b`, or `flux2_dev`. The 9B model "
-        "takes the text encoder `qwen_3_8b`, dev takes `mistral_3_small`.\n"
+        "2. Load a **base** model: *flux-2-klein-base-4b* or *-9b*, or *flux2_dev*. The 9B model "
+        "takes the text encoder *qwen_3_8b*, dev takes *mistral_3_small*.\n"
         "3. **Run.** Use the LoRA on the base model, or on the distilled one "
-        "(`flux-2-klein-4b`) for pictures in 4 steps.",
+        "(*flux-2-klein-4b*) for pictures in 4 steps.",
         "# 在 FLUX.2 Klein 上训练修图 LoRA\n\n"
         "1. 填写两个文件夹，**修改前是 control，修改后是 target**，写一句指令。\n"
-        "2. 加载**基础**模型：`flux-2-klein-base-4b`、`-9b` 或 `flux2_dev`。9B 用文本编码器 "
-        "`qwen_3_8b`，dev 用 `mistral_3_small`。\n"
-        "3. **运行。** LoRA 可用在基础模型上，也可用在蒸馏模型（`flux-2-klein-4b`）上，4 步出图。",
+        "2. 加载**基础**模型：*flux-2-klein-base-4b*、*-9b* 或 *flux2_dev*。9B 用文本编码器 "
+        "*qwen_3_8b*，dev 用 *mistral_3_small*。\n"
+        "3. **运行。** LoRA 可用在基础模型上，也可用在蒸馏模型（*flux-2-klein-4b*）上，4 步出图。",
     ),
     PAIRS,
     captions("2 · Instruction 指令", instruction=INSTRUCTION),
@@ -238,13 +241,13 @@ FLUX_TEXTS = "comfyanonymous/flux_text_encoders"
 SINGLE = (
     note(
         "# A LoRA of a person, style or product\n\n"
-        "1. *Load Pictures*: one folder, 15 to 20 pictures or more, a `.txt` caption beside each "
+        "1. *Load Pictures*: one folder, 15 to 20 pictures or more, a *.txt* caption beside each "
         "(or let *Caption Pairs* write them).\n"
         "2. **Trigger**: a rare word that calls your LoRA. Describe what is to stay changeable; "
         "leave out what the LoRA is to bring.\n"
         "3. **Run.** Works the same with FLUX.2 and Qwen-Image: put their loaders in group 4.",
         "# 人物、风格或产品的 LoRA\n\n"
-        "1. *加载图片*：一个文件夹，至少 15 到 20 张，每张旁边放同名 `.txt` 打标文本"
+        "1. *加载图片集*：一个文件夹，至少 15 到 20 张，每张旁边放同名 *.txt* 打标文本"
         "（或用 *图片对打标* 生成）。\n"
         "2. **trigger**：一个少见的触发词。想保持可控的内容写进描述，想绑定到 LoRA 的不要写。\n"
         "3. **运行。** FLUX.2 和 Qwen-Image 也一样，在 4 中换成它们的加载节点即可。",

@@ -1,4 +1,4 @@
-"""The graphs in `workflows/`, as `draw_graphs.py` builds them."""
+"""What the graphs in `workflows/` are made of, and the first two: train a LoRA, and use it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ class Node:
 
     `files` are those a loader needs, by the address that ComfyUI's own graphs name: its page offers
     to fetch what is missing.
+    `beside` begins a new column of its group; `room` is kept free below, for what it will say.
     """
 
     key: str
@@ -21,6 +22,8 @@ class Node:
     size: tuple[int, int] | None = None
     title: str | None = None
     files: tuple[str, ...] = ()
+    beside: bool = False
+    room: int = 0
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Group:
     colour: str
     nodes: tuple[Node, ...]
     row: int = 0
+    tall: bool = False  # the rows begin at its right
 
 
 GREY, BLUE, GREEN = "#555555", "#3f789e", "#6b9e3f"
@@ -38,33 +42,54 @@ AMBER, PURPLE = "#b58b2a", "#8a5fa8"
 INSTRUCTION = "Restore this old print: fresh, natural colours."
 RUN = "old_print"
 
-CHECK_LIST = """\
-# Your own LoRA in six steps
 
-1. *Load Paired Dataset*: name your two folders. **Before is control, after is target**, the same \
-file name on both sides.
-2. *Caption Pairs*: write one instruction for all pairs.
-3. *Training Preset*: choose your kind of edit; resolution 0.
-4. *Train Kontext LoRA*: give it a name; steps 0.
-5. In place of *Load Demo Kontext* put *Load Diffusion Model*, *DualCLIPLoader* and *Load VAE*.
-6. **Run.** Cancel whenever you like: run again, and it continues.
+def start(english: str, chinese: str, size: tuple[int, int], tall: bool = False) -> Group:
+    """The check list at the left of a graph, in both languages: a title, and a step a line."""
+    text = "\n\n".join(map(check_list, (english, chinese)))
+    note = Node("start", "MarkdownNote", {"text": text}, {}, size)
+    return Group("Start here 从这里开始", GREY, (note,), tall=tall)
 
-# 六步训练自己的 LoRA
 
-1. *加载图片对*：填写两个文件夹。**修改前是 control，修改后是 target**，两边文件名相同。
-2. *图片对打标*：为所有图片写一句指令。
-3. *训练预设*：选择修改的种类；resolution 填 0。
-4. *训练 Kontext LoRA*：起一个名称；steps 填 0。
-5. 用 *UNet加载器*、*双CLIP加载器* 和 *加载VAE* 换掉 *加载演示 Kontext*。
-6. **运行。** 随时可以取消，再次运行会接着训练。
-"""
+def check_list(text: str) -> str:
+    title, *steps = text.strip().splitlines()
+    return "\n".join([f"# {title}", "", *(f"{n}. {step}" for n, step in enumerate(steps, 1))])
+
+
+OWN_LOADERS = (
+    "Your own model: put *Load Diffusion Model*, *Load CLIP (Dual)* and *Load VAE* in place of "
+    "*Load Demo Kontext*"
+)
+OWN_LOADERS_ZH = (
+    "使用自己的模型：用 *UNet加载器*、*双CLIP加载器* 和 *加载VAE* 换掉 *加载演示 Kontext*"
+)
+OWN_SIZE = f"{OWN_LOADERS}, and *FluxKontextImageScale* in place of *Upscale Image*."
+OWN_SIZE_ZH = f"{OWN_LOADERS_ZH}，用 *图像缩放为FluxKontext* 换掉 *缩放图像*。"
+
 SETTINGS = {"preset": "style transfer", "resolution": 128}
 
 TRAIN = (
-    Group(
-        "Start here 从这里开始",
-        GREY,
-        (Node("note", "MarkdownNote", {"text": CHECK_LIST}, {}, (400, 365)),),
+    start(
+        f"""
+Your own LoRA in six steps
+*Load Paired Dataset*: name your two folders. **Before is control, after is target**, the same \
+file name on both sides.
+*Caption Pairs*: write one instruction for all pairs.
+*Training Preset*: choose your kind of edit; resolution 0.
+*Train Kontext LoRA*: give it a name; steps 0.
+{OWN_LOADERS}.
+**Run.** Cancel whenever you like: run again, and it continues.
+""",
+        f"""
+六步训练自己的 LoRA
+*加载图片对*：填写两个文件夹。**修改前是 control，修改后是 target**，两边文件名相同。
+*图片对打标*：为所有图片写一句指令。
+*训练预设*：选择修改的种类；resolution 填 0。
+*训练 Kontext LoRA*：起一个名称；steps 填 0。
+{OWN_LOADERS_ZH}。
+**运行。** 随时可以取消，再次运行会接着训练。
+""",
+        (310, 560),
+        tall=True,
     ),
     Group(
         "1 · Pairs 图片对",
@@ -78,8 +103,17 @@ TRAIN = (
                     "target_folder": "sample_pairs/after",
                     "holdout": 4,
                 },
+                size=(300, 175),
+                room=80,
             ),
-            Node("sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (330, 105)),
+            Node(
+                "sheet",
+                "PreviewImage",
+                {},
+                {"images": "pairs.contact sheet"},
+                (245, 330),
+                beside=True,
+            ),
         ),
     ),
     Group(
@@ -91,7 +125,7 @@ TRAIN = (
                 "KontextCaptionPairs",
                 {"instruction": INSTRUCTION},
                 {"pairs": "pairs.pairs"},
-                (400, 330),
+                (340, 290),
             ),
         ),
     ),
@@ -100,7 +134,7 @@ TRAIN = (
         AMBER,
         (Node("preset", "KontextTrainingPreset", SETTINGS, {"pairs": "captions.pairs"}),),
     ),
-    Group("4 · Model 模型", BLUE, (Node("model", "KontextDemoModel"),), row=1),
+    Group("4 · Model 模型", BLUE, (Node("model", "KontextDemoModel", size=(210, 0)),), row=1),
     Group(
         "5 · Train 训练",
         AMBER,
@@ -116,7 +150,7 @@ TRAIN = (
                     "pairs": "captions.pairs",
                     "settings": "preset.settings",
                 },
-                (400, 395),
+                (365, 360),
             ),
         ),
         row=1,
@@ -135,7 +169,7 @@ TRAIN = (
                     "vae": "model.VAE",
                     "run": "train.run",
                 },
-                (400, 395),
+                (365, 360),
             ),
         ),
         row=1,
@@ -144,7 +178,7 @@ TRAIN = (
         "7 · Choose 选择",
         PURPLE,
         (
-            Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (460, 195)),
+            Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (400, 200)),
             Node("save", "KontextSaveCheckpoint", {}, {"run": "train.run"}),
         ),
         row=1,
@@ -152,6 +186,23 @@ TRAIN = (
 )
 
 USE = (
+    start(
+        f"""
+Use your LoRA in four steps
+*Load LoRA*: choose your LoRA.
+*Load Image*: choose your picture.
+*CLIP Text Encode*: write the instruction it was trained with.
+{OWN_SIZE}
+""",
+        f"""
+四步使用自己的 LoRA
+*LoRA加载器（仅模型）*：选择 LoRA。
+*加载图像*：选择图片。
+*CLIP文本编码*：写上训练时用的指令。
+{OWN_SIZE_ZH}
+""",
+        (340, 400),
+    ),
     Group(
         "1 · Load 加载",
         BLUE,
@@ -163,7 +214,7 @@ USE = (
                 {"lora_name": f"{RUN}_000600.safetensors"},
                 {"model": "model.MODEL"},
             ),
-            Node("image", "LoadImage", {"image": "example.png"}, {}, (330, 330)),
+            Node("image", "LoadImage", {"image": "example.png"}, {}, (300, 330), beside=True),
             Node(
                 "size",
                 "ImageScale",
@@ -177,7 +228,7 @@ USE = (
         GREEN,
         (
             Node(
-                "text", "CLIPTextEncode", {"text": INSTRUCTION}, {"clip": "model.CLIP"}, (400, 120)
+                "text", "CLIPTextEncode", {"text": INSTRUCTION}, {"clip": "model.CLIP"}, (340, 120)
             ),
             Node("latent", "VAEEncode", {}, {"pixels": "size.IMAGE", "vae": "model.VAE"}),
             Node(
@@ -193,20 +244,6 @@ USE = (
                 {"conditioning": "reference.CONDITIONING"},
             ),
             Node("nothing", "ConditioningZeroOut", {}, {"conditioning": "text.CONDITIONING"}),
-            Node(
-                "note",
-                "MarkdownNote",
-                {
-                    "text": "Choose your picture and your LoRA under 1 and write the instruction "
-                    "it was trained with. With FLUX.1-Kontext, put its three loaders in place of "
-                    "Load Demo Kontext and FluxKontextImageScale in place of Upscale Image.\n\n"
-                    "在 1 中选择图片和 LoRA，并写上训练时用的指令。使用 FLUX.1-Kontext 时，"
-                    "用它的三个加载节点换掉 Load Demo Kontext，"
-                    "用 FluxKontextImageScale 换掉 Upscale Image。"
-                },
-                {},
-                (400, 250),
-            ),
         ),
     ),
     Group(

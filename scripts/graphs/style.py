@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from graphs.dataset import STYLES
-from graphs.shipped import AMBER, BLUE, GREEN, INSTRUCTION, PURPLE, RUN, Group, Node
+from graphs.shipped import (
+    AMBER,
+    BLUE,
+    GREEN,
+    INSTRUCTION,
+    OWN_LOADERS,
+    OWN_LOADERS_ZH,
+    OWN_SIZE,
+    OWN_SIZE_ZH,
+    PURPLE,
+    RUN,
+    Group,
+    Node,
+    start,
+)
 
 STYLE = "two_inks"
 STYLE_INSTRUCTION = "Print in two inks."
-OWN_MODEL = (
-    "With FLUX.1-Kontext, put its three loaders in place of Load Demo Kontext and "
-    "FluxKontextImageScale in place of Upscale Image."
-)
-OWN_MODEL_ZH = (
-    "使用 FLUX.1-Kontext 时，用它的三个加载节点换掉 Load Demo Kontext，"
-    "用 FluxKontextImageScale 换掉 Upscale Image。"
-)
-
-
-def note(english: str, chinese: str, height: int) -> Node:
-    return Node("note", "MarkdownNote", {"text": f"{english}\n\n{chinese}"}, {}, (400, height))
 
 
 def lora(key: str, name: str, strength: float, model: str) -> Node:
@@ -26,23 +28,25 @@ def lora(key: str, name: str, strength: float, model: str) -> Node:
     return Node(key, "LoraLoaderModelOnly", widgets, {"model": model})
 
 
-def picture() -> tuple[Node, ...]:
-    size = {"upscale_method": "lanczos", "width": 128, "height": 128, "crop": "center"}
-    return (
-        Node("image", "LoadImage", {"image": "example.png"}, {}, (330, 330)),
-        Node("size", "ImageScale", size, {"image": "image.IMAGE"}),
-    )
+IMAGE = Node("image", "LoadImage", {"image": "example.png"}, {}, (290, 330), beside=True)
+SIZE = Node(
+    "size",
+    "ImageScale",
+    {"upscale_method": "lanczos", "width": 128, "height": 128, "crop": "center"},
+    {"image": "image.IMAGE"},
+)
 
 
-def instruction(key: str, text: str, latent: str) -> tuple[Node, ...]:
-    """What Kontext is told: the text, and the picture it is to edit."""
+def instruction(key: str, text: str, latent: str, beside: bool = False) -> tuple[Node, ...]:
+    """What Kontext is told: the text, and the picture it is to edit; in one column or in two."""
     return (
-        Node(f"{key}_text", "CLIPTextEncode", {"text": text}, {"clip": "model.CLIP"}, (400, 120)),
+        Node(f"{key}_text", "CLIPTextEncode", {"text": text}, {"clip": "model.CLIP"}, (320, 110)),
         Node(
             f"{key}_reference",
             "ReferenceLatent",
             {},
             {"conditioning": f"{key}_text.CONDITIONING", "latent": latent},
+            beside=beside,
         ),
         Node(
             f"{key}_guidance",
@@ -85,14 +89,35 @@ def sampler(key: str, model: str, latent: str) -> tuple[Node, ...]:
     )
 
 
-def saved(key: str) -> Node:
+def saved(key: str, beside: bool = False) -> Node:
     prefix = {"filename_prefix": "kontext_style"}
-    return Node("result", "SaveImage", prefix, {"images": f"{key}_decode.IMAGE"}, (330, 360))
+    return Node(
+        "result", "SaveImage", prefix, {"images": f"{key}_decode.IMAGE"}, (290, 330), beside=beside
+    )
 
 
 ENCODE = Node("latent", "VAEEncode", {}, {"pixels": "size.IMAGE", "vae": "model.VAE"})
 
 TRAIN_STYLE = (
+    start(
+        f"""
+Train a style in four steps
+**Your own style:** put *Load Paired Dataset* in place of 1 to 3: photographs as before, the same \
+pictures in your style as after, 20 to 50 pairs, one short instruction for all.
+*Kontext Training Settings*: resolution 512 or more for a real model; 128 is the demo model's.
+*Train Kontext LoRA*: give it a name; steps 0. {OWN_LOADERS}.
+**Run.** *Save Kontext LoRA* puts the last checkpoint into ComfyUI's list.
+""",
+        f"""
+四步训练风格
+**训练自己的风格：** 用*加载图片对*换掉 1 到 3：照片作为修改前，同一张图的风格化版本作为修改后，\
+20 到 50 对，共用一句简短的指令。
+*Kontext 训练设置*：真正的模型分辨率填 512 或更高；128 是演示模型用的。
+*训练 Kontext LoRA*：起一个名称；steps 填 0。{OWN_LOADERS_ZH}。
+**运行。** *保存 Kontext LoRA* 把最后的检查点放进 ComfyUI 的列表。
+""",
+        (450, 370),
+    ),
     Group(
         "1 · Pictures 图片",
         BLUE,
@@ -108,6 +133,7 @@ TRAIN_STYLE = (
                 "ImageScale",
                 {"upscale_method": "lanczos", "width": 128, "height": 128, "crop": "center"},
                 {"image": "todo.targets"},
+                beside=True,
             ),
         ),
     ),
@@ -115,53 +141,71 @@ TRAIN_STYLE = (
         "2 · The style 风格",
         GREEN,
         (
-            Node("grey", "ImageToMask", {"channel": "green"}, {"image": "size.IMAGE"}),
+            Node("grey", "ImageToMask", {"channel": "green"}, {"image": "size.IMAGE"}, (225, 0)),
             Node("light", "MaskToImage", {}, {"mask": "grey.MASK"}),
-            Node("paper", "EmptyImage", {"width": 128, "height": 128, "color": 0xFFC060}),
+            Node(
+                "paper",
+                "EmptyImage",
+                {"width": 128, "height": 128, "color": 0xFFC060},
+                {},
+                (225, 0),
+                beside=True,
+            ),
             Node(
                 "on_paper",
                 "ImageBlend",
                 {"blend_factor": 1.0, "blend_mode": "multiply"},
                 {"image1": "light.IMAGE", "image2": "paper.IMAGE"},
+                (225, 0),
             ),
-            Node("ink", "EmptyImage", {"width": 128, "height": 128, "color": 0x003872}),
+            Node(
+                "ink",
+                "EmptyImage",
+                {"width": 128, "height": 128, "color": 0x003872},
+                {},
+                (225, 0),
+                beside=True,
+            ),
             Node(
                 "inked",
                 "ImageBlend",
                 {"blend_factor": 1.0, "blend_mode": "screen"},
                 {"image1": "on_paper.IMAGE", "image2": "ink.IMAGE"},
+                (225, 0),
             ),
         ),
     ),
     Group(
         "3 · Pairs 图片对",
-        GREEN,
+        BLUE,
         (
             Node(
                 "pairs",
                 "KontextPairsFromImages",
                 {"captions": STYLE_INSTRUCTION, "holdout": 4},
                 {"control": "size.IMAGE", "target": "inked.IMAGE"},
-                (400, 220),
+                (300, 150),
+                room=100,
             ),
-            Node("sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (400, 400)),
-            note(
-                "**Your own style:** put Load Paired Dataset in place of 1 to 3: photographs as "
-                "before, the same pictures in your style as after, 20 to 50 pairs, one short "
-                "instruction for all.",
-                "**训练自己的风格：** 用 Load Paired Dataset 换掉 1 到 3：照片作为修改前，"
-                "同一张图的风格化版本作为修改后，20 到 50 对，共用一句简短的指令。",
-                200,
+            Node(
+                "sheet",
+                "PreviewImage",
+                {},
+                {"images": "pairs.contact sheet"},
+                (300, 300),
+                beside=True,
             ),
         ),
+        row=1,
     ),
     Group(
         "4 · Settings 设置",
         AMBER,
         (Node("settings", "KontextTrainingSettings", {"resolution": "128"}),),
+        row=1,
     ),
     Group(
-        "4 · Train 训练",
+        "5 · Train 训练",
         AMBER,
         (
             Node(
@@ -175,26 +219,46 @@ TRAIN_STYLE = (
                     "pairs": "pairs.pairs",
                     "settings": "settings.settings",
                 },
-                (360, 900),
-            ),
-            Node(
-                "save",
-                "KontextSaveCheckpoint",
-                {"name": STYLE},
-                {"run": "train.run"},
+                (400, 360),
             ),
         ),
+        row=1,
+    ),
+    Group(
+        "6 · Save 保存",
+        PURPLE,
+        (Node("save", "KontextSaveCheckpoint", {"name": STYLE}, {"run": "train.run"}),),
+        row=1,
     ),
 )
 
 DIRECT = (
+    start(
+        f"""
+Apply a style in four steps
+*Load LoRA*: choose your style (*train_style_lora* makes this one).
+*Load Image*: choose your picture.
+*CLIP Text Encode*: the instruction it was trained with. Too weak on photographs? Try \
+*indirect_style_transfer*.
+{OWN_SIZE}
+""",
+        f"""
+四步应用风格
+*LoRA加载器（仅模型）*：选择风格（这一个由 *train_style_lora* 训练）。
+*加载图像*：选择图片。
+*CLIP文本编码*：写上训练时用的指令。在照片上效果太弱？试试 *indirect_style_transfer*。
+{OWN_SIZE_ZH}
+""",
+        (320, 430),
+    ),
     Group(
         "1 · Picture and style 图片与风格",
         BLUE,
         (
             Node("model", "KontextDemoModel"),
             lora("style", STYLE, 1.0, "model.MODEL"),
-            *picture(),
+            IMAGE,
+            SIZE,
         ),
     ),
     Group(
@@ -203,14 +267,6 @@ DIRECT = (
         (
             ENCODE,
             *instruction("style", STYLE_INSTRUCTION, "latent.LATENT"),
-            note(
-                "Choose your style LoRA and write the instruction it was trained with "
-                "(`train_style_lora` makes this one). Too weak on photographs? Try "
-                f"`indirect_style_transfer`. {OWN_MODEL}",
-                "选择你的风格 LoRA，写上训练时用的指令（这一个由 `train_style_lora` 训练）。"
-                f"在照片上效果太弱？试试 `indirect_style_transfer`。{OWN_MODEL_ZH}",
-                230,
-            ),
         ),
     ),
     Group(
@@ -221,58 +277,82 @@ DIRECT = (
 )
 
 INDIRECT = (
-    Group("1 · Picture 图片", BLUE, (Node("model", "KontextDemoModel"), *picture(), ENCODE)),
+    start(
+        f"""
+A style by way of line art, in four steps
+*Load Image*: a photograph on which the style comes out weak. What is left of it is its drawing, \
+and the LoRA supplies the rest.
+{OWN_SIZE}
+Write under 2 (the demo model can only take the colour away): {STYLES["line"][1]} Watercolour or \
+clay work as well.
+*Load LoRA*: choose your style, and write its instruction under 4.
+""",
+        f"""
+四步：先转线稿，再用风格
+*加载图像*：一张直接用风格效果太弱的照片。照片只留下线条，其余由 LoRA 补上。
+{OWN_SIZE_ZH}
+在 2 中写（演示模型只能去掉颜色）：{STYLES["line"][1]} 也可以先转水彩或黏土。
+*LoRA加载器（仅模型）*：选择风格，并在 4 中写上它的指令。
+""",
+        (520, 370),
+    ),
+    Group("1 · Picture 图片", BLUE, (Node("model", "KontextDemoModel"), SIZE, ENCODE, IMAGE)),
     Group(
         "2 · To line art, no LoRA 转线稿",
         GREEN,
-        (
-            *instruction("line", "turn it black and white", "latent.LATENT"),
-            note(
-                "The demo model cannot draw lines: it takes the colour away. **With FLUX.1-Kontext "
-                f"write here:** {STYLES['line'][1]}",
-                "演示模型画不了线稿，只能去掉颜色。**使用 FLUX.1-Kontext 时，在上面写：** "
-                f"{STYLES['line'][1]}",
-                190,
-            ),
-        ),
+        (*instruction("line", "turn it black and white", "latent.LATENT"),),
     ),
     Group(
         "3 · Line art 线稿",
         GREEN,
         (
             *sampler("line", "model.MODEL", "latent.LATENT"),
-            Node("lines", "PreviewImage", {}, {"images": "line_decode.IMAGE"}, (330, 360)),
+            Node(
+                "lines",
+                "PreviewImage",
+                {},
+                {"images": "line_decode.IMAGE"},
+                (290, 330),
+                beside=True,
+            ),
         ),
+        row=1,
     ),
     Group(
         "4 · Style on the lines 对线稿用风格",
         AMBER,
         (
             lora("style", STYLE, 1.0, "model.MODEL"),
-            *instruction("style", STYLE_INSTRUCTION, "line_sample.LATENT"),
-            Node(
-                "about",
-                "MarkdownNote",
-                {
-                    "text": "For a style that comes out weak on a photograph: what is left of the "
-                    "photograph is its drawing, and the LoRA supplies the rest. Watercolour or "
-                    f"clay work as well. {OWN_MODEL}\n\n"
-                    "适用于直接用在照片上效果太弱的风格：照片只留下线条，其余由 LoRA 补上。"
-                    f"也可以先转水彩或黏土。{OWN_MODEL_ZH}"
-                },
-                {},
-                (400, 230),
-            ),
+            *instruction("style", STYLE_INSTRUCTION, "line_sample.LATENT", beside=True),
         ),
+        row=1,
     ),
     Group(
         "5 · Result 结果",
         PURPLE,
-        (*sampler("style", "style.MODEL", "latent.LATENT"), saved("style")),
+        (*sampler("style", "style.MODEL", "latent.LATENT"), saved("style", beside=True)),
+        row=1,
     ),
 )
 
 STACK = (
+    start(
+        f"""
+Two LoRAs at once, in four steps
+*Load LoRA*: choose both. A third one is one more loader in the row.
+Two at full strength are often too much: start at 0.8 and 0.7, and lower the one that is too loud.
+*CLIP Text Encode*: write both instructions. *Load Image*: choose your picture.
+{OWN_SIZE}
+""",
+        f"""
+四步叠加两个 LoRA
+*LoRA加载器（仅模型）*：选择两个 LoRA。第三个就再接一个加载节点。
+两个都用满强度往往过头：从 0.8 和 0.7 开始，哪个太强就降哪个。
+*CLIP文本编码*：两条指令都要写。*加载图像*：选择图片。
+{OWN_SIZE_ZH}
+""",
+        (320, 430),
+    ),
     Group(
         "1 · Two LoRAs 两个 LoRA",
         BLUE,
@@ -280,7 +360,8 @@ STACK = (
             Node("model", "KontextDemoModel"),
             lora("restore", f"{RUN}_000600", 0.8, "model.MODEL"),
             lora("style", STYLE, 0.7, "restore.MODEL"),
-            *picture(),
+            IMAGE,
+            SIZE,
         ),
     ),
     Group(
@@ -289,14 +370,6 @@ STACK = (
         (
             ENCODE,
             *instruction("both", f"{INSTRUCTION} {STYLE_INSTRUCTION}", "latent.LATENT"),
-            note(
-                "Each LoRA changes the same weights, so two at full strength are often too much: "
-                "start at 0.7 and 0.8, and lower the one that is too loud. Write both "
-                f"instructions. A third LoRA is one more loader in the row. {OWN_MODEL}",
-                "两个 LoRA 改动同样的权重，都用满强度往往过头：从 0.7 和 0.8 开始，"
-                f"哪个太强就降哪个。两条指令都要写。第三个 LoRA 就再接一个加载节点。{OWN_MODEL_ZH}",
-                230,
-            ),
         ),
     ),
     Group(

@@ -1,28 +1,33 @@
-"""The training graph can be read: what a user sees before the first click."""
+"""The graphs can be read: what a user sees before the first click."""
 
 import re
 
-from .test_workflows import FIRST, GRAPHS, each_graph, saved
-
-TRAIN = saved(next(path for path in GRAPHS if path.stem == FIRST))
+from .test_workflows import each_graph, saved
 
 
-def test_the_training_graph_fits_the_screen():
+@each_graph
+def test_a_graph_fits_the_screen(path):
     """At most 1,900 × 1,000 of the canvas: read at three quarters on a 1920 × 1080 screen."""
-    boxes = [group["bounding"] for group in TRAIN["groups"]]
+    boxes = [group["bounding"] for group in saved(path)["groups"]]
     left, top = (min(box[side] for box in boxes) for side in (0, 1))
     right, bottom = (max(box[side] + box[side + 2] for box in boxes) for side in (0, 1))
     assert right - left <= 1900 and bottom - top <= 1000
 
 
-def test_its_groups_are_numbered_once_each():
-    numbers = [re.match(r"(\d+) ·", group["title"]) for group in TRAIN["groups"]]
-    assert [int(number[1]) for number in numbers if number] == [1, 2, 3, 4, 5, 6, 7]
+@each_graph
+def test_its_groups_are_numbered_once_each(path):
+    titles = [group["title"] for group in saved(path)["groups"]]
+    numbers = [int(found[1]) for title in titles if (found := re.match(r"(\d+) ·", title))]
+    assert numbers == list(range(1, len(titles)))
 
 
-def test_the_check_list_comes_first():
-    first = min(TRAIN["nodes"], key=lambda node: (node["pos"][0], node["pos"][1]))
+@each_graph
+def test_the_check_list_comes_first_in_both_languages(path):
+    first = min(saved(path)["nodes"], key=lambda node: (node["pos"][0], node["pos"][1]))
     assert first["type"] == "MarkdownNote"
+    english, chinese = re.split(r"\n\n(?=#)", first["widgets_values"][0])
+    steps = [re.findall(r"^(\d)\. ", text, re.M) for text in (english, chinese)]
+    assert steps[0] == steps[1] == [f"{n + 1}" for n in range(len(steps[0]))] and steps[0]
 
 
 @each_graph
