@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Protocol
 
 import torch
+from PIL import Image
 from safetensors import safe_open
 from torch import Tensor
 
@@ -19,7 +21,7 @@ from ...trainer import host
 from ...trainer.data.pixels import image_of, tensor_of
 from ...trainer.data.subject import Subject
 from ...trainer.families import family_of
-from ...trainer.host import Base, Progress
+from ...trainer.host import Base
 from ...trainer.host.costs import memory_taken, timed
 from .cost import Cost, Costs
 from .loras import LoraFile
@@ -49,6 +51,12 @@ class Trial:
     guidance: float = 2.5
 
 
+class Counter(Protocol):
+    """Is told how many pictures there are, as `host.Progress` is."""
+
+    def update(self, step: int, text: str = "", preview: Image.Image | None = None) -> None: ...
+
+
 def cell_of(base_digest: str, setting: Setting, trial: Trial) -> Cell:
     width, height = trial.subject.size
     return Cell(
@@ -70,7 +78,7 @@ def generate(
     settings: Sequence[Setting],
     trials: Sequence[Trial],
     samples: Samples,
-    progress: Progress,
+    progress: Counter,
     graph: Mapping[str, object] | None = None,
 ) -> dict[tuple[Setting, Trial], Path]:
     """The picture of every setting and trial, as files in `samples`.

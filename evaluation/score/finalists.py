@@ -16,11 +16,12 @@ from ...trainer.data.pixels import tensor_of
 from ...trainer.data.sizes import Sizes
 from ...trainer.data.subject import Subject, subject_of_pair
 from ...trainer.families import family_of
-from ...trainer.host import Base, Progress
+from ...trainer.host import Base
 from ..pictures.generate import Setting, Trial, generate
 from ..pictures.samples import Samples
 from .displacement import UNKNOWN, Displacement, displacement, typical
 from .measures import Embed, PictureScore, drift, mean, score_picture, thumbnail
+from .work import PictureWork, Work
 
 LITTLE_DONE = 0.3
 COPIED = 0.5
@@ -89,9 +90,12 @@ def summarise_pictures(
     plan: PicturePlan,
     config: TrainConfig,
     samples: Samples,
-    node_id: str | None = None,
+    work: Work,
 ) -> dict[Setting, PictureSummary]:
-    """Make the pictures (those that are missing) at equal seeds, and measure them."""
+    """Make the pictures (those that are missing) at equal seeds, and measure them.
+
+    `work` counts their steps among all that there is to do.
+    """
     family = family_of(base.model)
     sizes = Sizes(config.sides[0], config.reference_resolution, family.multiple)
     subjects = [subject_of_pair(pair, sizes) for pair in holdout[: plan.pairs]]
@@ -101,7 +105,7 @@ def summarise_pictures(
         for subject in subjects
         for prompt in (subject.caption, *filter(None, [plan.off_task]))
     }
-    progress = Progress(len(settings) * len(trials), node_id)
+    progress = PictureWork(work, len(settings) * len(trials), plan.sampling_steps)
     paths = generate(base, settings, list(trials.values()), samples, progress)
 
     def picture(setting: Setting, subject: Subject, prompt: str) -> Image.Image:

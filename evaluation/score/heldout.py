@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from itertools import groupby
@@ -14,16 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...language import say
 from ...lines import Lines
 from ...trainer import host
 from ...trainer.batch import EncodedPair
 from ...trainer.config import TrainConfig
 from ...trainer.families import family_of
-from ...trainer.host import Base, Progress
+from ...trainer.host import Base
 from ...trainer.loss.holdout import held_out_losses
 from ...trainer.memory import forward_bytes
 from ..pictures.generate import Setting, load_for
+from .work import Work
 
 Array = NDArray[np.floating]
 
@@ -97,19 +96,20 @@ def score_losses(
     queries: Sequence[LossQuery],
     config: TrainConfig,
     file: LossFile,
-    node_id: str | None = None,
+    work: Work | None = None,
 ) -> dict[LossQuery, Array]:
     """The losses [level, noise] of every query. Only what is not in `file` is computed.
 
     Jobs of one LoRA, and of one strength of it, should follow each other: it is applied once for
-    them. Every result is written at once, so that Cancel keeps what is done.
+    them. Every result is written at once, so that Cancel keeps what is done. `work` counts them
+    among all that there is to do.
     """
     identity = host.base_hash(base.model)
     keys = {query: query.key(identity, config) for query in queries}
     missing = [query for query in queries if keys[query] not in file]
     dtype, family = host.training_dtype(base.model, config.dtype), family_of(base.model)
-    progress = Progress(max(1, forwards(missing)), node_id)
-    done, started = 0, time.monotonic()
+    work = work or Work(forwards(queries))
+    work.expect(forwards(queries), forwards(missing))
     with host.sampling_allowed():
         for lora, of_lora in groupby(missing, key=lambda query: query.setting.lora):
             tensors = load_for(base, lora) if lora else {}
@@ -125,18 +125,7 @@ def score_losses(
                         family, [query.pair], config, dtype, device, *astuple(draws)
                     )[0].numpy()
                     file.add(keys[query], f"{setting.label}, {query.pair.stem}", losses)
-                    done += draws.forwards
-                    left = (time.monotonic() - started) / done * (forwards(missing) - done)
-                    progress.update(
-                        done,
-                        say(
-                            "{setting}: {done} of {count} forward passes, {minutes:.1f} min left",
-                            setting=setting.label,
-                            done=done,
-                            count=forwards(missing),
-                            minutes=left / 60,
-                        ),
-                    )
+                    work.advance(draws.forwards, setting.label)
     return {query: file[key] for query, key in keys.items()}
 
 

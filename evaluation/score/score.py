@@ -22,6 +22,7 @@ from .finalists import PicturePlan, PictureSummary, summarise_pictures
 from .heldout import FINAL, SCREENING, Array, Draws, LossFile, LossQuery, score_losses
 from .second_look import look_again
 from .verdict import BASE, Judgement, Losses, Rules, Series, judge, shortlist
+from .work import Work
 
 BANDS = ("low noise", "middle", "high noise")
 
@@ -94,11 +95,14 @@ def score(
     kept in `folder`. Raises DatasetError where no pair is held out.
     """
     file = LossFile(folder / "scores" / "losses.jsonl")
+    several = sorted({1.0, *strengths})
+    screening, *later = cost(len(loras), pairs, len(several), plan)
+    work = Work(screening + sum(later), node_id)
     holdout, training = _encode(Cache(cache_folder, base, config), pairs)
 
     def losses(chosen: Sequence[Setting], some: Sequence[EncodedPair], draws: Draws) -> list[Array]:
         queries = [LossQuery(setting, pair, draws) for setting in chosen for pair in some]
-        found = score_losses(base, queries, config, file, node_id)
+        found = score_losses(base, queries, config, file, work)
         return [
             np.stack([found[LossQuery(setting, pair, draws)] for pair in some])
             for setting in chosen
@@ -111,6 +115,7 @@ def score(
 
     # finalists: again, on other noise
     finalists = (BASE, *shortlist(Series(first, rest)))
+    work.expect(sum(later), sum(later_cost(len(finalists), len(holdout), len(several), plan)))
     again = losses([settings[place + 1] for place in finalists], holdout, FINAL)
     series = Series(first, rest, dict(zip(finalists, again, strict=True)))
     judgement = judge(series)
@@ -126,7 +131,7 @@ def score(
             plan,
             config,
             Samples(folder / "samples"),
-            node_id,
+            work,
         )
         pictures = dict(zip(finalists, found.values(), strict=True))
         seen = {place: np.array(summary.each_psnr) for place, summary in pictures.items()}
@@ -136,8 +141,8 @@ def score(
     scored: list[StrengthScore] = []
     if judgement.recommended is not None:
         lora = loras[judgement.recommended]
-        several = [Setting(lora, strength) for strength in sorted({1.0, *strengths})]
-        for setting, lost in zip(several, losses(several, holdout, FINAL), strict=True):
+        tried = [Setting(lora, strength) for strength in several]
+        for setting, lost in zip(tried, losses(tried, holdout, FINAL), strict=True):
             gain = paired_interval((again[0] - lost).mean(axis=(1, 2)))
             scored.append(StrengthScore(setting.strength, gain.scaled(1 / float(again[0].mean()))))
     return Scores(tuple(loras), series, judgement, tuple(scored), pictures)
@@ -148,12 +153,15 @@ def cost(
 ) -> tuple[int, int, int]:
     """Forward passes to screen all, and at most for finalists with strengths, and for pictures."""
     holdout, finalists = len(pairs.holdout), min(loras, Rules().shortlist) + 1
+    screening = (loras + 1) * (holdout + min(holdout, len(pairs.train))) * SCREENING.forwards
+    return screening, *later_cost(finalists, holdout, strengths, plan)
+
+
+def later_cost(finalists: int, holdout: int, strengths: int, plan: PicturePlan) -> tuple[int, int]:
+    """Forward passes for losses of `finalists` (the base model among them) and of strengths, and
+    for pictures."""
     pictures = finalists * min(holdout, plan.pairs) * (2 if plan.off_task else 1)
-    return (
-        (loras + 1) * (holdout + min(holdout, len(pairs.train))) * SCREENING.forwards,
-        (finalists + strengths) * holdout * FINAL.forwards,
-        pictures * plan.sampling_steps,
-    )
+    return (finalists + strengths) * holdout * FINAL.forwards, pictures * plan.sampling_steps
 
 
 def evenly(pairs: Sequence[Pair], count: int) -> list[Pair]:
