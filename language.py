@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 SETTING = "Comfy.Locale"
 CATALOGUES = Path(__file__).parent / "locales"
@@ -43,6 +44,20 @@ def language() -> str:
 def say(sentence: str, **values: object) -> str:
     """The sentence in the user's language, with the values in its {places}."""
     return catalogue(language()).get(sentence, sentence).format(**values)
+
+
+def input_names(*nodes: str) -> dict[str, str]:
+    """What the interface calls the inputs of these nodes, by id, where that is not the id."""
+    texts = node_texts(language())
+    inputs = [item for node in nodes for item in texts.get(node, {}).get("inputs", {}).items()]
+    return {id_: words["name"] for id_, words in inputs if "name" in words}
+
+
+@cache
+def node_texts(name: str) -> dict[str, Any]:
+    """ComfyUI's file of the names and tooltips of the pack's nodes in another language."""
+    path = CATALOGUES / name / "nodeDefs.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 @cache

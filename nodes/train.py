@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..evaluation.pictures.axes import choose_steps
 from ..evaluation.progress.follow import Follower
 from ..evaluation.progress.loss_plot import draw_loss
+from ..evaluation.progress.overview import ending
 from ..evaluation.progress.run_page import run_title
 from ..evaluation.score.conclude import conclude
 from ..trainer import host
@@ -142,6 +143,7 @@ class TrainLora(io.ComfyNode):
             rescue_places=[rescue_folder()],
         )
         run = train(request)
+        host.Progress(1, cls.hidden.unique_id).say(ending(run))
         verdict = conclude(request, run)
         log = run.logged()
         steps = [checkpoint.step for checkpoint in run.checkpoints()]

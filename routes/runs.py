@@ -15,7 +15,7 @@ from ..evaluation.progress import overview
 from ..evaluation.progress.curves import Course
 from ..evaluation.progress.diagnosis import diagnose
 from ..evaluation.progress.follow import progress
-from ..evaluation.progress.run_page import checkpoints, settings, topics
+from ..evaluation.progress.run_page import checkpoints, settings
 from ..language import say
 from ..lines import Lines
 from ..trainer.host.folders import output_folder
@@ -79,13 +79,13 @@ async def facts(request: web.Request) -> web.StreamResponse:
 
 def about(run: Run) -> dict[str, Any]:
     """All that the page shows but the curves."""
-    course, topic = Course(run.lines), topics()
+    course = Course(run.lines)
     return {
         **asdict(overview.summary(run)),
         "chart": chart_of(run, course),
         "notes": course.notes,
         "rows": checkpoints(run, course),
-        "settings": [(*row, topic[row[0]]) for row in settings(run.config)],
+        "settings": settings(run.config),
         "samples": sorted(path.name for path in (run.folder / "samples").glob(overview.SAMPLES)),
         "pairs": pair_rows(run.folder / "dataset.jsonl"),
     }
@@ -118,7 +118,10 @@ async def sample(request: web.Request) -> web.StreamResponse:
 
 
 def chart_of(run: Run, course: Course) -> dict[str, Any] | None:
-    return progress(course, 0, run.last_step(), diagnose(course)) if len(course) else None
+    if not len(course):
+        return None
+    shown = progress(course, 0, run.last_step(), diagnose(course))
+    return {**shown, "run": run.name, "sample": overview.latest_sample(run)}
 
 
 def pair_rows(table: Path) -> list[dict[str, str]]:

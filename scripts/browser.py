@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,20 +82,28 @@ class Page:
             node_type,
         )
 
+    def press(self, name: str) -> None:
+        """Click a button of ComfyUI's own, by its English or Chinese name."""
+        self.page.get_by_role("button", name=re.compile(name)).first.click()
+
     def press_button(self, node_type: str, name: str) -> None:
         """Click a button of the first node of this type, which must be in view."""
-        x, y = self.page.evaluate(
+        label, place = self.page.evaluate(
             """([type, name]) => {
                 const node = app.graph.nodes.find(n => n.type === type);
                 const button = node.widgets.find(w => w.name === name);
+                if (LiteGraph.vueNodesMode) return [button.label, node.id];
                 const {scale, offset} = app.canvas.ds;
                 const box = app.canvas.canvas.getBoundingClientRect();
                 const place = [node.pos[0] + node.size[0] / 2, node.pos[1] + button.last_y + 10];
-                return [0, 1].map(i => (place[i] + offset[i]) * scale + [box.x, box.y][i]);
+                return ["", [0, 1].map(i => (place[i] + offset[i]) * scale + [box.x, box.y][i])];
             }""",
             [node_type, name],
         )
-        self.page.mouse.click(x, y)
+        if label:  # in Nodes 2.0 it is an element
+            self.page.locator(f"[data-node-id='{place}'] button", has_text=label).click()
+        else:
+            self.page.mouse.click(*place)
 
     def change_tab(self, direction: str) -> None:
         """Go to the `Previous` or `Next` of the graphs that are open."""

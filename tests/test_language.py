@@ -13,6 +13,7 @@ ROOT = Path(language.__file__).parent
 ROOMS = ("captioning", "command", "dataset", "evaluation", "nodes", "routes", "trainer")
 
 ENGLISH_ONLY = {
+    "__init__.py: comfy_entrypoint": "at ComfyUI's start, before a language is known",
     "dataset/geometry.py: bucket_size": "a programming error: no picture has a side of 0",
     "evaluation/compare/vote.py: cast_vote": "of a damaged line, which the log names",
     "evaluation/score/heldout.py: known_losses": "of a damaged line, which the log names",

@@ -227,7 +227,7 @@ def test_a_run_in_the_list_and_on_its_page(ask, rings):
     assert about["pairs"] == [
         {"stem": "ring & co", "caption": "Polish <b>it</b>.", "split": "train"}
     ]
-    assert about["chart"]["step"] == 1500
+    assert about["chart"]["step"] == 1500 and about["chart"]["sample"] == "step_001500.png"
     assert ask("/kontext/run/rings/sample/step_000500.png")[1].get_content_type() in PNG
     assert json.loads(ask("/kontext/run/rings/graph")[2]) == GRAPH
 

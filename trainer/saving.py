@@ -137,7 +137,8 @@ class Saving:
         if not self.kept:
             return say("stopped at step {step}/{steps} · nothing to keep yet", **counts)
         return say(
-            "stopped at step {step}/{steps} · step {kept} is kept in {folder}",
+            "stopped at step {step}/{steps} · step {kept} is kept in {folder}. Run again with the "
+            "same name to continue.",
             **counts,
             kept=self.kept,
             folder=self.kept_in.lora_folder,

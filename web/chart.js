@@ -27,12 +27,21 @@ function facts(run) {
   ].filter(Boolean).join(" · ");
 }
 
+/** Before, with the LoRA, and the true result. While a run trains, ComfyUI's preview shows it. */
+function lastSample({ run, sample }) {
+  const src = api.apiURL(`/kontext/run/${encodeURIComponent(run)}/sample/${encodeURIComponent(sample)}`);
+  const picture = element("img", { src, alt: "", class: "sample" });
+  picture.style.cssText = "display: block; width: 100%; margin-top: 4px;";
+  return picture;
+}
+
 function showChart(run) {
   show(
     run, "chart",
     element("div", {}, facts(run)),
     lossChart(run, WIDTH, HEIGHT, chinese()),
     ...run.findings.map((finding) => element("div", {}, finding.text)),
+    ...(run.sample ? [lastSample(run)] : []),
   );
 }
 
@@ -54,7 +63,9 @@ app.registerExtension({
     node.onExecuted = function (output, ...rest) {
       executed?.call(this, output, ...rest);
       const [run] = output?.kontext_run ?? [];
-      if (run) this.properties.kontextRun = run;
+      if (!run) return;
+      this.properties.kontextRun = run;
+      showAgain(this);
     };
   },
   afterConfigureGraph() {

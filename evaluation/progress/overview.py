@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from ...files import file_mark
+from ...language import say
 from ...trainer.runs.ending import ending_of
 from ...trainer.runs.lock import NAME as LOCK
 from ...trainer.runs.lock import alive, owner_of
@@ -79,12 +80,32 @@ def summary(run: Run) -> Summary:
         len(saved),
         best,
         None if best is None else round(100 * at[best].change.mean, 2),
-        newest(run.folder / "samples", SAMPLES).name,
+        latest_sample(run),
         newest(run.folder / "comparisons", "*.json").stem,
         (run.folder / "workflow.json").is_file(),
         ending=early.text if early else "",
         keep=next((e.step for e in saved if scored and e.path.name == scored.best), None),
     )
+
+
+def ending(run: Run) -> str:
+    """How a run that was trained to its end ended, in a sentence."""
+    about = summary(run)
+    values = {"steps": about.done, "count": about.checkpoints, "folder": run.lora_folder}
+    if about.best is None:
+        text = say("finished: {steps} steps, {count} checkpoints in {folder}", **values)
+    else:
+        text = say(
+            "finished: {steps} steps, {count} checkpoints in {folder}, best held-out step {best}",
+            **values,
+            best=about.best,
+        )
+    return "\n".join(filter(None, [text, about.ending]))
+
+
+def latest_sample(run: Run) -> str:
+    """The name of its file; empty where there is none."""
+    return newest(run.folder / "samples", SAMPLES).name
 
 
 def state(run: Run, done: int, steps: int) -> str:

@@ -18,7 +18,7 @@ from PIL import ImageOps
 from ...dataset.image import open_rgb, picture_size
 from ...dataset.pair import DatasetError, Pair, PairedDataset
 from ...files import write_atomically
-from ...language import language, say
+from ...language import input_names, language, say
 from ...trainer.config import TrainConfig
 from ...trainer.runs.ending import ending_of
 from ...trainer.runs.run import Run
@@ -175,15 +175,17 @@ def shown_verdict(scored: Mapping[str, Any] | None) -> str:
     return Label(scored["verdict"]).shown if scored else ""
 
 
-def settings(config: TrainConfig) -> list[tuple[str, Any, bool]]:
-    """Name, value, and whether it differs from the default."""
-    usual = asdict(TrainConfig())
-    return [(name, value, value != usual[name]) for name, value in asdict(config).items()]
-
-
-def topics() -> dict[str, str]:
-    """The topic of each setting."""
-    return {each.name: each.metadata.get("topic", "") for each in fields(TrainConfig)}
+def settings(config: TrainConfig) -> list[tuple[str, Any, bool, str]]:
+    """Name as the interface has it, value, whether it differs from the default, and topic; topic
+    by topic."""
+    usual, given = asdict(TrainConfig()), asdict(config)
+    shown = input_names("KontextTrainingSettings", "KontextTrainLora")
+    topic = {each.name: each.metadata.get("topic", "") for each in fields(TrainConfig)}
+    order = list(dict.fromkeys(topic.values()))
+    return [
+        (shown.get(name, name), given[name], given[name] != usual[name], topic[name])
+        for name in sorted(given, key=lambda name: order.index(topic[name]))
+    ]
 
 
 def describe(pairs: PairedDataset) -> dict[str, Any]:

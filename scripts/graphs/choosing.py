@@ -135,8 +135,8 @@ KEEP = (
 Pairs in, one LoRA out, in four steps
 *Load Paired Dataset*: name your two folders. At least 4 pairs must be held out, better 8.
 *Training Preset*, under *more*: *stop: levelled_off* ends the training when the held-out pairs \
-gain hardly anything more (*steps* is the most); *choose: mark* then scores the checkpoints, and marks \
-the one to keep.
+gain hardly anything more (*steps* is the most); *choose: mark* then scores the checkpoints, and \
+marks the one to keep.
 *Train Kontext LoRA*: give it a name.
 **Run.** *Keep This Checkpoint* puts the marked one into ComfyUI's list of LoRAs.
 """,

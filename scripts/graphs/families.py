@@ -65,7 +65,7 @@ PAIRS = Group(
             },
             {},
             (300, 175),
-            room=80,
+            room=50,
         ),
         SHEET,
     ),
@@ -80,7 +80,7 @@ PICTURES = Group(
             {"folder": "sample_pairs/after", "default_caption": "a photograph", "holdout": 3},
             {},
             (300, 175),
-            room=80,
+            room=50,
         ),
         SHEET,
     ),
@@ -91,7 +91,7 @@ def captions(title: str, **widgets: str) -> Group:
     return Group(
         title,
         GREEN,
-        (Node("captions", "KontextCaptionPairs", widgets, {"pairs": "pairs.pairs"}, (340, 290)),),
+        (Node("captions", "KontextCaptionPairs", widgets, {"pairs": "pairs.pairs"}, (340, 0)),),
     )
 
 

@@ -104,7 +104,7 @@ file name on both sides.
                     "holdout": 4,
                 },
                 size=(300, 175),
-                room=80,
+                room=50,
             ),
             Node(
                 "sheet",
@@ -125,7 +125,7 @@ file name on both sides.
                 "KontextCaptionPairs",
                 {"instruction": INSTRUCTION},
                 {"pairs": "pairs.pairs"},
-                (340, 290),
+                (340, 0),
             ),
         ),
     ),

@@ -20,12 +20,19 @@ SET_UPS = {
     # front end, Nodes 2.0, language
     "classic": ("1.47.12", False, "en"),
     "nodes 2.0": ("1.47.12", True, "zh"),
-    "1.58": ("1.58.1", True, "zh"),
+    "1.58": ("1.58.1", True, "en"),
 }
+if os.environ.get("KONTEXT_ALL_WALKS"):
+    SET_UPS |= {
+        f"{name} {other}": (version, vue, other)
+        for name, (version, vue, locale) in SET_UPS.items()
+        for other in ({"en": "zh", "zh": "en"}[locale],)
+    }
 
 
 @dataclass(frozen=True)
 class SetUp:
+    name: str
     server: Server
     vue: bool
     locale: str
@@ -55,5 +62,5 @@ def set_up(request) -> Iterator[SetUp]:
     name = "newest_server" if version == "1.58.1" else "server"
     server = request.getfixturevalue(name)
     server.post("/settings", {"Comfy.VueNodes.Enabled": vue, "Comfy.Locale": locale})
-    yield SetUp(server, vue, locale)
+    yield SetUp(request.param, server, vue, locale)
     server.post("/settings", {"Comfy.VueNodes.Enabled": False, "Comfy.Locale": "en"})

@@ -1,7 +1,6 @@
 """Every shipped graph opens in the real front end and runs through the real server."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -81,40 +80,6 @@ def test_opens_in_the_front_end(path, server, bare_errors):
         for node in theirs.values():
             del node["_meta"]  # titles, for the page only
         assert api_form.api_form(saved(path), server.get("/object_info")) == theirs
-
-
-@needs_browser
-def test_the_viewer_opens_from_the_node_and_keeps_votes(server):
-    workflow = saved(WORKFLOWS / f"{FIRST}.json")
-    with browser.front_end(server.url) as page:
-        page.open_graph(workflow)
-        page.set_widgets({"name": "shown", "steps": 4, "save_every": 2, "sampling_steps": "2"})
-        page.run()
-        page.page.wait_for_timeout(1000)
-        while any(server.get("/queue").values()):
-            page.page.wait_for_timeout(300)
-        page.look_at("KontextCompareCheckpoints")
-        assert votes_in_the_viewer(page) == 1
-
-
-def votes_in_the_viewer(page: browser.Page) -> int:
-    """Open the viewer from the node, vote once, close it, open it again: the votes it shows."""
-    viewer = page.page.frame_locator(".kontext-page")
-    page.press_button("KontextCompareCheckpoints", "kontext_viewer")
-    viewer.locator(".thumb.is-b").wait_for(timeout=60_000)
-    assert viewer.locator(":root").get_attribute("data-theme") == "dark"  # as ComfyUI is
-    viewer.locator("#vote").click()
-    viewer.locator("#blind .tag >> visible=true").first.wait_for()
-    viewer.locator("#blind [data-choice=right]").click()
-    viewer.locator(".count", has_text="1 vote").wait_for()
-    viewer.locator("body").press("Escape")  # leaves the vote
-    viewer.locator("body").press("Escape")  # and the viewer
-    page.page.wait_for_selector(".kontext-page", state="detached")
-
-    page.press_button("KontextCompareCheckpoints", "kontext_viewer")
-    viewer.locator("#ranking").click()
-    title = viewer.locator("#results h2").inner_text()
-    return int(re.search(r"\d+", title)[0])
 
 
 @each_graph

@@ -12,7 +12,10 @@ const ENGLISH = {
   checkpoints: "Checkpoints", heads: ["step", "held-out loss against the base", "verdict", "MB", "file"], lowest: "lowest", keep: "keep this one",
   settings: "Settings", bold: "Bold: not the default.", pairs: (count) => `Pairs (${count})`,
   pair: ["name", "", "caption"], holdout: "held out", notes: "Notes", note: (step, text) => `step ${step}: ${text}`,
-  topics: { run: "Training", basic: "Basics", lora: "LoRA", noise: "Noise", optimizer: "Optimiser", memory: "Memory and speed", "": "" },
+  topics: {
+    run: "Training", basic: "Basics", lora: "LoRA", learning: "Learning", data: "Pictures and captions", memory: "Memory and speed",
+    record: "Records",
+  },
 };
 const CHINESE = {
   runs: "全部训练", viewer: "对比查看器", theme: "浅色或深色", close: "关闭",
@@ -21,7 +24,9 @@ const CHINESE = {
   checkpoints: "检查点", heads: ["步数", "验证损失（相对基础模型）", "判断", "MB", "文件"], lowest: "最低", keep: "推荐保留",
   settings: "设置", bold: "粗体：与默认值不同。", pairs: (count) => `图片对（${count}）`,
   pair: ["名称", "", "打标文本"], holdout: "验证", notes: "备注", note: (step, text) => `第 ${step} 步：${text}`,
-  topics: { run: "训练", basic: "基本", lora: "LoRA", noise: "噪声", optimizer: "优化器", memory: "显存与速度", "": "" },
+  topics: {
+    run: "训练", basic: "基本", lora: "LoRA", learning: "学习方式", data: "图片与打标", memory: "显存与速度", record: "记录",
+  },
 };
 const words = chinese ? CHINESE : ENGLISH;
 const AGAIN = 3000; // ms between two looks at a run that is being trained
@@ -129,7 +134,7 @@ function settingRows(settings) {
   const made = [];
   let topic = "";
   for (const [name, value, changed, of] of settings) {
-    if (of !== topic && of) made.push(element("h3", {}, words.topics[of] ?? of));
+    if (of !== topic) made.push(element("h3", {}, words.topics[of]));
     topic = of;
     made.push(element("div", {}, `${name} `, changed ? element("b", {}, `${value}`) : `${value}`));
   }

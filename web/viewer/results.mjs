@@ -83,7 +83,8 @@ function keepForm(title, nameOf, keep) {
       result.textContent = error.message;
     }
   });
-  for (const kind of ["keydown", "keyup"]) form.addEventListener(kind, (event) => event.stopPropagation());
+  for (const kind of ["keydown", "keyup"])
+    form.addEventListener(kind, (event) => event.key !== "Escape" && event.stopPropagation());
   const ask = (column, place) => {
     at = place;
     label.textContent = words.keepAs(nameOf(column));

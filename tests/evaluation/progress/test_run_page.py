@@ -1,13 +1,16 @@
 import json
 import re
+from dataclasses import fields
 from html.parser import HTMLParser
+from itertools import groupby
 
 import pytest
 import torch
+from kontext import language
 from kontext.dataset.pair import Pair, PairedDataset
 from kontext.evaluation.progress.curves import Course
 from kontext.evaluation.progress.follow import Table
-from kontext.evaluation.progress.run_page import write_page
+from kontext.evaluation.progress.run_page import settings, write_page
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.runs.identity import Identity
 from kontext.trainer.runs.run import Run
@@ -99,3 +102,14 @@ def test_a_run_without_steps_or_samples_has_a_page(tmp_path):
     Table(run, Course()).write()
     assert "0 of 10 steps done" in (run.folder / "run.html").read_text(encoding="utf-8")
     assert (run.folder / "log.csv").read_text(encoding="utf-8").startswith("step,loss,")
+
+
+def test_settings_come_by_topic_under_the_names_of_the_interface(monkeypatch):
+    english = settings(TrainConfig(rank=8))
+    topics = [topic for topic, _ in groupby(row[3] for row in english)]
+    assert len(topics) == len(set(topics)) and all(topics)
+    assert {row[0] for row in english} == {field.name for field in fields(TrainConfig)}
+    assert [row[0] for row in english if row[2]] == ["rank"]
+    monkeypatch.setattr(language, "_source", lambda: "zh")
+    chinese = {row[0] for row in settings(TrainConfig())}
+    assert {"秩（rank）", "学习率", "分辨率"} <= chinese and "learning_rate" not in chinese

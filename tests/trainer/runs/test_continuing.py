@@ -99,7 +99,8 @@ def test_cancel_says_where(run_training, monkeypatch, tmp_path):
         with pytest.raises(host.Interrupted):
             run_training()
     folder = tmp_path / "out" / "loras" / "test"
-    assert said[-1] == f"stopped at step 3/6 · step 3 is kept in {folder}"
+    kept = f"stopped at step 3/6 · step 3 is kept in {folder}."
+    assert said[-1] == f"{kept} Run again with the same name to continue."
 
 
 def test_replace_leaves_nothing_of_another_run(run_training):
