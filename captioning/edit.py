@@ -2,17 +2,17 @@
 
 import random
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-import regex
-
 from ..dataset.pair import Pair
 from ..language import say
+from ..patterns import PatternError, SlowPatternError, replaced
 from .captioner import CaptionError
 from .compose import COMMAS, FULL_WIDTH, compose_caption, is_chinese
 
-LONGEST_SEARCH = 1.0  # seconds for a regular expression in one caption
+MOST_WILD = 500  # entries with `*` in a list of tags, each looked for in each tag
 
 
 class Where(str, Enum):
@@ -64,7 +64,7 @@ class Edits:
 def applies(pair: Pair, where: Where, text: str) -> bool:
     """Whether a filter selects a pair; `text` is a phrase, or a file name with `*`."""
     if where is Where.NAME:
-        return _matches(pair.stem.lower(), text.strip().lower())
+        return _matches(pair.stem.lower(), *_split(text.strip().lower()))
     found = text.strip().lower() in pair.caption.lower()
     return where is Where.ALL or found is (where is Where.CONTAINS)
 
@@ -117,19 +117,10 @@ def _replaced(caption: str, edits: Edits) -> str:
     if not edits.regex:
         return caption.replace(edits.find, edits.replace)
     try:
-        return regex.sub(
-            edits.find, edits.replace, caption, timeout=LONGEST_SEARCH, concurrent=True
-        )
-    except TimeoutError as error:
-        raise CaptionError(
-            say(
-                "{find} takes more than {seconds} s for one caption. Rewrite repeated groups that "
-                "can match the same text in many ways, for example (a+)+.",
-                find=edits.find,
-                seconds=LONGEST_SEARCH,
-            )
-        ) from error
-    except (regex.error, IndexError) as error:
+        return replaced(edits.find, edits.replace, caption)
+    except SlowPatternError as error:
+        raise CaptionError(str(error)) from error
+    except PatternError as error:
         raise CaptionError(
             say(
                 "'{find}' → '{replace}' is not a regular expression with its replacement: {error}. "
@@ -153,10 +144,10 @@ def _touches_tags(edits: Edits) -> bool:
 
 def _edited_tags(tags: list[str], stem: str, edits: Edits) -> list[str]:
     first, rest = tags[: edits.keep_first], tags[edits.keep_first :]
-    removed, kept = entries(edits.remove_tags), entries(edits.keep_only)
-    rest = [tag for tag in rest if not _listed(tag, removed)]
-    if kept:
-        rest = [tag for tag in rest if _listed(tag, kept)]
+    removed = _listing(edits.remove_tags)
+    rest = [tag for tag in rest if not removed(tag)]
+    if entries(edits.keep_only):
+        rest = list(filter(_listing(edits.keep_only), rest))
     if edits.deduplicate:
         seen = {words_of(tag).lower() for tag in first}
         unique = {words_of(tag).lower(): tag for tag in reversed(rest)}
@@ -171,19 +162,42 @@ def _edited_tags(tags: list[str], stem: str, edits: Edits) -> list[str]:
     return first + rest
 
 
-def _listed(tag: str, patterns: list[str]) -> bool:
-    words = words_of(tag).lower()
-    return any(_matches(words, pattern.lower()) for pattern in patterns)
+def _listing(text: str) -> Callable[[str], bool]:
+    """A function: whether a tag is in the list `text`. CaptionError for too many with `*`."""
+    patterns = {entry.lower() for entry in entries(text)}
+    wild = [_split(pattern) for pattern in patterns if "*" in pattern]
+    if len(wild) > MOST_WILD:
+        raise CaptionError(
+            say(
+                "The list of tags has {count} entries with *; {most} are the most. Write fewer, or "
+                "whole tags.",
+                count=len(wild),
+                most=MOST_WILD,
+            )
+        )
+
+    def listed(tag: str) -> bool:
+        words = words_of(tag).lower()
+        return words in patterns or any(_matches(words, *each) for each in wild)
+
+    return listed
 
 
-def _matches(words: str, pattern: str) -> bool:
-    """Whether words match a pattern whose `*` stand for any letters. One pass, no backtracking."""
-    first, *others = pattern.split("*")
-    if not others:
-        return words == first
-    *inner, last = others
+def _split(pattern: str) -> tuple[list[str], int]:
+    """What stands between the `*` of a pattern, and how many letters that is."""
+    parts = re.sub(r"\*+", "*", pattern).split("*")
+    return parts, sum(map(len, parts))
+
+
+def _matches(words: str, parts: list[str], letters: int) -> bool:
+    """Whether words fit a pattern whose `*` stand for any letters. One pass, no backtracking."""
+    if len(parts) == 1:
+        return words == parts[0]
+    if len(words) < letters:
+        return False
+    first, *inner, last = parts
     place, end = len(first), len(words) - len(last)
-    if not words.startswith(first) or not words.endswith(last) or place > end:
+    if not words.startswith(first) or not words.endswith(last):
         return False
     for part in inner:
         place = words.find(part, place, end)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..language import say
+from ..patterns import PatternError, compiled
 from .setting import ConfigError, Setting, choice, parts_of, setting, settings_of
 from .statistics import FEWEST_FOR_VERDICT, FEWEST_PAIRS
 
@@ -322,8 +322,8 @@ class TrainConfig:
         for name, of in SETTINGS.items():
             object.__setattr__(self, name, of.read(getattr(self, name)))
         try:
-            re.compile(self.targets)
-        except re.error as error:
+            compiled(self.targets)
+        except PatternError as error:
             raise ConfigError(
                 say(
                     "targets is {value}, which is no regular expression: {error}.",

@@ -167,7 +167,7 @@ def read_lines(text: str) -> dict[str, str]:
     """`name: value` settings, one a line. Raises ConfigError for a line that is none."""
     values: dict[str, str] = {}
     for line in filter(None, map(str.strip, text.splitlines())):
-        name, *rest = re.split(r"\s*[:：]\s*", line, maxsplit=1)
+        name, *rest = map(str.strip, re.split("[:：]", line, maxsplit=1))
         if not rest:
             raise ConfigError(
                 say("{line}: write one setting a line, as name: value.", line=repr(line))

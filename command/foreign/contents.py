@@ -23,6 +23,7 @@ LARGEST = 4 * 2**20  # bytes; the longest known settings have 30,000
 MOST_VALUES = 100_000
 DEEPEST = 50
 SCRIPTS = frozenset({".sh", ".bat", ".cmd", ".ps1"})
+VARIABLE = re.compile(r"(\$\{?\w+\}?|%\w+%)")
 SCRIPT = "script"
 """The key under which a script's options have the name of the program they are for."""
 
@@ -159,17 +160,25 @@ def read_options(text: str, windows: bool) -> dict[str, Any]:
     list. `script` is the last Python file that is started.
     """
     variables = dict(
-        re.findall(r"(?m)^\s*(?:export\s+|set\s+\"?|\$env:)?(\w+)=[\"']?([^\"'\r\n]*)", text)
+        re.findall(
+            r"(?m)^[ \t]*(?:export[ \t]+|set[ \t]+\"?|\$env:)?(\w+)=[\"']?([^\"'\r\n]*)", text
+        )
     )
-    comment = r"(?im)^\s*(?:#|rem\b|::).*$"
-    joined = re.sub(r"[ \t]*[\\^`][ \t]*\r?\n", " ", re.sub(comment, "", text))
+    comment = r"(?im)^[ \t]*(?:#|rem\b|::).*$"
+    # each run of blanks is tried from its first one only
+    ending = r"(?<![ \t])[ \t]*[\\^`][ \t]*\r?\n"
+    joined = re.sub(ending, " ", re.sub(comment, "", text))
     options: dict[str, Any] = {}
+    expanded = 0
     for line in joined.splitlines():
         key = ""
         for word in split_command(line, windows):
-            word = re.sub(
-                r"\$\{?(\w+)\}?|%(\w+)%", lambda m: variables.get(m[1] or m[2], m[0]), word
-            )
+            pieces = VARIABLE.split(word)
+            pieces[1::2] = [variables.get(use.strip("${}%"), use) for use in pieces[1::2]]
+            expanded += sum(map(len, pieces[1::2]))
+            if expanded > LARGEST:
+                raise ValueError(say("its variables make it longer than any settings"))
+            word = "".join(pieces)
             if re.fullmatch(r"[|;&]+|\d?>.*", word):
                 break  # what follows is another command, or where the output goes
             if match := re.fullmatch(r"--([A-Za-z]\w*(?:-\w+)*)(?:=(.*))?", word, re.DOTALL):
@@ -177,9 +186,11 @@ def read_options(text: str, windows: bool) -> dict[str, Any]:
                 options[key] = True if match[2] is None else match[2]
             elif word.endswith(".py"):
                 options[SCRIPT], key = Path(word.replace("\\", "/")).name, ""
+            elif key and options[key] is True:
+                options[key] = word
             elif key:
-                given = options[key]
-                options[key] = word if given is True else [*as_list(given), word]
+                options[key] = as_list(options[key])
+                options[key].append(word)
     return options
 
 

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from ...language import say
 
-NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
+NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)"
 RANGE = re.compile(
     rf"(?P<first>{NUMBER})\s*-\s*(?P<last>{NUMBER})\s*"
     rf"(?:\((?P<by>{NUMBER})\)|\[(?P<count>\d+)\])?"
 )
 MOST_VALUES = 200
+LONGEST_PART = 60  # letters; longer numbers are beyond what a float holds
 
 
 def parse_numbers(text: str, axis: str) -> tuple[float, ...]:
@@ -105,16 +106,17 @@ def _plain(text: str) -> str:
 
 
 def _expand(part: str, axis: str) -> list[float]:
-    if re.fullmatch(NUMBER, part):
+    short = part[:LONGEST_PART] == part
+    if short and re.fullmatch(NUMBER, part):
         return [float(part)]
-    found = RANGE.fullmatch(part)
+    found = RANGE.fullmatch(part) if short else None
     if not found:
         raise ValueError(
             say(
                 "{axis}: '{text}' is neither a number nor a range. Write for example 0.5, 1.0 or "
                 "500-3000 (+500) or 0.5-1.0 [6].",
                 axis=axis,
-                text=part,
+                text=part[:LONGEST_PART],
             )
         )
     first, last = float(found["first"]), float(found["last"])

@@ -111,7 +111,23 @@ def test_filters(where, text, selected):
     assert applies(Pair("Ring_07", (), "t.png", "a gold ring"), where, text) is selected
 
 
-@pytest.mark.parametrize(("find", "replace"), [("(", ""), ("a", r"\2")])
+def test_a_list_of_too_many_patterns_is_refused():
+    many = ", ".join(f"*{number}*" for number in range(501))
+    with pytest.raises(CaptionError, match="501 entries with \\*; 500"):
+        edit_caption("a, b", "", Edits(remove_tags=many))
+
+
+@pytest.mark.parametrize(
+    ("find", "replace"),
+    [
+        ("(", ""),
+        ("a", r"\2"),
+        ("(" * 1500, ""),  # nested too deeply for the parser
+        ("a" * 3000, ""),
+        ("(((((a?){30}){30}){30}){30}){30}", ""),  # the library would take 24 GB for it
+        ("((((a|b){30}c){30}d){30}e){30}", ""),
+    ],
+)
 def test_a_wrong_regex_is_explained(find, replace):
     with pytest.raises(CaptionError, match="is not a regular expression"):
         edit_caption("a", "", Edits(find=find, replace=replace, regex=True))
@@ -128,6 +144,9 @@ HOSTILE = [
     (Edits(remove_phrases="x"), " " * 20_000 + "y"),
     (Edits(remove_phrases="x", deduplicate=True), "tag, " * 10_000 + "." * 20_000),
     (Edits(find=r"(a|aa)*b", replace="", regex=True), "ab" * 10_000),
+    (Edits(remove_tags=", ".join(f"t{i}" for i in range(20_000))), ", t1" * 20_000),
+    (Edits(keep_only="！" * 60_000), "！" * 60_000),
+    (Edits(remove_tags="*a" * 30_000), "ab, " * 20_000),
     (Edits(order=Order.SORTED, max_tags=3), "9" * 20_000 + ", {" * 20_000),
 ]
 

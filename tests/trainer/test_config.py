@@ -1,7 +1,9 @@
 import math
+import time
 
 import pytest
 from kontext.trainer.config import SETTINGS, ConfigError, TrainConfig
+from kontext.trainer.families.flux1 import Flux1
 from kontext.trainer.setting import read_lines
 
 NUMBERS = [each.name for each in SETTINGS.values() if each.kind in (int, float)]
@@ -89,7 +91,15 @@ def test_a_misspelt_setting_is_named_with_those_that_exist():
         TrainConfig.parse({"rnak": 4, "steps": 3})
 
 
-@pytest.mark.parametrize("pattern", ["(", "*", "[a"])
+def test_targets_that_match_without_end_are_refused_in_seconds():
+    names = [f"double_blocks.{n}.img_attn.{'a' * 20_000}" for n in range(19)]
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match=r"targets: \(a\+\)\+\$ takes more than 1.0 s"):
+        Flux1.targeted([*names, names[0] + "!"], "(a+)+$")
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("pattern", ["(", "*", "[a", "(" * 1500, "((((a|b){30}){30}){30}){30}"])
 def test_targets_that_are_no_regular_expression(pattern):
     with pytest.raises(ConfigError, match="targets is "):
         TrainConfig(targets=pattern)
@@ -99,6 +109,14 @@ def test_a_learning_rate_of_0_is_refused_before_training():
     """It would end, finished, with a LoRA of zeros."""
     with pytest.raises(ConfigError, match="learning_rate is 0"):
         TrainConfig(learning_rate=0).settled(10, full_model=True)
+
+
+def test_a_line_of_blanks_is_read_in_one_pass():
+    started = time.monotonic()
+    with pytest.raises(ConfigError, match="name: value"):
+        read_lines("rank" + " " * 100_000 + "4")
+    assert read_lines("rank" + " " * 100_000 + "： 4") == {"rank": "4"}
+    assert time.monotonic() - started < 5
 
 
 def test_schedules_warm_up_and_end():

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ...language import say
+from ...patterns import SlowPatternError, matching
 from .. import host
 from ..batch import Text
 from ..host import files as host_files
@@ -285,7 +286,10 @@ class Family:
         if targets in cls.targets:
             parts = cls.targets[targets]
             return [name for name in linears if any(part in name for part in parts)]
-        chosen = [name for name in linears if re.search(targets, name)]
+        try:
+            chosen = matching(targets, linears)
+        except SlowPatternError as error:
+            raise ConfigError(say("{name}: {text}", name="targets", text=error)) from error
         if not chosen:
             raise ConfigError(
                 say(

@@ -112,3 +112,17 @@ def test_toml_without_a_reader(tmp_path, monkeypatch):
     monkeypatch.setattr(contents.importlib, "import_module", missing)
     with pytest.raises(JobError, match="Python 3.11, or the package tomli"):
         contents_of(tmp_path, "a.toml", "a = 1")
+
+
+@pytest.mark.parametrize("piece", [" ", "\n", "\r\n", "\t", " \\", "--a 1 ", "1 ", "$a ", "#a\n"])
+@pytest.mark.parametrize("windows", [False, True])
+def test_scripts_are_read_in_one_pass(piece, windows):
+    started = time.monotonic()
+    read_options("python a.py --first" + piece * 60_000 + "x", windows)
+    assert time.monotonic() - started < 20
+
+
+def test_variables_that_make_a_script_endless(tmp_path):
+    """A megabyte, named a thousand times."""
+    with pytest.raises(JobError, match="its variables make it longer than any settings"):
+        contents_of(tmp_path, "a.sh", "a=" + "x" * 1_000_000 + "\n--b " + "$a" * 1000)

@@ -1,5 +1,7 @@
 """The axis texts of the comparison: what the WebUI's X/Y/Z script accepts, and Chinese signs."""
 
+import time
+
 import pytest
 from kontext.evaluation.pictures.axes import choose_steps, parse_numbers, parse_whole_numbers
 
@@ -74,3 +76,15 @@ def test_a_checkpoint_that_was_not_saved_is_listed_with_those_that_were():
         choose_steps("600", SAVED)
     with pytest.raises(ValueError, match="nothing was saved there"):
         choose_steps("1-10", SAVED)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1" * 50_000, "0" * 50_000 + "x", "1-" + "9" * 400, "9" * 400 + "-1", "0.5-1" + "0" * 70],
+)
+def test_numbers_without_end_are_refused_at_once(text):
+    started = time.monotonic()
+    for parse in (parse_numbers, parse_whole_numbers):
+        with pytest.raises(ValueError, match="neither a number nor a range"):
+            parse(text, "strengths")
+    assert time.monotonic() - started < 5
