@@ -5,13 +5,14 @@ Files inside run folders only, addressed by name, and only for ComfyUI's own pag
 
 from aiohttp import web
 
-from . import bring, compare, files, language, pair_captions, pairs, runs
+from . import bring, compare, files, folders, language, pair_captions, pairs, runs
 
 
 def register(routes: web.RouteTableDef) -> None:
     """Add every page to ComfyUI's routes."""
     language.register(routes)
     files.register(routes)
+    folders.register(routes)
     compare.register(routes)
     runs.register(routes)
     bring.register(routes)

@@ -17,6 +17,7 @@ from ..dataset.pair import DatasetError
 from ..evaluation.compare.comparison import ComparisonError
 from ..files import DamagedFileError, StorageError
 from ..language import say
+from ..trainer.host.sharing import is_loopback
 from ..trainer.runs.identity import RunError
 
 TYPES = {
@@ -38,6 +39,7 @@ HEADERS = {
 UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError, yaml.YAMLError)
 UNCHANGING = {"Cache-Control": "private, max-age=31536000, immutable"}
 LONGEST_BODY = 4096
+FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -85,6 +87,18 @@ def from_own_page(request: web.Request) -> bool:
     if origin is not None:
         return urlsplit(origin).netloc.lower() == request.host.lower()
     return request.method in ("GET", "HEAD") or site == "same-origin"
+
+
+def from_this_machine(request: web.Request) -> bool:
+    """Whether a program of this machine asks, under the machine's own name, and no proxy says
+    that it asks for another one."""
+    proxied = any(name in request.headers for name in FORWARDED)
+    return not proxied and is_loopback(request.remote or "") and is_loopback(own_name(request))
+
+
+def own_name(request: web.Request) -> str:
+    """What the client calls this server, without the port."""
+    return urlsplit(f"//{request.host}").hostname or ""
 
 
 async def read_json(request: web.Request, longest: int = LONGEST_BODY) -> dict[str, Any]:

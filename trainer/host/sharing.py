@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import folder_paths
 import yaml
 from comfy.cli_args import args
 
-from ...dataset.access import Access, AccessError
+from ...dataset.access import Access, AccessError, names_a_file
+from ...files import storing, write_atomically
 from ...language import say
 
 SHIPPED = Path(__file__).resolve().parents[2] / "sample_pairs"
@@ -22,18 +24,17 @@ TEMPLATE = """\
 # Folders that may be read through this server, besides ComfyUI's input, output and temp folders.
 # They count while others can reach it. A line for each, such as
 #   - D:\\jewellery
-folders: []
+{folders}
 
 # auto: others can reach it if ComfyUI was started with --listen, --enable-cors-header or
 #       --multi-user; yes: they can, for example through a proxy; no: whoever can is trusted.
-shared: auto
+shared: {shared}
 """
 
 
 def access() -> Access:
     """What may be read and written on behalf of this server's clients."""
-    file = Path(folder_paths.get_user_directory()) / OWNERS_LIST
-    folders, shared = owners_choice(file, file.stat().st_mtime_ns if file.exists() else 0)
+    folders, shared = owners_list()
     own = (
         folder_paths.get_input_directory(),
         folder_paths.get_output_directory(),
@@ -53,29 +54,66 @@ def others_can_reach() -> bool:
 
 def is_loopback(address: str) -> bool:
     try:
-        return ipaddress.ip_address(address).is_loopback
+        found = ipaddress.ip_address(address)
+        return (getattr(found, "ipv4_mapped", None) or found).is_loopback
     except ValueError:  # a name
         return address == "localhost"
 
 
+def list_file() -> Path:
+    return Path(folder_paths.get_user_directory()) / OWNERS_LIST
+
+
+def owners_list() -> tuple[tuple[Path, ...], str]:
+    """The owner's folders, and whether the server counts as shared: auto, yes or no.
+
+    Raises AccessError for a file that says anything else: nothing is read until it is right.
+    """
+    file = list_file()
+    return owners_choice(file, file.stat().st_mtime_ns if file.exists() else 0)
+
+
+def write_folders(texts: Sequence[str]) -> None:
+    """Replace the owner's folders. Raises AccessError naming those that are none, StorageError."""
+    folders = [Path(text.strip().strip('"')).expanduser() for text in texts if text.strip()]
+    wrong = [str(path) for path in folders if not (path.is_absolute() and is_folder(path))]
+    if wrong:
+        raise AccessError(
+            say(
+                "There is no folder {folders}. Write whole paths, one a line.",
+                folders=say(", ").join(wrong)[:500],
+            )
+        )
+    file, (_, shared) = list_file(), owners_list()
+    with storing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(file, list_text(folders, shared).encode("utf-8"))
+
+
+def list_text(folders: Sequence[Path] = (), shared: str = "auto") -> str:
+    listed = yaml.safe_dump({"folders": [str(path) for path in folders]}, allow_unicode=True)
+    return TEMPLATE.format(folders=listed.strip(), shared=shared)
+
+
+def is_folder(path: Path) -> bool:
+    return names_a_file(path) and path.is_dir()
+
+
 def write_template() -> None:
     """Put an empty list where the owner of a server that others can reach finds it."""
-    file = Path(folder_paths.get_user_directory()) / OWNERS_LIST
+    file = list_file()
     if not others_can_reach() or file.exists():
         return
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(TEMPLATE, encoding="utf-8")
+        file.write_text(list_text(), encoding="utf-8")
     except OSError as error:
         logging.warning("Could not write %s: %s", file, error)
 
 
 @lru_cache(maxsize=4)
 def owners_choice(file: Path, modified: int) -> tuple[tuple[Path, ...], str]:
-    """The owner's folders, and whether the server counts as shared: auto, yes or no.
-
-    Raises AccessError for a file that says anything else: nothing is read until it is right.
-    """
+    """What the file says, read again when it changes."""
     if not modified:
         return (), "auto"
     try:
