@@ -1,7 +1,6 @@
 """Caption files beside their pictures: written whole or not at all, the old ones kept."""
 
 import os
-import shutil
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +9,7 @@ from ..dataset.access import readable
 from ..dataset.image import picture_size, readable_suffixes
 from ..dataset.metadata import table_content
 from ..dataset.pair import DatasetError, PairedDataset
-from ..files import write_atomically
+from ..files import storing, write_atomically
 from ..language import say
 
 BACKUPS = "caption_backup"
@@ -53,7 +52,7 @@ def write_caption(target: Path, caption: str, backup: str) -> bool:
         if not kept.exists() and not kept.with_name(file.name + _NONE_BEFORE).exists():
             kept.parent.mkdir(parents=True, exist_ok=True)
             if file.is_file():
-                shutil.copy2(file, kept)
+                write_atomically(kept, file.read_bytes())
             else:
                 kept.with_name(file.name + _NONE_BEFORE).touch()
         write_atomically(file, content)
@@ -116,8 +115,9 @@ def write_tables(pairs: PairedDataset) -> list[Path]:
             content = table_content(table, inside)
             if table.is_file() and table.read_bytes() != content:
                 kept = readable(folder / BACKUPS / backup / table.name)
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(table, kept)
+                with storing(kept):
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(kept, table.read_bytes())
             write_atomically(table, content)
             written.append(table)
     return written

@@ -79,6 +79,12 @@ def picture_size(path: Path) -> tuple[int, int]:
         return image.size[::-1] if turned else image.size
 
 
+def picture_text(path: Path, name: str) -> str:
+    """What a program noted in a picture under a name, "" if nothing. Raises DatasetError."""
+    with _opened(path) as image:
+        return str(image.info.get(name, ""))
+
+
 def oddities(path: Path) -> tuple[str, ...]:
     """What `open_rgb` will have to change: rotation, colour profile, transparency, colour mode."""
     with _opened(path) as image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,8 +14,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..files import write_atomically
+from ..language import say
 
 Entries: TypeAlias = Mapping[str, Any]
+CHECKSUM = "crc32"  # of all that follows the header; in the metadata
 
 
 class LoraError(ValueError):
@@ -50,13 +53,35 @@ def header(entries: Entries, metadata: Mapping[str, str]) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
+# ---- files that only we read back ------------------------------------------------------------
+
+
+def save_checked(
+    tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
+) -> None:
+    """As `save_tensors`, with a checksum by which `require_intact` tells damage."""
+    entries, data = packed(tensors)
+    notes = {**(metadata or {}), CHECKSUM: f"{zlib.crc32(data):08x}"}
+    write_atomically(path, header(entries, notes), data)
+
+
+def require_intact(content: bytes, metadata: Mapping[str, str]) -> None:
+    """Raise ValueError if a file's tensors are not those that its checksum was taken of."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    noted = metadata.get(CHECKSUM, "")
+    if noted and noted != f"{zlib.crc32(memoryview(content)[start:]):08x}":
+        raise ValueError(say("its content is not what was written"))
+
+
 def is_whole(path: Path) -> bool:
-    """Whether a safetensors file is there, as long as its header says."""
+    """Whether a file of `save_checked` is there and holds what was written."""
     try:
-        with safe_open(path, "pt"):
-            return True
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        require_intact(path.read_bytes(), {CHECKSUM: "none", **metadata})
     except FileNotFoundError:
         return False
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         logging.warning("%s is damaged, and made anew (%s).", path, error)
         return False
+    return True

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from ...dataset.image import open_rgb
 from ...dataset.strips import pasted
 from ...language import say
 from ...trainer.data.subject import Subject
@@ -81,7 +82,7 @@ def compare(
         made = [paths[setting, trial] for setting in settings]
         ends = [samples.save_source(each) if each else None for each in (control, target)]
         found = [ends[0], *made, *([ends[1]] if with_target else [])]
-        cells.append([control, *map(_opened, made), *([target] if with_target else [])])
+        cells.append([control, *map(open_rgb, made), *([target] if with_target else [])])
         files.append(tuple(_relative(path, samples.folder) for path in found))
     grid = Grid(title, legend(trials), tuple(columns), rows_of(trials), tuple(map(tuple, cells)))
     shown = shown_columns(settings, Costs(samples.folder), with_target)
@@ -173,8 +174,3 @@ def _same(trials: Sequence[Trial], name: str) -> bool:
 def _relative(path: Path | None, samples: Path) -> str | None:
     """As a comparison names it: from the run's folder, which holds that of the samples."""
     return path.relative_to(samples.parent).as_posix() if path else None
-
-
-def _opened(path: Path) -> Image.Image:
-    with Image.open(path) as picture:
-        return picture.convert("RGB")

@@ -11,6 +11,8 @@ from typing import Any
 
 from PIL import Image, PngImagePlugin
 
+from ...dataset.image import picture_text
+from ...dataset.pair import DatasetError
 from ...files import storing, write_picture
 from ...trainer.data.subject import picture_digest
 
@@ -96,9 +98,8 @@ def noted_in(path: Path, name: str) -> dict[str, Any]:
     """The settings that were noted in a PNG under a name; none in a picture that is not ours, or
     damaged, which is said in the log."""
     try:
-        with Image.open(path) as picture:
-            noted = json.loads(picture.info.get(name, "{}"))
-    except (OSError, ValueError, SyntaxError, RecursionError) as error:
+        noted = json.loads(picture_text(path, name) or "{}")
+    except (DatasetError, ValueError, RecursionError) as error:
         logging.warning("%s cannot be read and is left out (%s).", path, error)
         return {}
     return noted if isinstance(noted, dict) else {}

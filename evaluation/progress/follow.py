@@ -122,8 +122,8 @@ def progress(course: Course, first: int, steps: int, symptoms: Sequence[Symptom]
     return {
         "step": course.step,
         "steps": steps,
-        "learning_rate": course.number("learning_rate", last),
-        "memory": course.number("memory", last),
+        "learning_rate": known(course.number("learning_rate", last)),
+        "memory": known(course.number("memory", last)),
         **pace(course, first, steps),
         "loss": [
             [
@@ -145,12 +145,17 @@ def pace(course: Course, first: int, steps: int) -> dict[str, float]:
     """
     count = len(course)
     recent = range(max(first, count - 21), count)
-    clock = [course.number("seconds", place) for place in recent]
+    clock = [known(course.number("seconds", place)) for place in recent]
     if count - first < 21:
         clock = [0.0, *clock]
     usual = median(after - before for before, after in pairwise(clock))
     left = (steps - course.step) * clock[-1] / (count - first)
     return {"seconds_per_step": significant(usual), "seconds_left": round(left)}
+
+
+def known(value: float) -> float:
+    """0 for what was not measured: JSON has no such number."""
+    return value if math.isfinite(value) else 0.0
 
 
 def percentages(tested: Tested) -> list[float | None]:

@@ -10,8 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ...files import file_mark
 from ...language import say
 from ...trainer.runs.ending import ending_of
@@ -64,7 +62,7 @@ def summary(run: Run) -> Summary:
         steps = early.step if early else planned(run)
         tested = measured(run.folder / "log.jsonl")
         saved, scored = run.checkpoints(), outcome_of(run.folder)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, yaml.YAMLError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         return Summary(run.name, "damaged", changed, size, problem=str(error))
     done = max((each.step for each in saved), default=0)
     at = {each.step: each for each in tested if each.is_evidence}
@@ -118,8 +116,7 @@ def state(run: Run, done: int, steps: int) -> str:
 
 def planned(run: Run) -> int:
     """Steps to train, whatever else stands in run.yaml: it may be of another version."""
-    content = yaml.safe_load((run.folder / "run.yaml").read_text(encoding="utf-8"))
-    return int(content["config"]["steps"])
+    return int(run.settings()["config"]["steps"])
 
 
 def measured(log: Path) -> list[Tested]:

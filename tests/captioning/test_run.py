@@ -1,6 +1,8 @@
 """A captioning run over a folder: what is asked, saved, kept, skipped and reported."""
 
+import os
 import re
+import sys
 
 import pytest
 from kontext import language
@@ -13,6 +15,8 @@ from kontext.captioning.run import Options, caption_pairs
 from kontext.captioning.sidecars import restore_captions
 from kontext.dataset.pair import DatasetError, Pair, PairedDataset
 from PIL import Image
+
+from proofs.reliability.trap import Trap, kill, trapped
 
 COLOURS = {"blue": "a blue ring", "green": "", "red": "a red ring"}  # picture -> what is on disk
 
@@ -251,8 +255,6 @@ def test_a_run_in_which_everything_fails_says_so(pairs, journal):
 
 
 def test_a_full_or_read_only_folder_is_named(pairs, journal, monkeypatch):
-    import os
-
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -261,6 +263,26 @@ def test_a_full_or_read_only_folder_is_named(pairs, journal, monkeypatch):
         run(pairs, journal, Namer(), save=True)
     assert texts(pairs) == {"blue": "a blue ring", "red": "a red ring"}
     assert not list(pairs.pairs[0].target.parent.glob("*.tmp"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork and SIGKILL")
+@pytest.mark.parametrize("moment", range(1, 13))
+def test_a_backup_is_whole_wherever_the_process_was_killed(pairs, journal, monkeypatch, moment):
+    """And captioned again within the same second, so that the backup has the same name."""
+    monkeypatch.setattr("kontext.captioning.run.timestamp", lambda: "20260101-120000")
+    folder = pairs.pairs[0].target.parent
+    child = os.fork()
+    if child == 0:
+        try:
+            with trapped(Trap(folder, moment, kill)):
+                run(pairs, journal, Namer(), save=True)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    run(pairs, journal, Namer(), save=True)
+    assert texts(pairs) == ALL
+    restore_captions(pairs, "latest")
+    assert texts(pairs) == {"blue": "a blue ring", "red": "a red ring"}
 
 
 def test_exported_tables_load_as_the_same_pairs(pairs, journal):

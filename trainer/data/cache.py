@@ -23,7 +23,7 @@ from .. import host
 from ..batch import EncodedPair
 from ..config import GB, TrainConfig
 from ..families import recognise
-from ..files import is_whole, save_tensors
+from ..files import is_whole, save_checked
 from .pixels import tensor_of
 from .sizes import training_sizes
 
@@ -165,7 +165,7 @@ class Cache:
         if not is_whole(path):
             with storing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
-            save_tensors(encoded(), path)
+            save_checked(encoded(), path)
         return path
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +33,26 @@ class Checkpoint:
             return damage_of(self.path, file_mark(self.path))
         except OSError as error:
             return str(error.strerror)
+
+    @property
+    def is_intact(self) -> bool:
+        """Whether its tensors are those that were saved, by the hash in it. Reads the file."""
+        return bool(not self.damage and matches_its_hash(self.path, file_mark(self.path)))
+
+
+@lru_cache(maxsize=1000)
+def matches_its_hash(path: Path, _mark: str) -> bool:
+    with safe_open(path, "pt") as file:
+        noted = (file.metadata() or {}).get("sshs_model_hash")
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        content.seek(int.from_bytes(content.read(8), "little"), os.SEEK_CUR)
+        while block := content.read(1 << 20):
+            digest.update(block)
+    matches = noted in (None, digest.hexdigest())
+    if not matches:
+        logging.warning("%s is damaged: its tensors are not those that were saved.", path)
+    return matches
 
 
 @lru_cache(maxsize=10_000)

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import psutil
 
-from ...files import storing
+from ...files import parsed, storing
 from ...language import say
 from .identity import RunError
 
@@ -114,8 +114,9 @@ def taken(file: Path, name: str) -> Owner:
             raise held_by(name, holder, silence)
         # of several that find a dead one's lock, only the one that makes this file may remove it
         breaking = file.with_name(f"lock.{holder.token if holder else 'damaged'}.broken")
-        if not made(breaking, {}):
-            if (silence_of(breaking) or 0) < SILENCE:
+        if not made(breaking, asdict(owner)):
+            breaker, silent = owner_of(breaking), silence_of(breaking) or 0
+            if alive(breaker, silent) if breaker else silent < SILENCE:
                 raise held_by(name, holder, silence)
             breaking.unlink(missing_ok=True)
             continue
@@ -133,30 +134,47 @@ def alive(owner: Owner, silence: float) -> bool:
 
 
 def made(file: Path, content: dict[str, Any]) -> bool:
-    """Make a file unless it exists; of several processes, on a network drive too, one succeeds."""
+    """Make a file unless it exists; of several processes, on a network drive too, one succeeds.
+
+    A process that is killed leaves the whole file or none.
+    """
+    text, partial = json.dumps(content), file.with_name(f"lock.{uuid4().hex[:8]}.tmp")
     with storing(file):
         try:
-            with file.open("x", encoding="utf-8") as opened:
-                json.dump(content, opened)
+            partial.write_text(text, encoding="utf-8")
+            os.link(partial, file)
         except FileExistsError:
             return False
-        except OSError:
-            file.unlink(missing_ok=True)
-            raise
+        except OSError:  # a drive without links, exFAT for example, or one that is full
+            return made_in_place(file, text)
+        finally:
+            partial.unlink(missing_ok=True)
+    return True
+
+
+def made_in_place(file: Path, text: str) -> bool:
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+    except FileExistsError:
+        return False
+    except OSError:
+        file.unlink(missing_ok=True)
+        raise
     return True
 
 
 def owner_of(file: Path) -> Owner | None:
     """Who holds the lock; None if it is being written, or was damaged."""
     try:
-        return Owner(**json.loads(file.read_text(encoding="utf-8")))
+        return Owner(**parsed(file.read_bytes()))
     except (OSError, ValueError, TypeError):
         return None
 
 
 def silence_of(file: Path) -> float | None:
     """Seconds since the last sign of life, by the clock of the drive; None if there is no lock."""
-    probe = file.with_name(f"lock.{uuid4().hex[:8]}.clock")
+    probe = file.with_name(f"lock.{uuid4().hex[:8]}.tmp")
     try:
         probe.touch()
         return max(0.0, probe.stat().st_mtime - file.stat().st_mtime)

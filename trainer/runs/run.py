@@ -18,10 +18,10 @@ import yaml
 from torch import Tensor
 
 from ...dataset.files import folded
-from ...files import DamagedFileError, read_json, storing, write_atomically
+from ...files import DamagedFileError, parsed, read_json, storing, write_atomically
 from ...language import say
 from ...lines import Lines
-from ..config import DOES_NOT_MATTER, KNOWN, MAY_CHANGE, TrainConfig
+from ..config import DOES_NOT_MATTER, KNOWN, MAY_CHANGE, ConfigError, TrainConfig
 from ..families import family_of_lora
 from ..statistics import relative_change
 from .checkpoint import Checkpoint
@@ -52,6 +52,7 @@ class Run:
         self.yaml_file = self.folder / "run.yaml"
         self.state = State(self.folder / "state" / "state.safetensors")
         self.lines = Lines(self.folder / "log.jsonl", logged_step)
+        self.measured: dict[int, float] = {}  # held-out change by step, as far as `best` has read
         self.lock: Lock | None = None  # of a run that this process trains
 
     @staticmethod
@@ -257,7 +258,17 @@ class Run:
             )
         names = [f"{of}_hash" for of in ("base", "dataset", "start", "text", "vae")]
         hashes: dict[str, str] = {name: content.get(name, "") for name in names}
-        return Identity(TrainConfig.parse(content["config"]), **hashes, pairs=self.pair_marks())
+        try:
+            config = TrainConfig.parse(content["config"])
+        except ConfigError as error:
+            raise RunError(
+                say(
+                    "{path}: {error} Correct it there, or choose another name for the run.",
+                    path=self.yaml_file,
+                    error=error,
+                )
+            ) from error
+        return Identity(config, **hashes, pairs=self.pair_marks())
 
     def pair_marks(self) -> Mapping[str, Mapping[str, str]]:
         """What pairs.json says of each pair. It only names differences: damaged, it is left out."""
@@ -272,11 +283,15 @@ class Run:
         """The settings and hashes in the last LoRA's metadata; empty without one."""
         for checkpoint in reversed(self.checkpoints()):
             notes = checkpoint.metadata()
-            if "ss_training_config" in notes:
+            try:
+                config = parsed(notes["ss_training_config"].encode("utf-8", "surrogatepass"))
+            except (KeyError, ValueError):  # of another program, or spoilt
+                continue
+            if isinstance(config, dict):
                 return {
-                    "config": json.loads(notes["ss_training_config"]),
-                    "base_hash": notes["ss_sd_model_hash"],
-                    "dataset_hash": notes["ss_dataset_hash"],
+                    "config": config,
+                    "base_hash": notes.get("ss_sd_model_hash", ""),
+                    "dataset_hash": notes.get("ss_dataset_hash", ""),
                 }
         return {}
 
@@ -301,27 +316,28 @@ class Run:
         """The checkpoint of this step, or the last one for 0."""
         existing = {checkpoint.step: checkpoint for checkpoint in self.checkpoints()}
         wanted = step or max(existing, default=0)
-        if wanted not in existing:
-            damaged = [each.path for each in self.saved_files() if each.step == step]
-            if damaged:
-                raise RunError(
-                    say(
-                        "{path} is damaged. Choose another step, or copy the file from a backup.",
-                        path=damaged[0],
-                    )
-                )
+        if wanted in existing and existing[wanted].is_intact:
+            return existing[wanted]
+        damaged = [each.path for each in self.saved_files() if each.step == wanted]
+        if damaged:
             raise RunError(
                 say(
-                    "Run '{name}' has no checkpoint at step {step}. It has: {steps}.",
-                    name=self.name,
-                    step=step,
-                    steps=", ".join(map(str, existing)) or "-",
+                    "{path} is damaged. Choose another step, or copy the file from a backup.",
+                    path=damaged[0],
                 )
             )
-        return existing[wanted]
+        raise RunError(
+            say(
+                "Run '{name}' has no checkpoint at step {step}. It has: {steps}.",
+                name=self.name,
+                step=step,
+                steps=", ".join(map(str, existing)) or "-",
+            )
+        )
 
     def has_checkpoint(self, step: int) -> bool:
-        return any(checkpoint.step == step for checkpoint in self.checkpoints())
+        """Whether the LoRA of this step is there, with all that was saved in it."""
+        return any(each.step == step and each.is_intact for each in self.checkpoints())
 
     @property
     def finished(self) -> bool:
@@ -373,16 +389,18 @@ class Run:
 
     def best(self) -> Checkpoint | None:
         """The checkpoint with the lowest held-out loss, as the mean share of each pair's base loss;
-        None where none was measured."""
-        changes = {
-            entry["step"]: relative_change(entry["holdout"], entry["holdout_base"]).mean
-            for entry in self.logged()
-            if entry.get("holdout")
-        }
+        None where none was measured. Reads what was logged since the last call."""
+        anew, added = self.lines.added()
+        if anew:
+            self.measured.clear()
+        for entry in added:
+            if entry.get("holdout"):
+                change = relative_change(entry["holdout"], entry["holdout_base"]).mean
+                self.measured[entry["step"]] = change
         measured = [
-            (changes[checkpoint.step], checkpoint)
+            (self.measured[checkpoint.step], checkpoint)
             for checkpoint in self.checkpoints()
-            if math.isfinite(changes.get(checkpoint.step, math.nan))
+            if math.isfinite(self.measured.get(checkpoint.step, math.nan))
         ]
         return min(measured)[1] if measured else None
 
@@ -447,4 +465,8 @@ def logged_step(entry: dict[str, Any]) -> dict[str, Any]:
     numbers += [*entry.get("holdout", ()), *entry.get("holdout_base", ())]
     if not all(type(number) in (int, float) for number in numbers):
         raise TypeError("not all measurements are numbers")
+    if not math.isfinite(entry["loss"]):
+        raise ValueError("the loss is no finite number")
+    if len(entry.get("holdout", ())) != len(entry.get("holdout_base", ())):
+        raise ValueError("not as many held-out losses as of the base")
     return entry

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ...language import say
-from ..files import save_tensors
+from ..files import require_intact, save_checked
 from .identity import RunError
 
 
@@ -28,15 +28,17 @@ class State:
     def write(self, step: int, tensors: Mapping[str, Tensor], rest: str = "") -> None:
         """Replace the state; `rest` is what is no tensor."""
         threads = str(torch.get_num_threads())
-        save_tensors(tensors, self.path, {"step": str(step), "rest": rest, "threads": threads})
+        save_checked(tensors, self.path, {"step": str(step), "rest": rest, "threads": threads})
 
     def read(self) -> tuple[int, dict[str, Tensor], str]:
         """The step that the state follows, its tensors, and the rest. RunError if damaged."""
         metadata = self.metadata()
         try:
             # not mapped: Windows could not replace the file while the optimiser holds its tensors
-            tensors = safetensors.torch.load(self.path.read_bytes())
-        except SafetensorError as error:
+            content = self.path.read_bytes()
+            tensors = safetensors.torch.load(content)
+            require_intact(content, metadata)
+        except (SafetensorError, ValueError) as error:
             raise self.damaged(error) from error
         return int(metadata["step"]), tensors, metadata["rest"]
 

@@ -52,6 +52,14 @@ def test_the_pace_is_known_from_the_first_steps():
     assert chart["seconds_per_step"] == 0.5 and chart["seconds_left"] == 5
 
 
+def test_what_was_not_measured_is_no_number_that_json_lacks():
+    """A log of another program, or a line that was written by hand."""
+    log = [{"step": step, "loss": 0.5} for step in range(1, 40)]
+    for length in (1, 5, 39):
+        chart = progress(Course(log[:length]), 0, 100, [])
+        assert json.loads(json.dumps(chart, allow_nan=False))["seconds_left"] == 0
+
+
 def test_two_pairs_have_null_for_bounds():
     course = Course(known_run("improving", pairs=2))
     chart = progress(course, 0, STEPS, diagnose(course))

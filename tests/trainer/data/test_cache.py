@@ -14,6 +14,7 @@ from kontext.trainer.data.batches import Batches
 from kontext.trainer.data.cache import Cache
 from kontext.trainer.data.pixels import tensor_of
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture
@@ -115,5 +116,19 @@ def test_what_was_cut_is_encoded_again(cache, pairs, left):
     assert len(files) > 2
     for path, content in files.items():
         path.write_bytes(content[: int(left * len(content)) if left < 1 else left])
+    assert cache.encode(pairs.pairs[0]) == encoded
+    assert {path: path.read_bytes() for path in cache.folder.iterdir()} == files
+
+
+@pytest.mark.parametrize("damage", ["NULs", "a bit", "other names"])
+def test_what_is_not_what_was_written_is_encoded_again(cache, pairs, damage):
+    encoded = cache.encode(pairs.pairs[0])
+    files = {path: path.read_bytes() for path in cache.folder.iterdir()}
+    for path, content in files.items():
+        if damage == "other names":
+            save_file({f"x.{name}": each for name, each in load_file(path).items()}, path)
+        else:
+            end = b"\0" * 20 if damage == "NULs" else bytes([content[-20] ^ 1]) + content[-19:]
+            path.write_bytes(content[:-20] + end)
     assert cache.encode(pairs.pairs[0]) == encoded
     assert {path: path.read_bytes() for path in cache.folder.iterdir()} == files

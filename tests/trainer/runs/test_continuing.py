@@ -142,3 +142,14 @@ def test_a_checkpoint_that_was_moved_away_is_written_again(run_training):
     again = run_training()
     assert again.finished
     assert_same(last_lora(again), content)
+
+
+def test_a_last_lora_of_nuls_is_written_again(run_training):
+    """Its header is whole: what a power cut leaves of a file that was copied back."""
+    run = run_training()
+    path = run.checkpoints()[-1].path
+    good = last_lora(run)
+    path.write_bytes(path.read_bytes()[:-5000] + b"\0" * 5000)
+    assert not run.finished
+    assert_same(last_lora(run_training()), good)
+    assert run.finished

@@ -1,7 +1,9 @@
 """One process to a run: two real processes, dead ones, another machine, a race for a dead one's."""
 
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,8 @@ from kontext.trainer.runs import lock
 from kontext.trainer.runs.identity import Identity
 from kontext.trainer.runs.lock import LockedError, holding
 from kontext.trainer.runs.run import Run
+
+from proofs.reliability.trap import Trap, kill, kill_after, trapped
 
 PACK = Path(lock.__file__).parents[2]
 CHILD = """
@@ -129,6 +133,48 @@ def test_a_dead_process_of_this_machine_holds_nothing(tmp_path, changes):
     written(tmp_path, host=lock.machine(), **changes)
     with holding(tmp_path / "ring", "ring") as own:
         assert own.mine
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork and SIGKILL")
+@pytest.mark.parametrize("act", [kill, kill_after])
+@pytest.mark.parametrize("moment", range(1, 9))
+def test_one_killed_while_it_takes_a_run_leaves_it_free(tmp_path, moment, act):
+    child = os.fork()
+    if child == 0:
+        try:
+            with trapped(Trap(tmp_path, moment, act)), holding(tmp_path / "ring", "ring"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(0)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    with holding(tmp_path / "ring", "ring") as own:
+        assert own.mine
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs os.fork and SIGKILL")
+@pytest.mark.parametrize("moment", range(1, 13))
+def test_one_killed_while_it_removes_a_dead_ones_lock_leaves_it_free(tmp_path, moment):
+    written(tmp_path, host=lock.machine(), process=2**22 + 1)
+    child = os.fork()
+    if child == 0:
+        try:
+            with trapped(Trap(tmp_path, moment, kill)), holding(tmp_path / "ring", "ring"):
+                os.kill(os.getpid(), signal.SIGKILL)
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    with holding(tmp_path / "ring", "ring") as own:
+        assert own.mine
+
+
+def test_a_drive_without_links_has_locks_too(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(os, "link", refused)
+    with holding(tmp_path / "ring", "ring"):
+        with pytest.raises(LockedError), holding(tmp_path / "ring", "ring"):
+            pass
 
 
 def test_a_damaged_lock_is_waited_for_and_then_replaced(tmp_path):

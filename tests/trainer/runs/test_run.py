@@ -154,6 +154,32 @@ def test_the_best_is_of_those_that_are_there_and_measured(run):
     assert run.best() is None
 
 
+def test_the_best_is_known_without_reading_the_log_again(run, monkeypatch):
+    """Of 20,000 steps and 100 saves, each line is read once; what is logged anew counts anew."""
+    lines, real = [], run.lines.entry_of
+    run.lines.rewrite({"step": step, "loss": 0.5} for step in range(1, 20_001))
+    monkeypatch.setattr(run.lines, "entry_of", lambda entry: lines.append(1) or real(entry))
+    for step in range(20_001, 20_101):
+        run.log(step=step, loss=0.5, holdout=[1 / step], holdout_base=[1.0])
+        if step % 10 == 0:
+            run.write_checkpoint(step, LORA, IDENTITY)
+        run.drop_oldest(2)
+    assert len(lines) == 20_100
+    assert run.best().step == 20_100
+    run.rewind_log(20_050)
+    run.log(step=20_090, loss=0.5, holdout=[1e-9], holdout_base=[1.0])
+    assert run.best().step == 20_090
+
+
+@pytest.mark.parametrize(
+    "torn", [{"holdout": [0.1]}, {"holdout": [0.1, 0.2], "holdout_base": [1.0]}]
+)
+def test_half_a_measurement_is_none(run, torn):
+    saved(run, 1, 2, held_out={1: [0.5]})
+    run.lines.append({"step": 2, "loss": 0.5, **torn})
+    assert run.best().step == 1 and run.drop_oldest(1) == []
+
+
 def test_pins_are_kept_in_a_file_and_need_a_checkpoint(run, tmp_path):
     saved(run, 1, 2)
     run.pin(2)
@@ -204,11 +230,35 @@ def test_a_run_without_its_state_is_not_begun_anew(run, tmp_path):
     assert kept(run) == [250]
 
 
-def test_a_damaged_state_is_told(run):
+DAMAGE = {
+    "cut": lambda content: content[:-100],
+    "NULs": lambda content: content[:-100] + b"\0" * 100,
+    "a bit": lambda content: content[:-100] + bytes([content[-100] ^ 1]) + content[-99:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+def test_a_damaged_state_is_told(run, damage):
     run.write_state(250, LORA)
-    run.state.path.write_bytes(run.state.path.read_bytes()[:-100])
+    run.state.path.write_bytes(damage(run.state.path.read_bytes()))
     with pytest.raises(RunError, match="damaged.*`start_from`"):
         run.state.read()
+
+
+def test_settings_out_of_range_are_told_with_their_file(run, tmp_path):
+    path = run.folder / "run.yaml"
+    path.write_text(path.read_text("utf-8").replace("rank: 16", "rank: -1"), "utf-8")
+    with pytest.raises(RunError, match="run.yaml: rank is -1; it goes from 1 to 256. Correct it"):
+        Run.open("edit", tmp_path).identity()
+
+
+@pytest.mark.parametrize("notes", ["[1", "3", "[" * 50_000])
+def test_a_lora_whose_notes_are_spoilt_is_no_help(run, notes):
+    checkpoint = run.write_checkpoint(250, LORA, IDENTITY)
+    save_file(load_file(checkpoint.path), checkpoint.path, {"ss_training_config": notes})
+    run.yaml_file.write_bytes(b"")
+    with pytest.raises(RunError, match="run.yaml is damaged"):
+        run.identity()
 
 
 def test_a_run_of_a_newer_version_is_told(run, tmp_path):
@@ -306,6 +356,17 @@ def test_a_run_is_finished_with_a_whole_file_only(tmp_path, damage):
         run.checkpoint_at(1000)
     Run.create("edit", tmp_path, IDENTITY)
     assert path.exists(), "it is written again, not deleted"
+
+
+@pytest.mark.parametrize("how", ["NULs", "a bit"])
+def test_a_run_is_finished_with_the_tensors_that_were_saved_only(tmp_path, how):
+    """A header that fits is not enough."""
+    run = worked(tmp_path)
+    path = run.checkpoint_at(0).path
+    path.write_bytes(DAMAGE[how](path.read_bytes()))
+    assert not run.finished
+    with pytest.raises(RunError, match="edit_001000.safetensors is damaged"):
+        run.checkpoint_at(1000)
 
 
 @pytest.mark.parametrize("text, steps", [('["1"]', {1}), ("[1, 2]", {1, 2}), ("[]", set())])
