@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from ..dataset.pair import DatasetError
+from ..evaluation.progress.curves import Course
 from ..evaluation.progress.follow import Follower
 from ..evaluation.score.conclude import conclude
 from ..evaluation.score.outcome import outcome_of
@@ -36,13 +37,13 @@ from ..trainer.runs.identity import RunError
 from ..trainer.runs.job import Job, JobError
 from ..trainer.runs.name import checked_name
 from ..trainer.runs.run import Run
-from ..trainer.statistics import relative_change
 from .foreign.read import grouped, read_files
 from .jobs import AskedJob, cache_folder, checked, lora_file, read_jobs
 from .show import Screen
 from .tries import perform_tries
 
 Options = argparse.Namespace
+LOSSES = 50  # of the last steps, whose mean is told
 INPUT_ERRORS = (
     JobError, ConfigError, DatasetError, RunError, host.BaseModelError, LoraError, FileExistsError,
     DamagedFileError,
@@ -314,9 +315,8 @@ def tell(run: Run, screen: Screen) -> None:
     ]  # fmt: skip
     if facts["loss"] is not None:
         words.append(say("loss {loss}", loss=f"{facts['loss']:.4f}"))
-    if facts["holdout_change"] is not None:
-        change = f"{facts['holdout_change']:+.1%}"
-        words.append(say("held-out pairs {change} against the base", change=change))
+    if facts["holdout"]:
+        words.append(say("held-out pairs {change} against the base", change=facts["holdout"]))
     if facts["keep"]:
         words.append(say("keep {file}", file=facts["keep"]))
     lines = [", ".join(words), *filter(None, [facts["ending"]]), *facts["checkpoints"]]
@@ -324,22 +324,26 @@ def tell(run: Run, screen: Screen) -> None:
 
 
 def state_of(run: Run) -> dict[str, Any]:
-    """How far a run is, by what it has written. `loss` is the mean of the last 50 steps."""
-    log, steps, early = run.logged(), run.last_step(), ending_of(run.folder)
-    scored = outcome_of(run.folder)
-    losses = [entry["loss"] for entry in log[-50:]]
-    tested = next((entry for entry in reversed(log) if entry.get("holdout")), None)
+    """How far a run is, by the end of its log. `loss` is the mean of the last 50 steps.
+
+    `holdout` is what the held-out pairs say in words; `holdout_change` its number, None where
+    fewer pairs than are evidence were measured.
+    """
+    config, early, scored = run.config, ending_of(run.folder), outcome_of(run.folder)
+    # they are measured at every checkpoint at least
+    course = Course(run.lines.tail(max(LOSSES, config.save_every)))
+    losses = course.column("loss")[-LOSSES:]
+    tested = course.tested[-1] if course.tested else None
     return {
         "run": run.name,
-        "step": log[-1]["step"] if log else 0,
-        "steps": steps,
+        "step": course.step,
+        "steps": run.last_step(config),
         "finished": run.finished,
         "ending": early.text if early else "",
         "keep": scored.best if scored else None,
-        "loss": sum(losses) / len(losses) if losses else None,
-        "holdout_change": relative_change(tested["holdout"], tested["holdout_base"]).mean
-        if tested
-        else None,
+        "loss": float(losses.mean()) if len(losses) else None,
+        "holdout": tested.summary if tested else "",
+        "holdout_change": tested.change.mean if tested and tested.is_evidence else None,
         "folder": str(run.folder),
         "checkpoints": [str(checkpoint.path) for checkpoint in run.checkpoints()],
     }

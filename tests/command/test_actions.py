@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,9 @@ from kontext.dataset.load import LoadedPairs
 from kontext.dataset.summary import describe
 from kontext.files import StorageError
 from kontext.trainer import host
+from kontext.trainer.config import TrainConfig
 from kontext.trainer.request import TrainingError
+from kontext.trainer.runs.identity import Identity
 from kontext.trainer.runs.job import Job, Places
 from kontext.trainer.runs.run import Run
 from PIL import Image
@@ -71,6 +74,32 @@ def perform(folder, capsys):
 def loras(folder: Path, name: str) -> list[dict[str, torch.Tensor]]:
     run = Run.open(name, folder / "output")
     return [host.load_lora_file(checkpoint.path) for checkpoint in run.checkpoints()]
+
+
+@pytest.mark.parametrize(
+    "pairs, words, change",
+    [
+        (1, r"edit: step 3000 of 4000, loss 0.5000, held-out pairs -50.0% on 1 of at least 3 pairs:"
+            " no evidence", None),
+        (3, r"held-out pairs -50.0% \(-50.0 to -50.0\) against the base", -0.5),
+        (0, r"edit: step 3000 of 4000, loss 0.5000$", None),
+    ],
+)  # fmt: skip
+def test_status_reads_the_end_of_the_log_and_says_what_is_no_evidence(
+    tmp_path, capsys, monkeypatch, pairs, words, change
+):
+    identity = Identity(TrainConfig(steps=4000, save_every=100, alpha=16.0), "base", "pairs")
+    run, read = Run.create("edit", tmp_path, identity), []
+    held = {"holdout": [0.5] * pairs, "holdout_base": [1.0] * pairs} if pairs else {}
+    run.lines.rewrite(
+        {"step": step, "loss": 0.5, **(held if step % 100 == 0 else {})} for step in range(1, 3001)
+    )
+    real = run.lines.entry_of
+    monkeypatch.setattr(run.lines, "entry_of", lambda entry: read.append(1) or real(entry))
+    actions.tell(run, Screen("bar"))
+    assert re.search(words, capsys.readouterr().out.strip())
+    assert actions.state_of(run)["holdout_change"] == change
+    assert len(read) <= 200, "each time the last 100 lines"
 
 
 def test_train_then_status_then_export(folder, perform):
