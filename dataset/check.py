@@ -4,13 +4,14 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from ..language import say
-from .alike import NEAR, Groups, distances, near_pairs
+from .alike import NEAR, SAME, Groups, distances, near_pairs
 from .check_pair import Look, look_at
 from .files import folded, list_folder
 from .finding import ERROR, NOTE, WARNING, Finding
@@ -33,8 +34,8 @@ VERSION = 25
 UNIFORM = 18
 """Median hash distance of all targets; different photographs have 32."""
 
-MOST_COMPARED = 20_000
-"""Pictures of equal hashes that are compared closely, a millisecond each."""
+MOST_COMPARED = 5_000
+"""Pairs of pictures with near hashes that are compared closely: each opens up to four files."""
 
 SAMPLED = 1000
 """Targets, evenly spaced, whose likeness to one another is looked at."""
@@ -71,7 +72,8 @@ def duplicates(pairs: Sequence[Pair], looks: dict[str, Look]) -> list[Finding]:
     known = Groups(pair.stem for pair in seen)
     targets, controls = ([looks[pair.stem].hashes[end] for pair in seen] for end in (-1, 0))
     compared = 0
-    for i, j in near_pairs(targets, controls, NEAR):
+    # the nearest first: in a large set many are near by chance
+    for i, j in chain(*(near_pairs(targets, controls, within) for within in (SAME, NEAR))):
         one, other = seen[i], seen[j]
         if one.target == other.target or known.root(one.stem) == known.root(other.stem):
             continue

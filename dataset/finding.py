@@ -10,6 +10,7 @@ from ..language import say
 from .pair import Pair
 
 ERROR, WARNING, NOTE = "error", "warning", "note"
+MOST_LISTED = 200  # findings of one kind in a report
 EDGES = {ERROR: "#c62828", WARNING: "#e08600", NOTE: "#5c7fa3"}
 
 
@@ -46,8 +47,11 @@ def report(findings: Sequence[Finding], pairs: int) -> str:
         title = f"[{severity_name(severity)}] {kind_name(kind)}"
         lines += [
             say("{name}: {text}", name=title, text=messages[0]),
-            *(f"    {more}" for more in messages[1:]),
+            *(f"    {more}" for more in messages[1:MOST_LISTED]),
         ]
+        if len(messages) > MOST_LISTED:
+            rest = say("and {count} more", count=len(messages) - MOST_LISTED)
+            lines.append(f"    {rest}")
         lines.append(f"    → {remedy}")
     return "\n".join(lines)
 

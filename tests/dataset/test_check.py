@@ -11,9 +11,10 @@ import pytest
 from check_score import score, template_alarms
 from folders import picture
 from kontext import language
+from kontext.dataset import check as dataset_check
 from kontext.dataset.alike import distances, near_pairs
 from kontext.dataset.check import check
-from kontext.dataset.check_pair import look_at
+from kontext.dataset.check_pair import Look, look_at
 from kontext.dataset.finding import ERROR, NOTE, WARNING, Finding, kind_name, report
 from kontext.dataset.pair import Pair, PairedDataset
 from PIL import Image, ImageCms
@@ -172,6 +173,28 @@ def test_the_report_puts_errors_first():
     text = report(findings, 7)
     assert text.index("[error] b: two.") < text.index("[warning] a: one.")
     assert "7 pairs checked: 1 errors, 1 warnings, 0 notes." in text and "    → mend." in text
+
+
+def test_a_report_of_a_large_set_can_be_read():
+    many = [
+        Finding("noisy", WARNING, f"{n} is noisy", "Replace it", (str(n),)) for n in range(1000)
+    ]
+    lines = report(many, 1000).splitlines()
+    assert len(lines) == 203 and lines[-2:] == ["    and 800 more", "    → Replace it"]
+
+
+def test_the_nearest_are_compared_first(monkeypatch):
+    """Two pairs near by chance stand before two copies; there is time for one comparison."""
+    hashes = {"a": 0, "b": 0b1111111111, "c": 2**63 + 2**40 - 1, "d": 2**63 + 2**40 - 1}
+    pairs = [Pair(stem, (), Path(f"{stem}.png"), "") for stem in hashes]
+    looks = {stem: Look((), (value,)) for stem, value in hashes.items()}
+    compared = []
+    monkeypatch.setattr(dataset_check, "MOST_COMPARED", 1)
+    monkeypatch.setattr(
+        dataset_check, "_agree", lambda one, other, _: compared.append(one.stem + other.stem)
+    )
+    found = dataset_check.duplicates(pairs, looks)
+    assert compared == ["cd"] and [each.severity for each in found] == [NOTE]
 
 
 def test_neighbours_are_found_without_a_square_of_memory():
