@@ -58,7 +58,10 @@ def unpack(archive: Path, scratch: Path) -> Path:
     except DAMAGE as error:
         if isinstance(error, OSError) and error.errno:
             sentence = say(
-                "{path} could not be unpacked: {error}.", path=archive, error=error.strerror
+                "{path} could not be unpacked: {error}. "
+                "Free disk space, or unpack it yourself and choose the folder.",
+                path=archive,
+                error=error.strerror,
             )
             raise DatasetError(sentence) from error
         raise DatasetError(

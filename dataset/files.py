@@ -179,7 +179,12 @@ def visible(folder: Path) -> list[os.DirEntry[str]]:
             ]
     except OSError as error:
         raise DatasetError(
-            say("{path} cannot be opened: {error}.", path=folder, error=error.strerror)
+            say(
+                "{path} cannot be opened: {error}. "
+                "Give ComfyUI the right to read it, or copy it elsewhere.",
+                path=folder,
+                error=error.strerror,
+            )
         ) from error
     return sorted(shown, key=lambda entry: entry.name)
 

@@ -153,7 +153,12 @@ def missing_picture(path: Path) -> str:
 
 def _why_unreadable(path: Path, error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno:
-        return say("{path} cannot be opened: {error}.", path=path, error=error.strerror)
+        return say(
+            "{path} cannot be opened: {error}. "
+            "Give ComfyUI the right to read it, or copy it elsewhere.",
+            path=path,
+            error=error.strerror,
+        )
     with path.open("rb") as file:
         head = file.read(512).lstrip().lower()
     if head.startswith((b"<!doctype html", b"<html")) or b"<html" in head:

@@ -48,7 +48,12 @@ def _json_rows(text: str, path: Path) -> Iterator[tuple[int, Row]]:
         content = named or [content]
     if not isinstance(content, list) or not all(isinstance(row, dict) for row in content):
         raise DatasetError(
-            say("{path}, line {line} is not an object {{“control”: …}}.", path=path, line=1)
+            say(
+                "{path}, line {line} is not an object {{“control”: …}}. "
+                "Correct the line, or remove it.",
+                path=path,
+                line=1,
+            )
         )
     yield from enumerate(content, 1)
 
@@ -61,11 +66,21 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Row]]:
             row = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise DatasetError(
-                say("{path}, line {line} is not JSON: {error}.", path=path, line=line, error=error)
+                say(
+                    "{path}, line {line} is not JSON: {error}. Correct the line, or remove it.",
+                    path=path,
+                    line=line,
+                    error=error,
+                )
             ) from None
         if not isinstance(row, dict):
             raise DatasetError(
-                say("{path}, line {line} is not an object {{“control”: …}}.", path=path, line=line)
+                say(
+                    "{path}, line {line} is not an object {{“control”: …}}. "
+                    "Correct the line, or remove it.",
+                    path=path,
+                    line=line,
+                )
             )
         yield line, row
 
@@ -91,7 +106,8 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, Row]]:
     except csv.Error as error:
         raise DatasetError(
             say(
-                "{path}, line {line} is not CSV: {error}.",
+                "{path}, line {line} is not CSV: {error}. "
+                "Correct the line, or save the table again.",
                 path=path,
                 line=reader.line_num + skipped,
                 error=error,
