@@ -131,7 +131,8 @@ def train_ours(work: Work, weights: dict[str, Tensor], clock: StepClock | None =
         losses = [entry["loss"] for entry in run.logged()]
         notes = [entry["note"] for entry in run.logged() if "note" in entry]
         note = "; ".join([session.memory.plan.summary(), *notes])
-    return Result("ours", work, *clock.results(), clock.peak, losses, note, 2 + full, 3.5 + full)
+    linear = 2 + full * (1 - work.size.unread)
+    return Result("ours", work, *clock.results(), clock.peak, losses, note, linear, 3.5 + full)
 
 
 def train_peft(work: Work, weights: dict[str, Tensor]) -> Result:

@@ -66,11 +66,18 @@ class Size:
         """Of the linears of a token's way through the blocks, modulation aside."""
         return 12 * self.hidden**2 * self.blocks
 
+    @property
+    def unread(self) -> float:
+        """The share of the linears that a checkpointed block does not compute again: the second
+        layer of an MLP, 4 of 12 hidden², and `linear2`, 5 of 12."""
+        return (4 * self.double + 5 * self.single) / (12 * self.blocks)
+
     def flop(self, tokens: int, batch: int, linear: float, attention: float) -> float:
         """Of one step that goes `linear` and `attention` times through what a forward costs.
 
         A forward is 2 per parameter and token, and 4 · hidden · tokens² per block for attention. A
-        step is 2 and 3.5 of these (no gradients of frozen weights), with checkpointing 3 and 4.5.
+        step is 2 and 3.5 of these (no gradients of frozen weights), with checkpointing 3 and 4.5;
+        ours then leaves out `unread` of one pass.
         """
         linears = 2 * self.parameters * tokens
         attentions = 4 * self.hidden * tokens**2 * self.blocks
