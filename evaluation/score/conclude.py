@@ -46,7 +46,7 @@ def conclude(request: TrainingRequest, run: Run) -> Conclusion | None:
         run.pin(best.step)
     name_best(run, best.path if best and run.config.choose == "name" else None)
     early = ending_of(run.folder)
-    text = "\n".join(filter(None, [early and early.text, words]))
+    text = "\n".join(filter(None, [early.text if early else "", words]))
     host.Progress(1, request.node_id).say(text)
     return Conclusion(best.step if best else None, words)
 

@@ -71,11 +71,9 @@ class Result:
         )  # fmt: skip
 
 
-def result(search: Search) -> Result | None:
-    """What the search has found; None before all that is due has been trained."""
+def result(search: Search) -> Result:
+    """What a search has found of which nothing is due any more."""
     known, planned = search.table(), rounds(len(search.tries), search.steps)
-    if search.due():
-        return None
     order: list[int] = []
     for shares in reversed(known):  # who came further stands before who did not
         order += [place for place in best_first(shares) if place not in order]

@@ -29,12 +29,12 @@ def test_a_setting_is_on_one_node():
     run = {each.name for each in SETTINGS.values() if each.topic == "run"}
     assert settings == {each.name for each in SETTINGS.values() if each.on_node} - run
     assert run <= SHORT_LIST.keys() and not settings & SHORT_LIST.keys()
-    assert len(settings) == 26
+    assert len(settings) == 28
 
 
 def test_basic_settings_come_first_and_topics_stay_together():
     advanced = [bool(entry.advanced) for entry in INPUTS.values()]
-    assert advanced == sorted(advanced) and advanced.count(False) == 8
+    assert advanced == sorted(advanced) and advanced.count(False) == 10
     topics = [topic for topic, _ in groupby(each.topic for each in SETTINGS.values())]
     assert len(topics) == len(set(topics))
 

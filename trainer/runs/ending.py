@@ -46,7 +46,7 @@ class Ending:
         return REASONS[self.why](step=self.step, steps=self.settings["steps"], **self.numbers)
 
     def holds_for(self, config: TrainConfig) -> bool:
-        return dict(self.settings) == plan_of(config)
+        return all(getattr(config, name) == value for name, value in self.settings.items())
 
     def factor(self, step: int) -> float:
         """What the learning rate of `decided` is multiplied by at step `decided`, …: to 0."""
