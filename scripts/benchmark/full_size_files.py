@@ -78,12 +78,15 @@ def t5xxl() -> nn.Module:
 
 def clip_l() -> nn.Module:
     with torch.device("meta"):
-        return CLIPTextModel(
+        model: Any = CLIPTextModel(
             CLIPTextConfig(
                 hidden_size=768, intermediate_size=3072, num_hidden_layers=12,
                 num_attention_heads=12, vocab_size=49408, max_position_embeddings=77,
             )
         )  # fmt: skip
+    file = nn.Module()  # some versions of transformers leave out the file's `text_model.`
+    file.text_model = getattr(model, "text_model", model)
+    return file
 
 
 def image_vae(channels: int, **more: Any) -> nn.Module:
