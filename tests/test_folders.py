@@ -110,7 +110,7 @@ def test_over_the_server(ask, server, tmp_path):
     assert status == 200 and json.loads(body)["folders"] == [str(tmp_path)]
     for body in ({}, {"folders": "x"}, {"folders": [3]}, []):
         assert ask(body)[0] == 400
-    assert ask({"folders": ["/no such place"]})[0] == 422
+    assert ask({"folders": ["/no such place"]})[0] == 404
     for headers in ({"X_Forwarded_For": "1.2.3.4"}, {"Via": "a"}):
         status, body = ask({"folders": []}, **headers)
         assert status == 403 and "on the machine itself" in body
