@@ -102,7 +102,7 @@ class TrySettings(io.ComfyNode):
         host.Progress(1, node_id).say(price(search, full_model))
         search.run(lambda leg: train(replace(request, name=leg.name, config=leg.config)))
         found = result(search)
-        write(found, output_folder() / "kontext_tries" / name)
+        write(found, output_folder() / "kontext_tries" / checked_name(name))
         report, chart = as_table(found), tensor_of(draw(found))
         host.Progress(1, node_id).say(found.verdict)
         return io.NodeOutput(

@@ -41,6 +41,7 @@ NAMES = {  # of files in a folder that is given
     "KontextEditCaptions": {"undo"},
     "KontextSavePair": {"stem"},
     "KontextTrainLora": {"name"},
+    "KontextTrySettings": {"name"},
     "KontextSaveCheckpoint": {"name"},
     "KontextPickCheckpoint": {"name", "choice"},
     "KontextCompareCheckpoints": {"loras"},
