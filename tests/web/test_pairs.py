@@ -57,6 +57,7 @@ def camera(tmp_path_factory) -> dict[str, list[Path]]:
 
 def open_page(chromium, address: str, language: str):
     page = chromium.new_page(viewport={"width": 1366, "height": 768})
+    page.set_default_timeout(90_000)  # other tests may run beside this one
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("console", lambda line: line.type == "error" and page.errors.append(line.text))

@@ -30,6 +30,7 @@ def test_the_button_and_the_captioner_of_the_graph(server):
                 ROOT / "sample_pairs" / side / f"{name}.jpg", base / "input" / "asked" / side
             )
     with browser.front_end(server.url) as opened:
+        opened.page.set_default_timeout(90_000)  # other tests may run beside this one
         opened.open_graph(json.loads(GRAPH.read_text(encoding="utf-8")))
         opened.set_widgets({"control_folder": "asked/before", "target_folder": "asked/after"})
         opened.look_at("KontextCaptionPairs")
