@@ -125,12 +125,13 @@ def train(asked: argparse.Namespace, course: Course) -> dict[str, Any]:
 
     def tick(*_: Any) -> None:
         """The last step is profiled: what torch's CPU allocator hands out within it."""
-        course.mark(f"step {len(course.marks) - 1}")
+        done = len(course.marks) - 2  # after started, loaded, cached
+        course.mark(f"step {done}")
         if asked.device != "cpu":
             return
         if profiles:
             profiles[0].stop()
-        elif len(course.marks) - 2 == asked.steps - 1:
+        elif done == asked.steps - 1:
             activities = [torch.profiler.ProfilerActivity.CPU]
             profiles.append(torch.profiler.profile(activities=activities, profile_memory=True))
             profiles[0].start()
