@@ -199,7 +199,7 @@ def test_who_can_reach_the_server(monkeypatch, given, reached):
     [
         (None, False, 0),
         ("", False, 0),
-        (sharing.TEMPLATE, False, 0),
+        (sharing.list_text(), False, 0),
         ("folders: [/data/ring, ~/pairs]", False, 2),
         ("shared: no", True, 0),
         ("shared: 'no'\nfolders:\n- /data", True, 1),

@@ -6,13 +6,15 @@ import sys
 import torch
 from safetensors.torch import load_file
 
+from host import PACK_FOLDER
+
 from .test_long_runs import PROMPTS, sampled
 
 
 def test_a_graphs_run_is_repeated_from_a_terminal(server, run, train):
     """Its own file, another name: the same LoRA and samples, bit for bit."""
     run(sampled(train("in_graph"), prompts=PROMPTS, every=3, seed=5))
-    (pack,) = (server.base / "custom_nodes").iterdir()
+    pack = server.base / "custom_nodes" / PACK_FOLDER
     file = server.base / "output" / "kontext_runs" / "in_graph" / "run.yaml"
     done = subprocess.run(
         [sys.executable, str(pack), "train", str(file), "--set", "name=in_terminal", "--cpu",

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from driver import PromptError
+from host import PACK_FOLDER
 
 STEPS = 100_000  # more than any test waits for
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="needs SIGINT")
 @pytest.fixture
 def terminal(server, pair_folder, tmp_path):
     """A function: the command line, training under this name in a process of its own."""
-    (pack,) = (server.base / "custom_nodes").iterdir()
+    pack = server.base / "custom_nodes" / PACK_FOLDER
     children = []
 
     def start(name):

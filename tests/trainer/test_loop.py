@@ -25,7 +25,7 @@ def test_a_run_leaves_checkpoints_log_and_settings(run_training):
     run = run_training()
     assert [checkpoint.step for checkpoint in run.checkpoints()] == [2, 4, 6]
     assert [entry["step"] for entry in run.logged()] == [1, 2, 3, 4, 5, 6]
-    assert run.config == SHORT.replace(alpha=4.0)
+    assert run.config == SHORT.replace(alpha=4.0, stop="last_step")
     assert run.finished
     assert run.checkpoints()[0].path.name == "test_000002.safetensors"
     metadata = run.checkpoints()[0].metadata()

@@ -37,7 +37,7 @@ def test_a_run_is_repeated_from_its_file(run_training, pairs, tmp_path):
     places = Places((begun.folder,), tmp_path / "scratch")
     again, _ = job.load_pairs(places)
     assert again == dataset
-    assert job.settled(again) == begun.config == SHORT.replace(alpha=4.0)
+    assert job.settled(again) == begun.config == SHORT.replace(alpha=4.0, stop="last_step")
     assert job.base_hash == begun.identity().base_hash
     start = host.load_lora_file(places.find(job.start))
     repeated = run_training(job.config, pairs=again, name="repeated", start=start)
