@@ -51,8 +51,11 @@ import_pack()
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever needs a server is slow; whatever is skipped without a browser needs one."""
     for item in items:
-        if "server" in getattr(item, "fixturenames", ()):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if fixtures & {"server", "newest_server", "set_up"}:
             item.add_marker("slow")
+        if "set_up" in fixtures:
+            item.add_marker("browser")
         reasons = [mark.kwargs.get("reason", "") for mark in item.iter_markers("skipif")]
         if any(reason.startswith("browser: ") for reason in reasons):
             item.add_marker("browser")

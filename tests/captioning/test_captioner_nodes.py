@@ -49,6 +49,7 @@ def options(node) -> list[str]:
     return model.options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NODES)
 def test_a_listed_model_captions(models, tiny_captioner, name):
     node, widgets, _ = NODES[name]

@@ -8,6 +8,8 @@ from kontext.captioning.core_vlm import CoreVision
 
 from . import tiny_models as tiny
 
+pytestmark = pytest.mark.slow
+
 RED, BLUE = tiny.picture(tiny.RED), tiny.picture(tiny.BLUE)
 
 

@@ -34,6 +34,7 @@ def captioner(name, folder, **options):
     return kind(Weights(folder, options.pop("precision", "fp32")), **asked, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_each_picture_gets_its_own_caption(tiny_captioner, name, precision):

@@ -102,6 +102,7 @@ def test_status_reads_the_end_of_the_log_and_says_what_is_no_evidence(
     assert len(read) <= 200, "each time the last 100 lines"
 
 
+@pytest.mark.slow
 def test_train_then_status_then_export(folder, perform):
     code, told, before = perform("train", "edit.yaml")
     assert code == 0 and told["finished"] and (told["step"], told["steps"]) == (4, 4)
@@ -122,6 +123,7 @@ def test_train_then_status_then_export(folder, perform):
     assert code == 2 and "no checkpoint at step 3" in told["error"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_been(folder, perform, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     assert perform("train", "edit.yaml", "--set", "name=whole")[0] == 0
@@ -148,6 +150,7 @@ def test_ctrl_c_saves_and_resume_ends_as_if_nothing_had_been(folder, perform, mo
     assert code == 0 and told["step"] == 6
 
 
+@pytest.mark.slow
 def test_samples_of_the_file_and_where_work_is_rescued(folder, perform, monkeypatch):
     """As the train node has it."""
     shown = {**JOB, "samples": {"prompts": ["swap"], "controls": "control/0.png", "steps": 2}}
@@ -176,6 +179,7 @@ def test_samples_of_the_file_and_where_work_is_rescued(folder, perform, monkeypa
     assert not [*(folder / "user" / "kontext_rescued").iterdir()]
 
 
+@pytest.mark.slow
 def test_cache_leaves_nothing_to_encode(folder, perform, monkeypatch):
     code, told, _ = perform("cache", "edit.yaml")
     assert code == 0 and told["pairs"] == 4
@@ -220,6 +224,7 @@ def test_convert_writes_a_file_that_trains(folder, perform):
     assert told["name"] == "theirs" and told["train"] + told["holdout"] == 4, told["problems"]
 
 
+@pytest.mark.slow
 def test_files_one_after_the_other(folder, perform, monkeypatch):
     """All are checked before the first begins; one that stops does not stop those after it."""
     for name in ("one", "two", "three"):
@@ -248,6 +253,7 @@ def test_files_one_after_the_other(folder, perform, monkeypatch):
     assert set(Run.names(folder / "output")) == {"one", "three"}
 
 
+@pytest.mark.slow
 def test_it_says_what_the_graph_says(folder, perform):
     """The report of Load Paired Dataset: notes, captions, repeats, who is held out."""
     (folder / "target" / "1.txt").write_text("swap", encoding="utf-8")
@@ -293,6 +299,7 @@ def test_a_picture_with_much_text_is_read_or_named(folder, perform):
     assert code == 0 or (code == 2 and "1.png" in told["error"])
 
 
+@pytest.mark.slow
 def test_a_cut_checkpoint_is_not_exported(folder, perform):
     assert perform("train", "edit.yaml")[0] == 0
     path = Run.open("edit", folder / "output").checkpoint_at(0).path
@@ -302,6 +309,7 @@ def test_a_cut_checkpoint_is_not_exported(folder, perform):
     assert not (folder / "output" / "loras" / "out.safetensors").exists()
 
 
+@pytest.mark.slow
 def test_a_lora_to_start_from_is_refused_by_name(folder, perform):
     (folder / "cut.safetensors").write_bytes(b"<html>Sign in to download</html>")
     job = {**JOB, "start": "cut.safetensors"}
@@ -381,6 +389,7 @@ def test_what_the_command_line_has_wrong(folder, perform):
         assert code == 2 and words in told["error"], arguments
 
 
+@pytest.mark.slow
 def test_the_door_opens_by_path_from_anywhere(folder):
     """Light commands import ComfyUI's folders only; the pack's `nodes` must not hide ComfyUI's."""
     command = [sys.executable, str(PACK), "status", "--json", "--comfyui", str(COMFYUI)]

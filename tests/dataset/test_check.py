@@ -20,6 +20,8 @@ from kontext.dataset.pair import Pair, PairedDataset
 from PIL import Image, ImageCms
 from planted import grainy, middle, packed, photographs, soft, spotted
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="session")
 def tallies(tmp_path_factory):

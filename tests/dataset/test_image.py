@@ -117,6 +117,7 @@ def test_what_is_no_picture_is_named_with_its_remedy(tmp_path: Path, write, says
         reader(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp", "tiff", "avif", "gif", "jp2"])
 def test_no_damage_breaks_the_opener(tmp_path: Path, suffix: str):
     """Any bytes changed, any tail lost: opened, or refused with a message of ours."""

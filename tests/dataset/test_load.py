@@ -264,6 +264,7 @@ def test_two_inside_that_say_nothing(tmp_path: Path):
         find(tmp_path, "set", "")
 
 
+@pytest.mark.slow
 @settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -293,6 +294,7 @@ def test_a_broken_picture_is_named_when_hold_out_looks_at_it(tmp_path: Path):
         load_pairs(source, "", 1, tmp_path / "hashes.json")
 
 
+@pytest.mark.slow
 def test_twenty_thousand_pairs(tmp_path: Path):
     """Bounds: 5 s and 100 MB, measured in a process of their own; the files are no pictures."""
     for side in ("before", "after"):

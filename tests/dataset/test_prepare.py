@@ -39,6 +39,7 @@ def cut(folder: Path, control: Image.Image, target: Image.Image, **rules):
     return open_rgb(pair.controls[0]), open_rgb(pair.target), told, pair
 
 
+@pytest.mark.slow
 @settings(max_examples=24, deadline=None)
 @given(
     size=st.sampled_from(["512 x 512", BUCKET, KONTEXT, SHORTEST]),

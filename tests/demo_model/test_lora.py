@@ -4,6 +4,8 @@ import pytest
 
 from demo_model import evaluate
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(("rate", "steps"), [("1e-4", 1200), ("1e-3", 500)])
 def test_a_lora_follows_a_new_instruction_and_no_other(tmp_path, monkeypatch, rate, steps):

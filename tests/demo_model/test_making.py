@@ -132,6 +132,7 @@ def test_a_lora_reads_what_speaks_under_unknown_words(flux):
     assert separation.reading("double_blocks.0.img_attn.proj") == 1
 
 
+@pytest.mark.slow
 def test_what_two_instructions_make_the_network_compute_can_be_kept_apart(flux):
     separation = Separation(flux)
     optimizer = torch.optim.AdamW(flux.parameters(), lr=1e-3)

@@ -11,6 +11,8 @@ import torch
 from demo_model.edits import HELD_OUT, TRAINED
 from demo_model.vae import psnr
 
+pytestmark = pytest.mark.slow
+
 EDITS = {edit.name: edit for edit in TRAINED}
 FOLLOWED = tuple(name for name in EDITS if name != "keep")
 

@@ -36,6 +36,7 @@ FORMS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_gradients_are_those_of_the_weights_as_they_read(
     weights, miniature, lora, make_batch, tmp_path, form

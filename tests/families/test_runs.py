@@ -36,6 +36,7 @@ def run_training(base, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_leaves_the_model_and_a_lora_that_comfyui_reads_whole(base, run_training):
     before = sha256_of(base.model.model)
     run = run_training()
@@ -49,6 +50,7 @@ def test_a_run_leaves_the_model_and_a_lora_that_comfyui_reads_whole(base, run_tr
     assert sha256_of(base.model.model) == before
 
 
+@pytest.mark.slow
 def test_a_continued_run_is_an_unbroken_one(run_training, monkeypatch):
     whole = last_lora(run_training(name="whole"))
     with monkeypatch.context() as patch:
@@ -58,6 +60,7 @@ def test_a_continued_run_is_an_unbroken_one(run_training, monkeypatch):
     assert_same(last_lora(run_training(name="parts")), whole)
 
 
+@pytest.mark.slow
 def test_single_pictures_train_without_controls(base, run_training, tmp_path):
     """A person, a style, a product: one folder of pictures and their captions."""
     pairs = write_pairs(tmp_path / "pairs", 2)

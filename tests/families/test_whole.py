@@ -113,6 +113,7 @@ def break_in(monkeypatch, way, *errors):
     monkeypatch.setattr(LoraLinear, way, staticmethod(broken))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["forward", "backward"])
 def test_neither_running_out_of_memory_nor_an_error_leaves_a_trace(base, trained, monkeypatch, way):
     """The step is done again, with more blocks checkpointed: the same LoRA, and the same base. The

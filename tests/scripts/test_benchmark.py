@@ -18,6 +18,7 @@ def test_the_floating_point_operations_of_the_full_model():
     assert FULL.flop(tokens, 1, 3, 4.5) == pytest.approx(552e12, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_step_costs_no_more_than_with_peft_and_takes_less_memory(tmp_path):
     """Same weights, latents, noise and learning curve, every block checkpointed on both sides.
 

@@ -13,6 +13,7 @@ from benchmark.full_size_files import PLAIN, File, Values, files_of, write_file
 from ..trainer.conftest import SHAPE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quantised", ["", "."])
 def test_a_model_file_is_loaded_whole_and_keeps_activations_in_size(tmp_path, quantised):
     """Every weight comes from the file; a linear's output is about as large as its input."""

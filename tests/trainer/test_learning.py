@@ -31,6 +31,7 @@ def run(tmp_path_factory):
         return train(TrainingRequest(base, pairs, config, "learning", *places))
 
 
+@pytest.mark.slow
 def test_held_out_loss_falls(run):
     """Paired over pairs that were not trained on: the 95 % interval of the change is below 0."""
     last = run.logged()[-1]

@@ -37,6 +37,7 @@ def test_only_the_last_checkpoints_are_kept(run_training):
     assert [checkpoint.step for checkpoint in run.checkpoints()] == [4, 6]
 
 
+@pytest.mark.slow
 def test_same_seed_same_lora(run_training):
     first, second = run_training(name="first"), run_training(name="second")
     assert_same(last_lora(first), last_lora(second))
@@ -105,6 +106,7 @@ def test_a_lora_on_the_model_is_trained_upon(run_training, base, make_lora):
     model.unpatch_model()
 
 
+@pytest.mark.slow
 def test_a_run_starts_from_another_lora(run_training):
     """With next to no learning rate the result is what it started from; scale and all."""
     first = last_lora(run_training(name="first"))
@@ -200,6 +202,7 @@ class PeakMemory(threading.Thread):
         self.growth = self.peak - self.start_bytes
 
 
+@pytest.mark.slow
 def test_no_copy_of_the_base(run_training, make_flux, clip, vae):
     """Resident memory grows by less than half of the weights over a whole run."""
     config = SHORT.replace(rank=1, steps=2)
@@ -212,6 +215,7 @@ def test_no_copy_of_the_base(run_training, make_flux, clip, vae):
     assert memory.growth < weights / 2
 
 
+@pytest.mark.slow
 def test_text_encoder_and_vae_are_freed_where_nothing_else_uses_them(
     run_training, make_flux, weights, monkeypatch
 ):
@@ -230,6 +234,7 @@ def test_text_encoder_and_vae_are_freed_where_nothing_else_uses_them(
     assert not hasattr(base, "clip") and not hasattr(base, "vae")
 
 
+@pytest.mark.slow
 def test_samples_keep_the_vae(run_training, make_flux, weights):
     base = host.Base(make_flux(weights=weights), load_text_encoder(), tiny_vae())
     run = run_training(SHORT.replace(preview_steps=1), base=base, alone=True)

@@ -159,6 +159,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
@@ -225,6 +226,7 @@ def test_no_plan_changes_a_gradient(base, make_batch, make_lora, checkpointed, o
     assert all(torch.equal(one, other) for one, other in zip(plain, planned, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [0.0, 0.01])
 def test_a_run_shows_and_notes_its_plan(run_training, monkeypatch, limit):
     """max_vram changes the plan, never the LoRA."""

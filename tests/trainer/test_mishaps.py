@@ -14,6 +14,7 @@ from kontext.trainer.runs.run import Run
 from .short_runs import SHORT, assert_same, break_backward, explode, last_lora
 
 
+@pytest.mark.slow
 def test_out_of_memory_repeats_the_step_with_checkpointing(run_training, monkeypatch):
     """The same draw again: the LoRA is that of a run with enough memory."""
     plain = run_training(name="plain")
@@ -107,6 +108,7 @@ def test_a_failure_in_the_update_saves_nothing_half_done(run_training, monkeypat
     assert not run.finished and run_training().finished
 
 
+@pytest.mark.slow
 def test_a_learning_rate_chosen_after_diverging_is_taken_as_it_is(run_training, monkeypatch):
     """Halved once and stopped at the second time: the next attempt begins with the new number."""
     config = SHORT.replace(schedule="constant")
@@ -161,6 +163,7 @@ def test_an_exploding_loss_stops_the_run_the_second_time(run_training, monkeypat
     assert [checkpoint.step for checkpoint in run.checkpoints()] == [2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_a_gradient_that_is_not_finite_is_never_applied(run_training, monkeypatch, dtype):
     """The third step has an infinite gradient under a finite loss, and has it again."""
@@ -183,6 +186,7 @@ def test_a_gradient_that_is_not_finite_is_never_applied(run_training, monkeypatc
         assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_comfyui_would_not_read_replaces_none(run_training, monkeypatch, tmp_path):
     """The run stops; of `keep` 1 the older one is still there, and the run goes on from it."""
     real, read = host.unmapped_keys, []

@@ -73,6 +73,7 @@ def folder(tmp_path, make_pairs) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does(folder):
     """A batch of 3: one process learns from 2 pairs of it, the other from 1; of 3 held-out pairs
     alike. Only the order of sums differs, so the averages of the gradients agree everywhere.
@@ -102,6 +103,7 @@ def test_two_processes_train_as_one_does(folder):
     assert told.count("two: step 6 of 6") == 1, "only the first process reports"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
 def test_a_killed_process_costs_the_steps_since_the_last_save(folder):
     """torchrun starts both again. With a pair for each there is one order of sums only, so the

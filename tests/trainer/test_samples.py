@@ -22,6 +22,7 @@ def samples(run):
     return sorted(path.name for path in (run.folder / "samples").glob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{}, {"ema": 0.9}, {"optimizer": "schedulefree"}], ids=str)
 def test_the_lora_is_the_same_with_and_without(run_training, change):
     """Bit for bit, and torch's own random stream stands where it would have stood."""
@@ -38,6 +39,7 @@ def test_the_lora_is_the_same_with_and_without(run_training, change):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "every, steps", [(0, [2, 4, 6]), (1, [1, 2, 3, 4, 5, 6]), (4, [4, 6]), (5, [5, 6])]
 )
@@ -46,6 +48,7 @@ def test_samples_are_made_every_so_often_and_at_the_end(run_training, every, ste
     assert samples(run) == [f"step_{step:06}.png" for step in steps]
 
 
+@pytest.mark.slow
 def test_every_prompt_on_every_picture(run_training):
     plan = SamplePlan(("swap", "keep"), (RED, WIDE), steps=1, seed=9)
     run = run_training(SHORT.replace(save_every=6), samples=plan)
@@ -67,6 +70,7 @@ def test_given_pictures_are_sampled_at_the_first_of_several_resolutions(run_trai
     assert strip.size == (128, 64)  # control and result
 
 
+@pytest.mark.slow
 def test_held_out_pairs_are_shown_with_their_targets(run_training, make_pairs, tmp_path):
     more = make_pairs(tmp_path / "pairs", 6).pairs
     held = [replace(pair, split="holdout") for pair in more[4:]]
@@ -79,6 +83,7 @@ def test_held_out_pairs_are_shown_with_their_targets(run_training, make_pairs, t
             assert np.array_equal(np.asarray(part), np.asarray(Image.open(path)))
 
 
+@pytest.mark.slow
 def test_a_sample_is_what_comfyui_makes_with_the_saved_lora(run_training, base, pairs):
     """Reference: the last checkpoint through ComfyUI's LoRA loader and sampler."""
     plan = SamplePlan(("swap the colours",), steps=3, seed=7, most=1)
@@ -96,6 +101,7 @@ def test_a_sample_is_what_comfyui_makes_with_the_saved_lora(run_training, base, 
     assert np.abs(found - expected).max() <= 1
 
 
+@pytest.mark.slow
 def test_the_node_shows_all_samples_of_a_step_at_once(run_training, monkeypatch):
     seen = []
     real = host.Progress.update
@@ -110,6 +116,7 @@ def test_the_node_shows_all_samples_of_a_step_at_once(run_training, monkeypatch)
     assert seen == [(3, (192, 128)), (6, (192, 128))]
 
 
+@pytest.mark.slow
 def test_no_memory_for_samples_is_no_reason_to_stop(run_training, monkeypatch):
     plain = run_training(name="plain")
     real, calls = host.sample, []

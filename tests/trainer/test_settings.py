@@ -14,6 +14,7 @@ from kontext.trainer.request import TrainingRequest
 from .short_runs import SHORT, assert_same, last_lora
 
 
+@pytest.mark.slow
 def test_every_optimizer_learns(run_training):
     """The mean loss of the last steps is below that of the first, on two pairs seen often."""
     rates = {"prodigy": 1.0, "prodigyplus": 1.0, "lion": 1e-3}
@@ -104,6 +105,7 @@ def test_every_setting_changes_the_lora(train_beside, change):
     assert not same
 
 
+@pytest.mark.slow
 def test_dropped_captions_are_no_captions(run_training, pairs):
     """Reference: pairs without a caption. With half of them dropped, neither comes out."""
     silent = PairedDataset(tuple(replace(pair, caption="") for pair in pairs))

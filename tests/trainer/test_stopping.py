@@ -46,6 +46,7 @@ def test_what_gains_nothing_is_not_called_levelled_off():
     assert sum(first_stop(np.zeros(TESTS), seed) is not None for seed in range(100)) <= 5
 
 
+@pytest.mark.slow
 def test_a_rise_stops_and_scatter_does_not():
     def past(shares):
         return rise_from_best(shares) is not None
@@ -84,6 +85,7 @@ def levelled_at(monkeypatch):
     return at
 
 
+@pytest.mark.slow
 def test_an_early_end_lets_the_rate_fall_over_the_last_tenth(run_training, held, levelled_at):
     levelled_at(18)
     run = run_training(EARLY, pairs=held)
@@ -95,6 +97,7 @@ def test_an_early_end_lets_the_rate_fall_over_the_last_tenth(run_training, held,
     assert ending_of(run.folder).why == "levelled_off"
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_its_last_tenth_ends_as_if_it_had_not_been(
     run_training, held, levelled_at, monkeypatch
 ):
@@ -111,6 +114,7 @@ def test_a_run_killed_in_its_last_tenth_ends_as_if_it_had_not_been(
         assert_same(last_lora(straight), last_lora(run))
 
 
+@pytest.mark.slow
 def test_run_again_with_another_stop_goes_on(run_training, held, levelled_at):
     levelled_at(18)
     run = run_training(EARLY, pairs=held)
@@ -123,6 +127,7 @@ def test_run_again_with_another_stop_goes_on(run_training, held, levelled_at):
     assert run.finished
 
 
+@pytest.mark.slow
 def test_what_was_measured_before_an_end_that_was_lifted_decides_nothing(
     run_training, held, levelled_at
 ):

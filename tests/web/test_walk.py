@@ -48,6 +48,7 @@ def wait_for_the_end(page, server) -> None:
     page.page.wait_for_timeout(1000)
 
 
+@pytest.mark.slow
 def test_from_the_template_browser_to_a_lora_in_a_loader(set_up, folders):
     server, (before, after) = set_up.server, folders
     say = (

@@ -122,6 +122,7 @@ def test_scripts_are_read_in_one_pass(piece, windows):
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.slow
 def test_variables_that_make_a_script_endless(tmp_path):
     """A megabyte, named a thousand times."""
     with pytest.raises(JobError, match="its variables make it longer than any settings"):

@@ -32,6 +32,7 @@ def places(page, row, column):
     return down.min(), across.min(), down.max() + 1, across.max() + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "rows, loras, size", [(1, 1, (64, 64)), (3, 8, (64, 64)), (3, 4, (96, 64))]
 )

@@ -95,6 +95,7 @@ def test_an_event_takes_the_same_time_however_long_the_run_is():
     assert seconds(100_000) < 10 * seconds(1000)  # a hundredfold, if it grew with the steps
 
 
+@pytest.mark.slow
 def test_the_table_is_continued_as_it_would_be_written(run):
     """Also where the log began earlier, went back, or the disk was full for a moment."""
     log = known_run("improving", tests=5)

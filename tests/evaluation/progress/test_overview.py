@@ -7,6 +7,7 @@ from kontext.trainer.runs.identity import Identity
 from kontext.trainer.runs.run import Run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["run.yaml", "lock.json", "log.jsonl"])
 @pytest.mark.parametrize(
     "content", [b"[" * 50_000, b"{" * 50_000, b"\0" * 900, b"\xff\xfe", b"3", b'{"config": 3}']

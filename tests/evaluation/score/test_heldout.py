@@ -118,6 +118,7 @@ def test_scoring_leaves_the_random_state_and_the_weights_alone(base, pairs, lora
     assert host.base_hash(base.model) == before
 
 
+@pytest.mark.slow
 def test_the_cost_said_first_is_what_is_spent(base, pairs, lora, tmp_path):
     plan = PicturePlan(pairs=2, sampling_steps=1, off_task="make it green")
     first, more, sampling = cost(1, pairs, 1, plan)
@@ -130,6 +131,7 @@ def test_the_cost_said_first_is_what_is_spent(base, pairs, lora, tmp_path):
     assert found.pictures[BASE].drift == 0 < found.pictures[0].drift
 
 
+@pytest.mark.slow
 def test_pictures_without_a_control_are_scored_by_their_target_alone(base, pairs, lora, tmp_path):
     """How much of an edit was made cannot be said where nothing was edited."""
     alone = PairedDataset(tuple(replace(pair, controls=()) for pair in pairs))

@@ -47,6 +47,7 @@ def test_a_pair_is_encoded_at_each_and_never_enlarged(base, make_pairs, tmp_path
     assert len({each.text for each in encoded.values()}) == 1
 
 
+@pytest.mark.slow
 def test_an_epoch_has_every_pair_at_every_side(run_training, make_pairs, monkeypatch, tmp_path):
     """In an order that follows from the seed: the same when it is run again."""
     seen = []

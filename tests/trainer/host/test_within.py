@@ -170,6 +170,7 @@ def test_captions_are_cached_within_the_limit(base, card, tmp_path):
     assert encoders.loaded_size() <= limit * GB
 
 
+@pytest.mark.slow
 def test_a_run_says_that_its_latents_are_in_tiles(run_training, monkeypatch):
     for room in (host, host.comfy):
         monkeypatch.setattr(room, "tile_side", lambda vae, size, limit: 32 if limit else 0)

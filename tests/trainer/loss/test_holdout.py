@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from kontext.dataset.pair import PairedDataset
 
 from ..short_runs import SHORT, assert_same, last_lora
 
 
+@pytest.mark.slow
 def test_validating_does_not_change_training(run_training, make_pairs, tmp_path):
     """Reference: the run on the same pairs with nothing to validate on; the LoRA is bit-identical,
     torch's own random stream where it was."""

@@ -103,6 +103,7 @@ def drift_and_loss(run_training, base, weights, pairs, tmp_path):
     return measure
 
 
+@pytest.mark.slow
 def test_other_instructions_drift_less_and_this_one_is_learnt(drift_and_loss, pairs):
     """Drift on an instruction that is neither learnt nor preserved."""
     (free,), losses = drift_and_loss(CONFIG, "Make it rain.")

@@ -288,6 +288,7 @@ def test_a_high_loha_rank_is_refused():
 # ---- whole runs ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_kind_learns(run_training):
     """The mean loss of the last steps is below that of the first, at one learning rate for all."""
     for kind, settings in KINDS.items():
@@ -318,6 +319,7 @@ def test_a_run_starts_from_a_file_of_its_kind(run_training, kind):
         run_training(SHORT.replace(rank=KINDS[kind].rank), name="third", start=first)
 
 
+@pytest.mark.slow
 def test_held_out_pairs_see_no_dropout(base, run_training, make_pairs, tmp_path):
     """A LoRA that does not learn measures the same with and without."""
     start = comfyui_tensors(adapters_on(base.network, KINDS["lora"], "blocks").file_tensors(), 8.0,

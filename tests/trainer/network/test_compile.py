@@ -90,6 +90,7 @@ def adapted(flux, kind, **options):
     return lora
 
 
+@pytest.mark.slow
 def test_the_same_gradients_from_one_graph_for_blocks_of_a_kind(
     weights, make_flux, make_lora, make_batch
 ):
@@ -104,6 +105,7 @@ def test_the_same_gradients_from_one_graph_for_blocks_of_a_kind(
     assert not any("forward" in part.__dict__ for part in model.model.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, options", [(Dora, {}), (Kronecker, {"factor": 4})])
 def test_the_same_gradients_of_other_adapters_with_dropout(small, make_batch, kind, options):
     flux = small.model.diffusion_model
@@ -142,6 +144,7 @@ def run_out_of_memory_once(monkeypatch, step):
     monkeypatch.setattr(host.Progress, "update", reach)
 
 
+@pytest.mark.slow
 def test_a_run_of_two_lengths_that_runs_out_of_memory(
     run_training, small, clip, vae, make_pairs, tmp_path, monkeypatch
 ):
@@ -177,6 +180,7 @@ def test_the_trial_does_not_see_what_was_learnt(small):
     assert all(tensor.std() > 0.01 for tensor in seen[0].values())
 
 
+@pytest.mark.slow
 def test_a_continued_run_is_bit_for_bit_the_unbroken_one(run_training, monkeypatch):
     """Also with dropout: the trial at its start draws nothing that training draws."""
     config = COMPILED.replace(dropout=0.2)
@@ -194,6 +198,7 @@ class NoCompiler(RuntimeError):
     pass
 
 
+@pytest.mark.slow
 def test_without_a_compiler_it_trains_as_ever(run_training, monkeypatch):
     def fails(graph, inputs):
         raise NoCompiler("no compiler was found\nand more")
@@ -214,6 +219,7 @@ def test_a_mistake_of_ours_in_a_compiled_block_comes_out(run_training, monkeypat
         run_training(COMPILED, "mistaken")
 
 
+@pytest.mark.slow
 def test_wrong_kernels_are_found_out(run_training, monkeypatch):
     def wrong(graph, inputs):
         return lambda *given: [1.01 * tensor for tensor in graph(*given)]

@@ -275,6 +275,7 @@ def test_the_product_that_is_tried_is_one(form):
     matmul8.multiply_once(form.name, torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_a_run_in_8_bits_stays_near_the_exact_one_and_is_continued_bit_for_bit(
     run_training, make_pairs, tmp_path, monkeypatch, caplog
 ):

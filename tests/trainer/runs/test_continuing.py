@@ -11,6 +11,7 @@ from PIL import Image
 from ..short_runs import SHORT, assert_same, interrupt_after, last_lora
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
@@ -40,6 +41,7 @@ def test_a_cancelled_run_continues_bit_for_bit(run_training, monkeypatch, tmp_pa
     assert losses[0] == losses[1]
 
 
+@pytest.mark.slow
 def test_a_run_is_continued_with_the_threads_it_was_begun_with(run_training, monkeypatch):
     """Sums over other numbers of threads round differently: the run's own number is used again."""
     with host.computing_with(2):

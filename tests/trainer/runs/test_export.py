@@ -179,6 +179,7 @@ FULL_SIZE = {  # (in, out) features of FLUX.1's linears
 }
 
 
+@pytest.mark.slow
 def test_diffusers_converts_every_key_of_a_checkpoint(tmp_path):
     """Reference: the converter behind load_lora_weights. It knows full-size FLUX.1 only."""
     from diffusers import FluxKontextPipeline

@@ -24,6 +24,7 @@ def parse(text: str) -> Job:
     return Job.parse(yaml.safe_load(text))
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_from_its_file(run_training, pairs, tmp_path):
     """With its captions and hold-out as they were in the graph."""
     held = [pairs.pairs[0], *pairs.pairs[2:]]
@@ -44,6 +45,7 @@ def test_a_run_is_repeated_from_its_file(run_training, pairs, tmp_path):
     assert_same(last_lora(repeated), last_lora(begun))
 
 
+@pytest.mark.slow
 def test_samples_are_repeated_from_the_file(run_training, tmp_path):
     """Prompts, pictures to edit, seed and steps: the same strips, byte for byte."""
     config = SHORT.replace(steps=2)

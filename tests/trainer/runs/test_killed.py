@@ -48,6 +48,7 @@ def wait_for_work(output: Path) -> None:
         time.sleep(0.001)
 
 
+@pytest.mark.slow
 def test_a_hundred_kills(tmp_path):
     clock = random.Random(0)
     Run.create("killed", tmp_path, IDENTITY).write_state(0, lora_of(0))
@@ -83,6 +84,7 @@ def steps_logged(run: Run) -> int:
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
+@pytest.mark.slow
 def test_a_training_killed_again_and_again_ends_as_if_it_never_was(run_training):
     """SIGKILL of `train` itself: at the start, or some steps later, at any moment of a step."""
     config = SHORT.replace(steps=40, save_every=1, keep=2)

@@ -36,6 +36,7 @@ def run(run_training, pairs):
     return run_training(SHORT.replace(batch_size=2), pairs=PairedDataset(chosen))
 
 
+@pytest.mark.slow
 def test_the_hash_is_that_of_the_tensor_content(run, tmp_path):
     """Reference: the model specification, "all tensor content (ie excluding the header section),
     with 0x prefix"; kohya's sshs_model_hash, the sha256 of the file from the end of its header."""
@@ -50,6 +51,7 @@ def test_the_hash_is_that_of_the_tensor_content(run, tmp_path):
     assert data_of(path) != data_of(exported)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_says_what_it_was_trained_on(run):
     """6 steps of 2 of 5 pictures are 2.4 epochs: the third is under way."""
     notes = metadata_of(run.checkpoints()[-1].path)

@@ -92,6 +92,7 @@ def test_an_old_setting_that_is_wrong_is_named(key):
         TrainConfig.parse({key: "(("})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "today, before",
     [

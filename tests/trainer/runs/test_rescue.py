@@ -129,6 +129,7 @@ def fault_after(monkeypatch, step, fault):
     monkeypatch.setattr(host.Progress, "update", update)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("reason", CODES)
 def test_a_refused_save_goes_elsewhere_and_continues(
@@ -163,6 +164,7 @@ def test_a_refused_save_goes_elsewhere_and_continues(
     assert not [*places[0].iterdir()], "what was brought back is not kept twice"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["state.safetensors", "log.jsonl", "test_000006", "samples"])
 def test_whatever_file_is_refused(run_training, whole, places, tmp_path, monkeypatch, name):
     """The state after its checkpoint, the log between saves, the last checkpoint, a sample."""
@@ -180,6 +182,7 @@ def test_whatever_file_is_refused(run_training, whole, places, tmp_path, monkeyp
     assert_same(last_lora(run), last_lora(whole))
 
 
+@pytest.mark.slow
 def test_the_folder_is_gone(run_training, whole, places, tmp_path, monkeypatch):
     """A drive was unplugged, really: no error is made up. The run comes back on a new one."""
     real = host.Progress.update
@@ -199,6 +202,7 @@ def test_the_folder_is_gone(run_training, whole, places, tmp_path, monkeypatch):
     assert_same(last_lora(run), last_lora(whole))
 
 
+@pytest.mark.slow
 def test_the_second_place_is_full_as_well(run_training, places, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         folders = str(tmp_path / "out"), str(places[0])
@@ -208,6 +212,7 @@ def test_the_second_place_is_full_as_well(run_training, places, tmp_path, monkey
     assert run_training(rescue_places=places).finished
 
 
+@pytest.mark.slow
 def test_no_place_at_all(run_training, places, tmp_path, monkeypatch):
     """The message says what is lost; the run goes on from the save before."""
     with monkeypatch.context() as patch:
@@ -219,6 +224,7 @@ def test_no_place_at_all(run_training, places, tmp_path, monkeypatch):
     assert run.finished and [entry["step"] for entry in run.logged()] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_rescued_work_of_another_run_is_left_alone(run_training, places, tmp_path, monkeypatch):
     """Same name, other settings: it is neither taken up nor deleted."""
     with monkeypatch.context() as patch:
@@ -231,6 +237,7 @@ def test_rescued_work_of_another_run_is_left_alone(run_training, places, tmp_pat
     assert Run.open("test", folder).config.seed == 0
 
 
+@pytest.mark.slow
 def test_an_old_checkpoint_that_is_in_use_does_not_stop_the_run(run_training, monkeypatch):
     """As on Windows, where a loader may have it open."""
     real = Path.unlink
@@ -263,6 +270,7 @@ def assert_as_whole(run, whole):
     assert_same(last_lora(run), last_lora(whole))
 
 
+@pytest.mark.slow
 def test_a_drive_that_was_away_for_a_moment(run_training, whole, places, tmp_path, monkeypatch):
     """What was rescued without the log does not replace the log that is back."""
     real = host.Progress.update
@@ -284,6 +292,7 @@ def test_a_drive_that_was_away_for_a_moment(run_training, whole, places, tmp_pat
     assert_same(last_lora(run), last_lora(whole))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["state", "state.safetensors", "a damaged state", "run.yaml"])
 def test_rescued_work_is_taken_up_where_the_run_itself_is_incomplete(
     run_training, whole, places, tmp_path, lost
@@ -321,6 +330,7 @@ def plant(place, rescued, kind):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["a link", "a file", "a state from the future", "no state", "zeros", "a list", "odd"]
 )
@@ -333,6 +343,7 @@ def test_what_is_planted_in_a_rescue_place_blocks_nobody(
     assert planted.exists() or planted.is_symlink()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="no owners by number")
 def test_the_work_of_another_user_is_not_taken_up(
     run_training, whole, places, tmp_path, monkeypatch
@@ -347,6 +358,7 @@ def test_the_last_resort_is_the_users_own():
     assert not rescue.personal_folder().is_relative_to(tempfile.gettempdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [0, 7, 0.5, 0.999])
 def test_a_last_lora_that_is_not_whole_is_written_again(run_training, whole, left):
     """From the state, as it was, to the last bit."""
@@ -370,12 +382,14 @@ class Failing(Watcher):
         raise KeyError("page")
 
 
+@pytest.mark.slow
 def test_what_is_only_shown_does_not_stop_the_training(run_training, whole):
     watcher = Failing()
     assert_as_whole(run_training(watcher=watcher), whole)
     assert watcher.steps == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
 def test_names_that_are_not_unicode(run_training, whole, pairs, tmp_path):
     """As a zip from an old Windows leaves them on Linux: trained, shown, continued."""

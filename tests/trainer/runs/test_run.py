@@ -400,6 +400,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
 def test_a_broken_run_yaml_is_taken_from_the_last_lora(tmp_path, content):
     run = worked(tmp_path)
