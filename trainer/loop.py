@@ -76,6 +76,8 @@ def train_locked(request: TrainingRequest, lock: Lock | None) -> Run:
         longest = -(-config.batch_size // parallel.processes()) * max(lengths)
         session = Session.begin(request, run, identity, longest, held_out)
         progress.end_at(session.last_step)
+        if session.done:
+            progress.say(say("Continuing from step {step}.", step=session.done))
         doubts = [doubt.message for doubt in require_sound(pairs.pairs)]
         for note in [*family.notes(), *cache.notes(), *doubts]:
             session.journal.note(note)

@@ -58,9 +58,12 @@ def test_a_run_is_continued_with_the_threads_it_was_begun_with(run_training, mon
     assert (continued.state.threads(), fresh.state.threads()) == (2, 1)
 
 
-def test_a_run_can_go_on_for_longer(run_training):
+def test_a_run_can_go_on_for_longer(run_training, caplog):
+    caplog.set_level("INFO", "kontext.progress")
     run_training(SHORT.replace(steps=4, schedule="constant"))
+    assert "Continuing" not in caplog.text
     longer = run_training(SHORT.replace(steps=6, schedule="constant", learning_rate=5e-3))
+    assert "Continuing from step 4." in caplog.text
     assert [checkpoint.step for checkpoint in longer.checkpoints()] == [2, 4, 6]
     assert longer.logged()[-1]["learning_rate"] == 5e-3
     with pytest.raises(RunError, match="learning_rate was 0.005, now 0.01"):
