@@ -384,7 +384,7 @@ def table(found: Figures) -> str:
 
 
 def write_table(text: str) -> None:
-    page = ROOT / "docs" / "choosing.md"
+    page = ROOT / "docs" / "guide" / "choosing.md"
     before, rest = page.read_text(encoding="utf-8").split("<!-- proof -->\n")
     after = rest.split("<!-- end of proof -->\n")[1]
     filled = f"{before}<!-- proof -->\n{text}\n<!-- end of proof -->\n{after}"
