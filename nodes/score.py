@@ -18,7 +18,6 @@ from ..evaluation.score.report import (
     as_json,
     as_table,
     as_verdicts,
-    draw_chart,
     write_scores,
 )
 from ..evaluation.score.score import cost, score
@@ -180,9 +179,9 @@ class ScoreCheckpoints(io.ComfyNode):
             plan,
             cls.hidden.unique_id,
         )
-        write_scores(scores, folder_of(run) / "scores")
+        chart = write_scores(scores, folder_of(run) / "scores")
         best = scores.best
-        image = tensor_of(draw_chart(scores))
+        image = tensor_of(chart)
         return io.NodeOutput(
             as_table(scores),
             image,

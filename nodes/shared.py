@@ -22,6 +22,8 @@ from ..language import say
 from ..trainer.data.pixels import tensor_of
 from ..trainer.host import Progress
 from ..trainer.host.folders import data_sets, output_folder
+from ..trainer.runs.identity import RunError
+from ..trainer.runs.name import checked_name
 from ..trainer.runs.run import Run
 
 PACK = Path(__file__).resolve().parents[1]
@@ -30,6 +32,14 @@ HOLDOUT_TIP = (
     "4 are needed for a verdict. Versions of one picture stay together, and the same pairs are "
     "chosen again when you add some."
 )
+
+
+def named_right(name: str) -> bool | str:
+    """What `validate_inputs` says of a run's name: whether it will do, or why not."""
+    try:
+        return bool(checked_name(name))
+    except RunError as error:
+        return str(error)
 
 
 def folder_of(run: Run | None) -> Path:

@@ -17,9 +17,9 @@ from ..trainer.host.folders import latents_folder, output_folder, rescue_folder
 from ..trainer.loop import train
 from ..trainer.request import TrainingRequest
 from ..trainer.runs.identity import RunError
-from ..trainer.runs.name import checked_name
 from ..trainer.runs.run import Run
 from .setting_inputs import setting_input
+from .shared import named_right
 from .sockets import Pairs, RunSocket, SamplesSocket, Settings
 
 AS_IN_SETTINGS = ("steps", "rank", "learning_rate", "save_every")
@@ -105,10 +105,7 @@ class TrainLora(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None) -> bool | str:
-        try:
-            return bool(name is None or checked_name(name))
-        except RunError as error:
-            return str(error)
+        return name is None or named_right(name)
 
     @classmethod
     def execute(

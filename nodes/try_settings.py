@@ -15,8 +15,8 @@ from ..trainer.families import recognise
 from ..trainer.host.folders import latents_folder, output_folder, rescue_folder
 from ..trainer.loop import train
 from ..trainer.request import TrainingRequest
-from ..trainer.runs.identity import RunError
 from ..trainer.runs.name import checked_name
+from .shared import named_right
 from .sockets import Pairs, Settings
 
 AXES = "learning_rate: 5e-5, 1e-4, 2e-4, 4e-4"
@@ -79,10 +79,7 @@ class TrySettings(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None) -> bool | str:
-        try:
-            return bool(name is None or checked_name(name))
-        except RunError as error:
-            return str(error)
+        return name is None or named_right(name)
 
     @classmethod
     def execute(cls, model, clip, vae, pairs, name, axes, steps, settings=None) -> io.NodeOutput:

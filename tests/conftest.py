@@ -1,5 +1,6 @@
 """Boots ComfyUI's modules on the CPU and imports the pack under the name `kontext`."""
 
+import http.client
 import importlib.util
 import os
 import sys
@@ -83,3 +84,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:  # n
     put_sizes(base / "custom_nodes")
     with Server(here, base) as running:
         yield running
+
+
+@pytest.fixture
+def ask(server):
+    """A function: status, headers and body of a request whose address is sent as it is."""
+
+    def send(path, method="GET", body=None, **headers):
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        connection.request(method, path, body, named)
+        reply = connection.getresponse()
+        found = reply.status, reply.headers, reply.read()
+        connection.close()
+        return found
+
+    return send

@@ -1,6 +1,5 @@
 """The routes of a data set's page in the real server: what they show, write, and refuse."""
 
-import http.client
 import io
 import json
 from pathlib import Path
@@ -55,22 +54,6 @@ def identity(server) -> str:
 @pytest.fixture
 def home(identity, source) -> str:
     return f"/kontext/pairs/{identity}"
-
-
-@pytest.fixture
-def ask(server):
-    """A function: status, headers and body of a request whose address is sent as it is."""
-
-    def send(path, method="GET", body=None, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, named)
-        reply = connection.getresponse()
-        found = reply.status, reply.headers, reply.read()
-        connection.close()
-        return found
-
-    return send
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The viewer's routes in the real server: what they hand out, keep, and refuse."""
 
-import http.client
 import io
 import json
 import os
@@ -30,22 +29,6 @@ def runs(server) -> Path:
 @pytest.fixture(scope="module")
 def comparison(runs) -> str:
     return put_comparison(runs / RUN)
-
-
-@pytest.fixture
-def ask(server):
-    """A function: status, headers and body of a request whose address is sent as it is."""
-
-    def send(path, method="GET", body=None, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, named)
-        reply = connection.getresponse()
-        found = reply.status, reply.headers, reply.read()
-        connection.close()
-        return found
-
-    return send
 
 
 @pytest.fixture

@@ -105,11 +105,13 @@ def as_json(scores: Scores) -> str:
     return json.dumps(content, ensure_ascii=False, indent=2)
 
 
-def write_scores(scores: Scores, folder: Path) -> None:
-    """Keep the scores as a table, for programs and as a chart. Raises StorageError."""
+def write_scores(scores: Scores, folder: Path) -> Image.Image:
+    """Keep the scores as a table, for programs and as a chart; returns it. Raises StorageError."""
     write_atomically(folder / "scores.csv", as_csv(scores).encode("utf-8-sig"))
     write_atomically(folder / "scores.json", as_json(scores).encode("utf-8"))
-    write_picture(folder / "scores.png", draw_chart(scores))
+    chart = draw_chart(scores)
+    write_picture(folder / "scores.png", chart)
+    return chart
 
 
 def as_table(scores: Scores) -> str:

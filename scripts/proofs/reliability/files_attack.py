@@ -11,6 +11,7 @@ import json
 import random
 import resource
 import shutil
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -205,7 +206,7 @@ def attack(ground: Ground) -> list[Tally]:
                         wrong = f"{name} {number}: an error without words"
                 except Exception as error:
                     wrong = f"{name} {number}: {type(error).__name__}: {error}"
-                    shutil.copy(path, Path("/tmp", f"wrong_{number}_{name}"))
+                    shutil.copy(path, Path(tempfile.gettempdir(), f"wrong_{number}_{name}"))
             if time.process_time() - started > SECONDS:
                 wrong = f"{name} {number}: took {time.process_time() - started:.0f} s"
             tally.note(outcome, wrong)

@@ -170,7 +170,7 @@ def attack(ground: Ground) -> list[Tally]:
             try:
                 ground.train(output, **options)
                 outcome = "went on"
-            except BaseException as error:
+            except (Exception, KeyboardInterrupt, host.Interrupted) as error:
                 outcome = type(error).__name__
         comfy.model_management.interrupt_current_processing(False)
         wrong = "" if state_of(ground.base.model) == before else "the model is another"
