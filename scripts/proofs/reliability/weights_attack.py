@@ -160,8 +160,8 @@ def interruptions(ground: Ground) -> Iterator[tuple[str, Patches, dict[str, Any]
 
 def attack(ground: Ground) -> list[Tally]:
     tally = Tally("interruptions of the loaded model")
-    before, plain = state_of(ground.base.model), ground.place()
-    expected = loras(ground.train(plain))
+    expected = loras(ground.train(ground.place()))
+    before = state_of(ground.base.model)  # only now: at its first load ComfyUI marks its modules
     for name, patches, options in interruptions(ground):
         output = ground.place()
         with ExitStack() as stack:
@@ -170,7 +170,7 @@ def attack(ground: Ground) -> list[Tally]:
             try:
                 ground.train(output, **options)
                 outcome = "went on"
-            except (Exception, KeyboardInterrupt, host.Interrupted) as error:
+            except BaseException as error:  # Cancel, Ctrl+C and exit are among the cases
                 outcome = type(error).__name__
         comfy.model_management.interrupt_current_processing(False)
         wrong = "" if state_of(ground.base.model) == before else "the model is another"
