@@ -222,3 +222,69 @@ def train(server, name: str) -> None:
     assert len(rows) == COUNT - 2
     assert sum(row["split"] == "holdout" for row in rows) == 8
     assert sum("ring number" in row["caption"] for row in rows) == 3  # two of five are left out
+
+
+def test_no_letter_is_lost_on_a_slow_server(chromium, server, camera):
+    """What is typed before a caption has come stands behind it; what others change leaves the
+    cursor where it is; a captioner that is done between two looks is heard."""
+    page = open_page(chromium, f"{server.url}/kontext/pairs", "en")
+    bring_in(page, camera, "slow", WORDS["en"])
+    captions = Path(server.base) / "input" / "slow" / "after"
+    stems = page.evaluate("() => window.pairs.set.pairs.map(pair => pair.stem)")
+    for stem in stems[:3]:
+        (captions / f"{stem}.txt").write_text("gold", "utf-8")
+
+    def later(route):
+        page.wait_for_timeout(1500)
+        route.continue_()
+
+    page.evaluate("() => window.pairs.lookAgain()")
+    assert page.evaluate("() => window.pairs.set.pairs[0].caption") == "gold"
+    page.route("**/texts", later)
+    page.reload()
+    page.click("[data-layout=captions]")
+    page.locator("#grid").focus()
+    page.keyboard.press("e")
+    page.keyboard.type(", ring x")
+    assert page.locator(".caption textarea").first.input_value() == ", ring x"  # not come yet
+    saved(page)
+    page.wait_for_function("() => window.pairs.set.pairs[0].caption === 'gold, ring x'")
+    assert (captions / f"{stems[0]}.txt").read_text("utf-8") == "gold, ring x"
+
+    # another program writes the second caption, and the page looks while one types in the first
+    (captions / f"{stems[1]}.txt").write_text("silver", "utf-8")
+    page.evaluate("() => { window.pairs.lookAgain(); }")
+    for letter in " xxxxxxxxxx":
+        page.keyboard.type(letter)
+        page.wait_for_timeout(150)
+    saved(page)
+    page.wait_for_function("() => window.pairs.set.pairs[1].caption === 'silver'")
+    page.wait_for_function("() => window.pairs.set.pairs[0].caption.endsWith(' xxxxxxxxxx')")
+    assert page.evaluate("() => window.pairs.set.count(1)") == 0  # no letter was taken for a key
+    assert (captions / f"{stems[0]}.txt").read_text("utf-8") == "gold, ring x xxxxxxxxxx"
+    page.keyboard.press("Escape")
+
+    # a decision has the text read again, and it can be changed as before
+    page.keyboard.press("x")
+    page.locator(".pair.excluded").wait_for()
+    page.wait_for_function("() => window.pairs.set.texts.has(0)")
+
+    looks = []
+
+    def answers(route):
+        looks.append(len(looks))
+        texts = {"1": "a ring of gold"} if len(looks) > 1 else {}
+        about = {"done": 0, "total": 0, "working": False}
+        route.fulfill(json={"texts": texts, "problems": {}, **about})
+
+    page.route("**/answers", answers)
+    page.evaluate("""async () => {
+        const { pairs } = window;
+        pairs.machine = { waiting: true };
+        (await import("../web/pairs/ask.mjs")).followMachine(pairs.set, pairs);
+    }""")
+    page.wait_for_timeout(300)
+    page.evaluate("() => window.postMessage({ kontext: 'described' }, location.origin)")
+    page.locator("[data-do=accept]").first.wait_for(timeout=10_000)
+    assert page.errors == []
+    page.close()

@@ -25,18 +25,20 @@ export function askMachine(dialog, set, page) {
 
 /** Bring what has been described into the page, until all is. */
 export async function followMachine(set, page) {
+  page.again = true;
   if (page.following) return;
   page.following = true;
   const line = document.getElementById("progress");
   try {
-    let found;
-    do {
-      found = await set.readAnswers();
-      if (found.working || page.machine?.waiting)
-        line.textContent = found.working ? words.asking(found.done, found.total) : words.askWaiting;
+    while (page.again) {
+      page.again = false; // set anew by who learns of an end while one waits here
+      const found = await set.readAnswers();
       if (found.working) page.machine = { begun: true };
-      if (found.working || page.machine?.waiting) await new Promise((wait) => setTimeout(wait, AGAIN));
-    } while (found.working || page.machine?.waiting);
+      else if (!page.machine?.waiting) continue;
+      line.textContent = found.working ? words.asking(found.done, found.total) : words.askWaiting;
+      await new Promise((wait) => setTimeout(wait, AGAIN));
+      page.again = true;
+    }
     if (page.machine?.begun) {
       notice(set.answers.size ? words.askedAll : [...set.problems.values()][0] ?? "");
       line.textContent = "";

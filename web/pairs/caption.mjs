@@ -32,9 +32,10 @@ export class Caption {
 
   show() {
     const text = this.text;
-    this.field.readOnly = !text; // until it is known what stands there
     if (!text) return;
     if (!unsaved.has(this)) this.field.value = text.description;
+    else if (!this.known) this.field.value = text.description + this.field.value; // typed before it came
+    this.known = true;
     const unknown = new Set(text.unreadable);
     this.line.replaceChildren(...marked(text.caption, unknown));
     const [t5, most, clip, clipMost] = text.tokens;
@@ -65,6 +66,7 @@ export class Caption {
     const answer = this.set.answers.get(this.number);
     if (answer === undefined || this.field.disabled) return;
     this.field.value = answer;
+    this.known = true; // and what stood there is replaced
     this.typed();
     if (edit) this.field.focus();
     await this.save();
@@ -72,6 +74,7 @@ export class Caption {
   }
 
   typed() {
+    if (!unsaved.has(this)) this.base = this.set.pairs[this.number].caption;
     unsaved.add(this);
     this.say(words.saving);
     clearTimeout(this.timer);
@@ -85,11 +88,16 @@ export class Caption {
     return this.saving;
   }
 
-  async send(keepalive, before = this.set.pairs[this.number].caption) {
+  async send(keepalive, before = this.base) {
     if (!unsaved.has(this) || this.conflicting) return;
-    const description = this.field.value;
     try {
+      if (!this.known) {
+        await this.set.read([this.number]);
+        this.show();
+      }
+      const description = this.field.value;
       await this.set.write(this.number, description, before, keepalive);
+      this.base = this.set.pairs[this.number].caption;
       if (this.field.value === description) unsaved.delete(this);
       this.say(words.saved);
     } catch (error) {

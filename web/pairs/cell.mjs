@@ -7,7 +7,7 @@ import { words } from "./words.mjs";
 
 export class Cell {
   constructor(set, number, { writing, act }) {
-    Object.assign(this, { set, number, act });
+    Object.assign(this, { set, number, act, key: set.pairs[number].key });
     const single = !set.pairs[number].controls;
     this.images = single ? [element("img", { alt: words.after })]
       : [element("img", { alt: words.after, class: "right" }), element("img", { alt: words.before, class: "left" })];

@@ -20,6 +20,7 @@ export class Grid {
     set.addEventListener("read", ({ detail }) => this.refresh(detail));
     for (const type of ["changed", "written", "chosen"])
       set.addEventListener(type, ({ detail }) => this.refresh(detail));
+    set.addEventListener("changed", () => this.waiting || this.fill()); // their texts are read again
     for (const type of ["found", "answered"]) set.addEventListener(type, () => this.refresh());
   }
 
@@ -45,11 +46,23 @@ export class Grid {
   }
 
   rebuild() {
-    for (const cell of this.cells.values()) cell.gone();
-    this.cells.clear();
-    this.field.replaceChildren();
+    for (const [number, cell] of this.cells) {
+      if (this.typedIn(cell)) {
+        cell.show(); // and who is typing goes on
+        continue;
+      }
+      cell.gone();
+      cell.box.remove();
+      this.cells.delete(number);
+    }
     this.current = Math.min(this.current, Math.max(0, this.set.shown.length - 1));
     this.draw();
+  }
+
+  /** Whether somebody writes in a cell whose pair is still the same. */
+  typedIn({ caption, number, key }) {
+    const same = this.set.pairs[number]?.key === key && this.set.shown.includes(number);
+    return same && this.layout === "captions" && caption?.field === document.activeElement;
   }
 
   /** Put what is in view, and a little more, into the page, and take everything else out. */
