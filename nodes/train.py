@@ -71,7 +71,7 @@ class TrainLora(io.ComfyNode):
                 Settings.Input(
                     "settings",
                     optional=True,
-                    tooltip="From Training Preset or Kontext Training Settings.",
+                    tooltip="From Training Preset, Kontext Training Settings or Try Settings.",
                 ),
                 io.Boolean.Input(
                     "replace",

@@ -12,7 +12,7 @@ export const saveAll = (keepalive = false) => Promise.all([...unsaved].map((edit
 
 export class Caption {
   constructor(set, number) {
-    Object.assign(this, { set, number, timer: 0, saving: Promise.resolve() });
+    Object.assign(this, { set, number, key: set.pairs[number].key, timer: 0, saving: Promise.resolve() });
     this.box = element("div", { class: "caption" });
     this.field = element("textarea", {
       rows: 2, placeholder: words.description, "aria-label": words.description, spellcheck: "true",
@@ -91,13 +91,13 @@ export class Caption {
   async send(keepalive, before = this.base) {
     if (!unsaved.has(this) || this.conflicting) return;
     try {
-      if (!this.known) {
+      while (!this.known) {
         await this.set.read([this.number]);
         this.show();
       }
       const description = this.field.value;
-      await this.set.write(this.number, description, before, keepalive);
-      this.base = this.set.pairs[this.number].caption;
+      const { caption } = await this.set.write(this.number, this.key, description, before, keepalive);
+      this.base = caption;
       if (this.field.value === description) unsaved.delete(this);
       this.say(words.saved);
     } catch (error) {

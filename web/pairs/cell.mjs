@@ -50,18 +50,24 @@ export class Cell {
   // a swapped pair has the key of its files, but another picture
   source = (pair) => `${thumbUrl(pair)}${pair.flags & SWAPPED ? "?swapped" : ""}`;
 
-  /** Ask for the picture, once the cell stays in view. */
+  /** Ask for the picture, once the cell stays in view. `coming` ends when it is there, or broken. */
   load() {
     const source = this.loaded = this.source(this.set.pairs[this.number]);
     const [first] = this.images;
+    let end;
+    this.coming = new Promise((resolve) => { end = resolve; });
     first.onload = () => {
+      end();
       const width = first.naturalWidth / this.images.length, height = first.naturalHeight;
       this.frame.style.aspectRatio = `${width} / ${height}`;
       this.frame.classList.toggle("tall", width / height < this.view.clientWidth / this.view.clientHeight);
       this.view.classList.add("there");
       for (const image of this.images.slice(1)) image.src = source;
     };
-    first.onerror = () => this.view.replaceChildren(element("p", { class: "bad" }, words.broken));
+    first.onerror = () => {
+      end();
+      this.view.replaceChildren(element("p", { class: "bad" }, words.broken));
+    };
     first.src = source;
   }
 

@@ -10,6 +10,7 @@ const LAYOUTS = {
 const STILL = 70; // ms without scrolling after which pictures are asked for
 const MOST_WAITING = 140; // and while it goes on, at least so often
 const AHEAD = 0.75; // screens
+const PATIENCE = 400; // ms that texts wait for the pictures above them
 
 export class Grid {
   constructor(root, field, set, act) {
@@ -118,7 +119,14 @@ export class Grid {
     const seen = ({ top: place }) => place + rowHeight > top && place < bottom;
     const cells = [...this.cells.values()].sort((one, other) => seen(other) - seen(one) || one.top - other.top);
     for (const cell of cells) if (!cell.loaded && (!scrolling || seen(cell))) cell.load();
-    if (!scrolling && this.layout === "captions") this.set.read(cells.map(({ number }) => number)).catch(this.act.failed);
+    if (!scrolling && this.layout === "captions") this.readTexts(cells).catch(this.act.failed);
+  }
+
+  /** After the pictures: the first count of tokens keeps the server busy for a second. */
+  async readTexts(cells) {
+    const pictures = Promise.all(cells.map(({ coming }) => coming));
+    await Promise.race([pictures, new Promise((resolve) => setTimeout(resolve, PATIENCE))]);
+    await this.set.read(cells.map(({ number }) => number).filter((number) => this.cells.has(number)));
   }
 
   refresh(numbers) {

@@ -44,6 +44,7 @@ export class DataSet extends EventTarget {
     Object.assign(this, about);
     this.pairs = pairs.map((row, number) => this.pair(number, row));
     this.texts.clear();
+    this.reading = new Map(); // number → the answer with its text, while that is on its way
     if (other) this.selected.clear();
     this.refilter();
   }
@@ -120,16 +121,31 @@ export class DataSet extends EventTarget {
 
   /** Descriptions and tokens of pairs that come into view. */
   async read(numbers) {
-    const missing = numbers.filter((number) => !this.texts.has(number));
-    if (!missing.length) return;
-    const { texts } = await send("texts", { listing: this.listing, numbers: missing });
-    for (const [number, text] of Object.entries(texts)) this.texts.set(+number, text);
-    this.tell("read", missing);
+    const missing = numbers.filter((number) => !this.texts.has(number) && !this.reading.has(number));
+    if (missing.length) {
+      const coming = this.fetchTexts(missing);
+      for (const number of missing) this.reading.set(number, coming);
+    }
+    await Promise.all(numbers.map((number) => this.reading.get(number)));
   }
 
-  /** Save a description. `before` is what the file is to say still. */
-  async write(number, description, before, keepalive = false) {
-    const { key } = this.pairs[number];
+  async fetchTexts(numbers) {
+    const { reading, listing } = this;
+    try {
+      const { texts } = await send("texts", { listing, numbers });
+      if (reading !== this.reading) return; // listed anew since
+      for (const [number, text] of Object.entries(texts)) this.texts.set(+number, text);
+    } finally {
+      for (const number of numbers) reading.delete(number);
+    }
+    this.tell("read", numbers);
+  }
+
+  /** Save the description of the pair with this key, which may have moved to another place.
+   *  `before` is what the file is to say still. */
+  async write(place, key, description, before, keepalive = false) {
+    const moved = this.pairs[place]?.key !== key && this.pairs.find((pair) => pair.key === key);
+    const number = moved ? moved.number : place;
     const answer = await send("caption", { number, key, before, description }, keepalive);
     const { also, stamp, undo, ...text } = answer;
     Object.assign(this, { stamp, undo });
