@@ -200,7 +200,7 @@ class Laboratory:
         text = host.encode_text(self.base.clip, edit.instructions[0])
         references = host.encode_image(self.base.vae, controls.movedim(1, -1))
         positive = host.conditioning(text, [references], 2.5)
-        empty = torch.zeros_like(references)
+        empty = torch.zeros_like(host.encode_image(self.base.vae, targets.movedim(1, -1)))
         noise = comfy.sample.prepare_noise(empty, seed)
         table = []
         for lora in (None, *loras):

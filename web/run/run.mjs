@@ -102,7 +102,8 @@ function show(run) {
   const content = [
     element("p", {}, stateOf(run), element("span", { class: "faint" }, ` · ${factsOf(run)}`)),
     ...(run.ending ? [element("p", { class: "finding" }, run.ending)] : []),
-    ...(run.chart?.findings ?? []).map((finding) => element("p", { class: "finding" }, finding.text)),
+    ...(run.chart?.findings ?? []).filter(({ kind }) => !run.ending || kind !== "undecided") // it is over
+      .map((finding) => element("p", { class: "finding" }, finding.text)),
     ...(run.chart ? [element("div", { class: "chart" }, lossChart(run.chart, width, 360, chinese))] : []),
     ...(gallery.steps.length
       ? [part(words.samples, element("div", { id: "samples", class: "strip" }, ...gallery.shown()))] : []),
