@@ -1,6 +1,7 @@
-"""Words for the pairs: one instruction, and a description of each picture by a captioner.
+"""Captions for the pairs: a shared instruction, and a captioner's description of each picture.
 
 Read `compose` (the parts of a caption), `recipe` (how one is made), `run` (over a whole dataset),
-`captioner` (what every captioner offers) and then any of them: `blip`, `florence`, `joycaption`,
-`tagger`, `image_text`, `core_vlm`. `edit` and `sidecars` correct captions and keep the old ones.
+`captioner` (the interface of every captioner) and then any of them: `blip`, `florence`,
+`joycaption`, `tagger`, `image_text`, `core_vlm`. `edit` corrects captions, `sidecars` writes them
+and keeps the old ones.
 """

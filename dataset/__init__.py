@@ -1,6 +1,6 @@
-"""Pairs on disk: find, check, crop, degrade, save. No model and no ComfyUI in here.
+"""Pairs on disk: find, check, crop, degrade, save. No torch and no ComfyUI in here.
 
-Read `pair` (what every stage passes on), `load` (from what a user typed to a dataset), then the
-ways in: `match` and `names` (folders), `table`, `archive`; `image` opens any picture, `check` says
-what is wrong, `geometry` and `prepare` crop, `split` holds out, `store` writes.
+Read `pair` (the type every stage passes on), `load` (from the user's input to a dataset), then the
+sources: `match` and `names` (folders), `table`, `archive`; `image` opens any picture, `check` finds
+flaws, `geometry` and `prepare` crop, `split` holds pairs out, `store` writes.
 """

@@ -55,13 +55,13 @@ STAGES = (
 
 
 def without_path(kind: type[Exception]) -> None:
-    """ComfyUI puts an error's full name before its sentence; that of a pack is a path on disk."""
+    """Hide the module of the pack's own errors: ComfyUI shows it, and here it is a path on disk."""
     if kind.__module__.startswith(__package__.rpartition(".")[0]):
         kind.__module__ = "builtins"
 
 
 def showing_errors(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
-    """The node, which from now on shows the sentence of what its work raises on itself."""
+    """The node, changed so that the message of an error in `execute` appears on the node itself."""
     execute = node.execute.__func__
 
     @wraps(execute)

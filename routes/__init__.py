@@ -1,6 +1,6 @@
-"""The pack's own pages, over ComfyUI's server: one file a page, `guard` for all of them.
+"""The pack's own pages, on ComfyUI's server: one file per page, all behind `guard`.
 
-Files inside run folders only, addressed by name, and only for ComfyUI's own pages.
+They serve files inside run folders only, addressed by name, and only to ComfyUI's own pages.
 """
 
 from aiohttp import web

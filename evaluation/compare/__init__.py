@@ -1,2 +1,2 @@
-"""Side by side: `compare` (draw every cell), `comparison` (the manifest that the viewer reads),
+"""Checkpoints side by side: `compare` (sample every cell), `comparison` (the manifest for the viewer),
 `grid` (one picture of all), `vote` (blind votes into a ranking)."""

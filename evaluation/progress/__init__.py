@@ -1,2 +1,2 @@
-"""A run while it trains, and afterwards: `follow` (what the page's chart is sent), `curves` (the
+"""A run while it trains, and afterwards: `follow` (events for the chart on the page), `curves` (the
 log as curves), `diagnosis` (levelled off, memorising, …), `loss_plot`, `run_page`."""

@@ -1,5 +1,5 @@
-"""Settings tried before a long run: which learning rate, rank, … learns this edit best.
+"""Short runs that compare settings: which learning rate, rank, … learns this edit best.
 
-Read `axes` (what is to be tried), `halving` (who goes on, and for how long), `search` (the short
-runs) and `report` (the table, the chart, the verdict).
+Read `axes` (the values to try), `halving` (which tries continue, and for how long), `search` (the
+short runs) and `report` (the table, the chart, the verdict).
 """

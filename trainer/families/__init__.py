@@ -1,8 +1,8 @@
-"""What is particular to a family of models. Nothing outside this room names one.
+"""Everything specific to one family of models. No family is named outside this room.
 
-Read `family` (the protocol and all that families have in common), then `flux1`, `flux2` and
-`qwen_image`. A new family is one more file and a place in FAMILIES; docs/design/add-a-model.md says
-how to prove it right.
+Read `family` (the protocol, and what all families share), then `flux1`, `flux2` and `qwen_image`. A
+new family is one more file and an entry in FAMILIES; docs/design/add-a-model.md says how to prove
+it right.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FAMILIES: tuple[type[Family], ...] = (Flux2, Flux1, QwenImage)
 
 
 def recognise(base: host.Base) -> Family:
-    """The loaded model as its family knows it. Loads nothing.
+    """The loaded model, wrapped in its family. Loads nothing.
 
     Raises BaseModelError unless model, text encoder and VAE belong together and can be trained on.
     """
@@ -36,7 +36,7 @@ def recognise(base: host.Base) -> Family:
 
 
 def family_of(model: host.Model) -> Family:
-    """The family of a model alone; BaseModelError if it is none of FAMILIES."""
+    """The family of a model, whatever its VAE; BaseModelError if it is none of FAMILIES."""
     found = host.class_names(model.model)[0], host.class_names(model.model.diffusion_model)[0]
     for family in FAMILIES:
         if found == family.classes:
@@ -53,7 +53,7 @@ def family_of(model: host.Model) -> Family:
 
 
 def text_encoders(model: host.Model) -> tuple[str, int]:
-    """How ComfyUI's loaders call the text encoders of a model, and how many files they are."""
+    """The `type` for ComfyUI's loaders of a model's text encoders, and how many files these are."""
     family = family_of(model)
     return family.clip_type, family.clip_files
 
@@ -65,7 +65,7 @@ def known_families() -> str:
 def family_of_lora(tensors: Mapping[str, Tensor]) -> type[Family]:
     """The family that a LoRA's `<linear>.<part>` tensors are for, by names and shapes.
 
-    Raises ValueError for the linears of none.
+    Raises ValueError if no family has these linears.
     """
     for family in FAMILIES:
         if family.fits(tensors):

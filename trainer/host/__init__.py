@@ -1,10 +1,10 @@
-"""The only rooms that import ComfyUI. Everything else says `host.…`.
+"""The only room of the trainer that imports ComfyUI. Everything else says `host.…`.
 
-Read `comfy` first (what is loaded, and encoding, sampling and LoRA files), then `training` (the
-forward pass with gradients), `device` (memory), `weights` (formats, hashes) and `progress`.
-`files` finds models by name, `folders` says where the pack's own files lie, `lora_files` opens
-LoRAs of any origin, `costs` times models, `rotation` is a backward that ComfyUI lacks, and `demo`
-is the stand-in that ships with the pack.
+Read `comfy` first (the loaded model: encoding, sampling, LoRA files), then `training` (the forward
+pass with gradients), `device` (memory), `weights` (formats, hashes) and `progress`. `files` finds
+models by name, `folders` has the pack's own folders, `lora_files` opens LoRAs from any trainer,
+`costs` times the loading of LoRAs, `rotation` is a backward that ComfyUI lacks, and `demo` loads
+the model that ships with the pack.
 """
 
 from .comfy import (

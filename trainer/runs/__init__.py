@@ -1,7 +1,7 @@
 """A training run on disk.
 
-Read `run` (its folders, checkpoints and log), `name`, `identity` (what it was made from), `state`
-(what continuing needs), `lock` (one process at a time), `job` (the YAML file that describes it),
-`start` (the LoRA it begins with), `rescue` (a second place where the first refuses), `metadata` and
-`export` (LoRA files that others read).
+Read `run` (its folders, checkpoints and log), `name`, `identity` (the settings, pairs and models it
+was made from), `state` (what resuming needs), `lock` (one process per run), `job` (the YAML file
+that describes it), `start` (the LoRA it begins with), `rescue` (where work goes if its folder
+cannot be written), `metadata` and `export` (LoRA files for other programs).
 """
