@@ -1,8 +1,8 @@
-"""Everything that can be set for a training run, each setting once.
+"""Every setting of a training run, defined once.
 
-A new setting is one field here, its Chinese in `locales/zh/nodeDefs.json` if it is on a node, and
-`scripts/settings_tables.py` for the docs. Topics are in the order of the fields; what is `basic`
-is shown at once on the node, the rest unfolds, and the topic `run` is on the train node itself.
+To add a setting, add one field here, its Chinese in `locales/zh/nodeDefs.json` if it is on a node,
+and run `scripts/settings_tables.py` for the docs. Topics appear in the order of the fields: `basic`
+is always visible on the settings node, the rest unfolds, and `run` is on the train node itself.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from ..patterns import PatternError, compiled
 from .setting import ConfigError, Setting, choice, parts_of, setting, settings_of
 from .statistics import FEWEST_FOR_VERDICT, FEWEST_PAIRS
 
-GB = 10**9  # what a card's maker calls a gigabyte
+GB = 10**9  # as on the box of a graphics card
 STEPS_PER_PAIR = 100
-MEASUREMENTS = 20  # of the held-out pairs, in a run that they may end
+MEASUREMENTS = 20  # of the held-out pairs over a run that may end early
 FEWEST_STEPS = 1500
 HIGHEST_LOHA_RANK = 32
 
@@ -79,7 +79,7 @@ COMPILING = {
     "blocks": "torch compiles the blocks at the start, which takes minutes, compares them with the "
     "uncompiled ones, and says after how many steps that pays off.",
 }
-# Instructions that most edits have nothing to do with: what `preserve` keeps
+# Instructions unrelated to most edits, for `preserve`
 OFF_TASK = """\
 Keep the picture exactly as it is.
 Make the sky darker.
@@ -301,7 +301,7 @@ class TrainConfig:
         "trains as with off.",
     )  # fmt: skip
 
-    # ---- what is written beside
+    # ---- extra records
     tensorboard: bool = setting(
         False, topic="record", change="always",
         help="Also log for TensorBoard, into the run's folder tensorboard.",
@@ -355,9 +355,9 @@ class TrainConfig:
 
     @classmethod
     def parse(cls, values: Mapping[str, Any]) -> TrainConfig:
-        """Settings from a file or a text, those of earlier versions included.
+        """Settings from a file or a text, including those of earlier versions.
 
-        Raises ConfigError for a name that is no setting's.
+        Raises ConfigError for an unknown name.
         """
         if not isinstance(values, Mapping):
             raise ConfigError(
@@ -385,13 +385,12 @@ class TrainConfig:
         return dataclasses.replace(self, **changes)
 
     def settled(self, pairs: int, full_model: bool, held_out: int | None = None) -> TrainConfig:
-        """With nothing left automatic: steps from the number of pairs to train on, alpha from the
-        rank, and when to stop.
+        """These settings with every automatic value filled in: steps, alpha and `stop`.
 
-        100 steps per pair; at least 1,500 on the full FLUX.1, which fewer steps barely move.
-        Automatic steps end early if `held_out` pairs can decide it (None: not known). Raises
-        ConfigError for a learning rate of 0, with which hours of training would learn nothing, and
-        for an early end or a verdict that too few held-out pairs would have to decide.
+        Steps are 100 per training pair, but at least 1,500 on a full-size model, which fewer steps
+        barely move. With automatic steps, the run may end early if there are enough `held_out`
+        pairs to decide that (None: number unknown). Raises ConfigError for a learning rate of 0,
+        and for an early end or a verdict that too few held-out pairs would have to decide.
         """
         if not self.learning_rate:
             raise ConfigError(
@@ -424,8 +423,10 @@ class TrainConfig:
 
     @property
     def measured_every(self) -> int:
-        """Steps between two measurements of the held-out pairs, besides those at checkpoints; 0:
-        none."""
+        """Steps between two measurements of the held-out pairs, besides those at checkpoints.
+
+        0 measures at checkpoints only.
+        """
         often = max(1, self.steps // MEASUREMENTS) if self.stop != "last_step" else 0
         return self.validate_every or often
 
@@ -436,14 +437,13 @@ class TrainConfig:
 
     @property
     def preserved(self) -> tuple[str, ...]:
-        """The off-task instructions; with them no instruction at all, unless the edit is to work
-        without one (caption dropout)."""
+        """The off-task instructions, and the empty one unless caption dropout trains on it."""
         lines = [line.strip() for line in self.preserve_prompts.splitlines() if line.strip()]
         return (*lines, *(() if self.caption_dropout else ("",)))
 
     @property
     def scale(self) -> float:
-        """What `up @ down` is multiplied by."""
+        """The factor of `up @ down`."""
         return self.alpha / self.rank
 
     def learning_rate_at(self, step: int) -> float:
@@ -465,8 +465,8 @@ class TrainConfig:
 SETTINGS = settings_of(TrainConfig)
 # Rank-stabilised scaling (Kalajdzievski 2023) divided alpha by the root of the rank
 STABILISED = Setting("rank_stabilised", False, topic="lora", help="")
-# Settings of files written before they were merged into resolution, targets and alpha
+# Also settings of earlier versions, merged since into resolution, targets and alpha
 KNOWN = {*SETTINGS, "resolutions", "pattern", STABILISED.name}
-# What may be another when a run is continued, and what does not even matter to its result
-MAY_CHANGE = {name for name, of in SETTINGS.items() if of.change == "unfinished"}
-DOES_NOT_MATTER = {name for name, of in SETTINGS.items() if of.change == "always"}
+# Settings that a run may be continued with another value of: while steps are left, and always
+CHANGEABLE_UNFINISHED = {name for name, of in SETTINGS.items() if of.change == "unfinished"}
+CHANGEABLE_ALWAYS = {name for name, of in SETTINGS.items() if of.change == "always"}

@@ -34,9 +34,9 @@ from .session import Session
 def train(request: TrainingRequest) -> Run:
     """Train a LoRA on the pairs of `request`, saving checkpoints as it goes.
 
-    A run of this name that was cancelled or killed is continued from its last checkpoint, one
-    that has finished is returned as it is; both must have been made from the same pairs, model and
-    settings. Raises BaseModelError, ConfigError, DatasetError, RunError, StorageError,
+    A run of this name that was cancelled or killed is resumed from its last checkpoint; a finished
+    one is returned as it is. Both must have been made from the same pairs, model and settings.
+    Raises BaseModelError, ConfigError, DatasetError, RunError, StorageError,
     LockedError, TrainingError, and Interrupted (after saving) when the user cancels.
     """
     host.require_names()
@@ -103,7 +103,7 @@ def train_locked(request: TrainingRequest, lock: Lock | None) -> Run:
 
 
 def tell_ending(request: TrainingRequest, run: Run) -> None:
-    """Put it on the node that the run ended early, and why."""
+    """Show on the node that the run ended early, and why."""
     ending = ending_of(run.folder)
     if ending:
         host.Progress(1, request.node_id).say(ending.text)
@@ -168,18 +168,18 @@ def fit(
         step = session.done
         ready = steps.at(step)
         loss = 0.0
-        for part in ready.shares:
-            inputs = part.batch, part.sigma, part.noise
-            with session.lora.dropping(config.dropout, part.share.seeds):
+        for share in ready.shares:
+            inputs = share.batch, share.sigma, share.noise
+            with session.lora.dropping(config.dropout, share.plan.seeds):
                 losses = sample_losses(session.family, *inputs, config, session.dtype)
                 mean = losses.sum() / ready.samples
                 session.learner.backward(mean)
             loss += mean.item()
 
-        # preserve: what the base does with other instructions
+        # preserve the base model's answers to other instructions
         drift: dict[str, float] = {}
         if preservation.due(step) and parallel.is_first():
-            pair = ready.shares[0].share.pairs[0]
+            pair = ready.shares[0].plan.pairs[0]
             network = session.family, session.lora
             pull = preservation.drift(*network, pair, step, device, session.dtype)
             session.learner.backward(config.preserve * pull)
@@ -201,7 +201,7 @@ def fit(
         session.step()
         done = session.done
 
-        # report; every so often validate, which may bring the end nearer, save and sample
+        # report; when due, validate (which may bring the end nearer), save and sample
         save_due = done % config.save_every == 0 or done == session.last_step
         test_due = save_due or bool(measured_every and done % measured_every == 0)
         pace.tick(done)

@@ -1,4 +1,4 @@
-"""What `train` is asked to do."""
+"""The request that `train` carries out."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """One LoRA to be trained: from what, under which name, and where its files go.
+    """One LoRA to train: on which model and pairs, under which name, and where its files go.
 
     `output` and `cache_folder` are ComfyUI's output folder and the folder for encoded pictures.
     `replace` moves a run of this name, made from other pairs or settings, to the trash folder.
-    `start` is a LoRA to begin with, in any names ComfyUI loads; `resize_start` cuts a larger rank
-    down to the run's. `node_id` is the node that shows the progress, `watcher` observes every
+    `start` is a LoRA to begin with, in any key names ComfyUI loads; `resize_start` cuts a larger
+    rank down to the run's. `node_id` is the node that shows the progress, `watcher` observes every
     step, `samples` says what to sample during the run. If `output` cannot be written, the work
     goes to the first of `rescue_places` that can. `alone` says that nothing else uses the text
-    encoder and the VAE: they are dropped as soon as all is encoded, and `base` lacks them then.
+    encoder and the VAE: `base` drops them as soon as everything is encoded.
     """
 
     base: host.Base

@@ -35,7 +35,7 @@ from .watcher import Board, Journal, Shielded, Watcher
 
 @dataclass
 class Session:
-    """A run in progress. `done` counts the steps that the LoRA was trained for."""
+    """A run in progress. `done` counts the steps trained so far."""
 
     config: TrainConfig
     family: Family
@@ -108,7 +108,7 @@ class Session:
         self.recall()
 
     def recall(self) -> None:
-        """Take up what the held-out pairs have said up to the saved state."""
+        """Reload the held-out measurements up to the saved state from the log."""
         self.curve = HeldOutCurve()
         for entry in self.saving.run.lines:
             if self.learner.judged_from < entry["step"] <= self.done:
@@ -118,7 +118,7 @@ class Session:
 
     @property
     def last_step(self) -> int:
-        """The step to end at: the last planned one, or an earlier one."""
+        """The step to end at: the last planned one, or an earlier one if that was decided."""
         early = self.learner.ending
         return early.step if early else self.config.steps
 
@@ -128,7 +128,7 @@ class Session:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """The LoRA in force on the loaded weights. However the block ends, steps done are saved."""
+        """The LoRA attached to the loaded weights. However the block ends, its steps are saved."""
         self.memory.load()
         with host.sampling_allowed():
             host.check_products(self.family.network, self.device, self.dtype)
@@ -151,7 +151,7 @@ class Session:
                 plan.offloaded,
                 compiler,
                 plan.keeping,
-                # in fp16 ComfyUI looks for infinities in it
+                # not in fp16: there ComfyUI searches these outputs for infinities
                 () if self.dtype == torch.float16 else self.family.unread(self.lora.layers),
             ),
         ):
@@ -169,7 +169,10 @@ class Session:
         self.done, self.half_updated = self.done + 1, False
 
     def roll_back(self, loss: float) -> None:
-        """Return to the last saved state with half the learning rate; the second time, stop."""
+        """Return to the last saved state with half the learning rate; the second time, give up.
+
+        Raises TrainingError then.
+        """
         step, halved = self.done + 1, self.learner.rate < 1
         self.restore()
         values = {"loss": f"{loss:.3g}", "step": step, "kept": self.done}
@@ -186,9 +189,9 @@ class Session:
         self.learner.rate = 0.5
 
     def validate(self) -> dict[str, list[float]]:
-        """Losses of the held-out pairs, with the LoRA and with the base alone, one for each pair.
+        """The loss of each held-out pair, with the LoRA and with the base model alone.
 
-        Empty if there are no such pairs, or no memory for them.
+        Empty if no pair is held out, or if memory runs out.
         """
         if not self.held_out:
             return {}
@@ -203,7 +206,7 @@ class Session:
         return {}
 
     def judge(self, entry: Mapping[str, Any]) -> None:
-        """Bring the end nearer if the held-out pairs, measured in this log entry, say so."""
+        """End the run earlier if the held-out losses in this log entry call for it."""
         if self.learner.ending or "holdout" not in entry:
             return
         self.curve.add(entry)
@@ -213,20 +216,20 @@ class Session:
             self.journal.note(self.learner.ending.text)
 
     def losses_at(self, strength: float) -> list[float]:
-        """One loss for each held-out pair; empty if a process has no memory for its share."""
+        """One loss per held-out pair; empty if a process runs out of memory on its share."""
         share, measured = parallel.mine(self.held_out), True
         try:
             with self.lora.at_strength(strength):
                 each = held_out_losses(self.family, share, self.config, self.dtype, self.device)
             losses = each.mean(dim=(1, 2))
-        except host.OutOfMemory:  # the other processes wait for this share, so this must be sent
+        except host.OutOfMemory:  # the other processes wait for this share: send a placeholder
             losses, measured = torch.zeros(len(share)), False
         results = torch.stack([losses, torch.full_like(losses, measured)], dim=1)
         losses, success = parallel.gathered(results, len(self.held_out)).unbind(dim=1)
         return losses.tolist() if success.all() else []
 
     def preview(self, preview: Preview, progress: host.Progress) -> Image.Image | None:
-        """Samples with the current LoRA; None if there is no memory for them.
+        """Samples with the current LoRA; None if memory runs out.
 
         Training continues as if nothing had happened: sampling draws from torch's own generators.
         """

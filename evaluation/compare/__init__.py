@@ -1,2 +1,2 @@
-"""Checkpoints side by side: `compare` (sample every cell), `comparison` (the manifest for the viewer),
-`grid` (one picture of all), `vote` (blind votes into a ranking)."""
+"""Checkpoints side by side: `compare` (sample every cell), `comparison` (the viewer's manifest),
+`grid` (all cells in one picture), `vote` (blind votes into a ranking)."""

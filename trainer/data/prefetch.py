@@ -20,7 +20,7 @@ from .sampling import Share, plan_step
 class ReadyShare:
     """A share of a step on its device: its batch, `sigma` [B] and `noise` of the targets' shape."""
 
-    share: Share
+    plan: Share
     batch: Batch
     sigma: Tensor
     noise: Tensor
@@ -79,7 +79,7 @@ class Prefetch:
             ready = read_step(self.batches, self.family, self.config, self.device, step)
             for share in ready.shares:
                 for tensor in share.tensors():
-                    tensor.record_stream(self.consumer)  # not freed before it was used there
+                    tensor.record_stream(self.consumer)  # not freed before it has been used there
         self.stream.synchronize()
         return ready
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...files import read_json, storing, understanding, write_atomically
 from ...language import say
-from ..config import MAY_CHANGE, TrainConfig
+from ..config import CHANGEABLE_UNFINISHED, TrainConfig
 
 REASONS: dict[str, Callable[..., str]] = {
     "levelled_off": lambda **n: say(
@@ -28,10 +28,10 @@ REASONS: dict[str, Callable[..., str]] = {
 
 @dataclass(frozen=True)
 class Ending:
-    """Decided after `decided` steps: the run ends at `step`, until which the learning rate falls.
+    """Decided after `decided` steps: the run ends at `step`; until then the learning rate falls.
 
     `why` is a key of REASONS, `numbers` fill its sentence. `settings` are those it was decided for;
-    with others the run goes on.
+    with others the run continues to its planned end.
     """
 
     decided: int
@@ -49,13 +49,13 @@ class Ending:
         return all(getattr(config, name) == value for name, value in self.settings.items())
 
     def factor(self, step: int) -> float:
-        """What the learning rate of `decided` is multiplied by at step `decided`, …: to 0."""
+        """The factor of the learning rate of step `decided`: from 1 there to 0 at the end."""
         return (self.step - step) / (self.step - self.decided)
 
 
 def plan_of(config: TrainConfig) -> dict[str, Any]:
     """The settings that an ending is decided for."""
-    return {name: getattr(config, name) for name in sorted({*MAY_CHANGE, "stop"})}
+    return {name: getattr(config, name) for name in sorted({*CHANGEABLE_UNFINISHED, "stop"})}
 
 
 def ending_file(folder: Path) -> Path:
@@ -63,7 +63,7 @@ def ending_file(folder: Path) -> Path:
 
 
 def ending_of(folder: Path) -> Ending | None:
-    """What the run in this folder was decided to end at; None for its last planned step.
+    """The early end of the run in this folder; None if it goes to its last planned step.
 
     Raises DamagedFileError.
     """
@@ -75,7 +75,7 @@ def ending_of(folder: Path) -> Ending | None:
 
 
 def write_ending(folder: Path, ending: Ending | None) -> None:
-    """Note the ending in a run's folder, or that there is none. Raises StorageError."""
+    """Save the ending in a run's folder, or delete it for None. Raises StorageError."""
     path = ending_file(folder)
     if ending is None:
         with storing(path):

@@ -21,7 +21,13 @@ from ...dataset.files import folded
 from ...files import DamagedFileError, parsed, read_json, storing, write_atomically
 from ...language import say
 from ...lines import Lines
-from ..config import DOES_NOT_MATTER, KNOWN, MAY_CHANGE, ConfigError, TrainConfig
+from ..config import (
+    CHANGEABLE_ALWAYS,
+    CHANGEABLE_UNFINISHED,
+    KNOWN,
+    ConfigError,
+    TrainConfig,
+)
 from ..families import family_of_lora
 from ..statistics import relative_change
 from .checkpoint import Checkpoint
@@ -80,8 +86,8 @@ class Run:
     def create(cls, name: str, output: Path, identity: Identity, replace: bool = False) -> Run:
         """A new run, or the one of this name, to be continued or, if it has finished, used.
 
-        Raises RunError if that one was made from something else, unless `replace` puts it aside.
-        What is in MAY_CHANGE may differ as long as there are steps to be done.
+        Raises RunError if the existing run was made from something else, unless `replace` moves it
+        to the trash. Settings in CHANGEABLE_UNFINISHED may differ while steps are left.
         """
         run = cls(name, output)
         run.require_name_of_its_own()
@@ -133,7 +139,7 @@ class Run:
     def differences(self, identity: Identity) -> list[str]:
         """In words, how what this run was made from differs from `identity`, where it matters."""
         unfinished = self.steps_done() < identity.config.steps
-        free = DOES_NOT_MATTER | MAY_CHANGE if unfinished else DOES_NOT_MATTER
+        free = CHANGEABLE_ALWAYS | (CHANGEABLE_UNFINISHED if unfinished else set())
         differences = self.identity().differences(identity)
         return [words for name, words in differences.items() if name not in free]
 

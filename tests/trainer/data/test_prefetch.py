@@ -54,7 +54,7 @@ def test_a_step_is_the_same_whether_read_ahead_or_asked_for_after_a_roll_back(gi
             ready, expected = coming.at(step), read_step(*given, CONFIG, CPU, step)
             assert ready.samples == expected.samples
             for one, other in zip(ready.shares, expected.shares, strict=True):
-                assert one.share.pairs == other.share.pairs
+                assert one.plan.pairs == other.plan.pairs
                 for mine, theirs in zip(one.tensors(), other.tensors(), strict=True):
                     assert torch.equal(mine, theirs) and not mine.is_inference()
 
