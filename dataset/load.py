@@ -19,6 +19,13 @@ from .split import hold_out_shares
 from .table import read_table
 from .text import listed
 
+APART, TOGETHER = "one pair per folder", "one pair with several references"
+SEVERAL_CONTROLS = APART, TOGETHER
+"""What several control folders make: the choices of a node, and of a job's file."""
+
+UNMATCHED = STOP, SKIP = "stop", "skip"
+"""What becomes of pictures without a partner, likewise."""
+
 
 @dataclass(frozen=True)
 class PairSource:

@@ -7,6 +7,9 @@ from dataclasses import replace
 from ..language import say
 from .pair import DatasetError, Pair
 
+HOLDOUT = 0.15
+"""The share of pairs held out unless the user says otherwise."""
+
 FEWEST = 4
 """Held-out pairs below which a comparison of checkpoints says nothing (docs/guide/checks.md)."""
 

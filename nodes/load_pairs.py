@@ -7,6 +7,12 @@ import torch
 from comfy_api.latest import io
 
 from ..dataset.load import (
+    APART,
+    SEVERAL_CONTROLS,
+    SKIP,
+    STOP,
+    TOGETHER,
+    UNMATCHED,
     LoadedPairs,
     PairSource,
     SourcePairs,
@@ -16,13 +22,12 @@ from ..dataset.load import (
     split_pairs,
 )
 from ..dataset.pair import DatasetError, PairedDataset
+from ..dataset.split import HOLDOUT
 from ..dataset.store import write_set
 from ..trainer.data.pixels import images_of
 from ..trainer.host.folders import hash_store, pairs_folder, unpacked_folder
 from .shared import HOLDOUT_TIP, loaded_output, or_shipped
 from .sockets import Pairs
-
-ONE_PER_FOLDER, TOGETHER = "one pair per folder", "one pair with several references"
 
 
 class LoadPairs(io.ComfyNode):
@@ -60,7 +65,7 @@ class LoadPairs(io.ComfyNode):
                     tooltip="For pairs that have no caption of their own.",
                 ),
                 io.Float.Input(
-                    "holdout", default=0.15, min=0, max=10000, step=0.05, tooltip=HOLDOUT_TIP
+                    "holdout", default=HOLDOUT, min=0, max=10000, step=0.05, tooltip=HOLDOUT_TIP
                 ),
                 io.String.Input(
                     "pattern",
@@ -71,16 +76,16 @@ class LoadPairs(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "several_controls",
-                    options=[ONE_PER_FOLDER, TOGETHER],
-                    default=ONE_PER_FOLDER,
+                    options=list(SEVERAL_CONTROLS),
+                    default=APART,
                     advanced=True,
                     tooltip="With several control folders (line art and clay): a pair for each, "
                     "or all of them as references of one pair.",
                 ),
                 io.Combo.Input(
                     "unmatched",
-                    options=["stop", "skip"],
-                    default="stop",
+                    options=list(UNMATCHED),
+                    default=STOP,
                     advanced=True,
                     tooltip="Pictures without a partner: stop and list them, or leave them out.",
                 ),
@@ -156,7 +161,7 @@ class PairsFromImages(io.ComfyNode):
                     tooltip="One caption for all pairs, or a list with one for each.",
                 ),
                 io.Float.Input(
-                    "holdout", default=0.15, min=0, max=10000, step=0.05, tooltip=HOLDOUT_TIP
+                    "holdout", default=HOLDOUT, min=0, max=10000, step=0.05, tooltip=HOLDOUT_TIP
                 ),
             ],
             outputs=[
@@ -197,7 +202,7 @@ def _source(
         scratch=unpacked_folder(),
         pattern=pattern,
         together=several_controls == TOGETHER,
-        skip_unmatched=unmatched == "skip",
+        skip_unmatched=unmatched == SKIP,
         masks=mask_folder,
     )
 

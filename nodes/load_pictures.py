@@ -7,6 +7,7 @@ from comfy_api.latest import io
 
 from ..dataset.load import PairSource, find_pairs, load_pairs, missing_places
 from ..dataset.pair import DatasetError
+from ..dataset.split import HOLDOUT
 from ..trainer.host.folders import hash_store, unpacked_folder
 from .shared import HOLDOUT_TIP, loaded_output, or_shipped
 from .sockets import Pairs
@@ -39,7 +40,7 @@ class LoadPictures(io.ComfyNode):
                     tooltip="For pictures that have no caption of their own.",
                 ),
                 io.Float.Input(
-                    "holdout", default=0.15, min=0, max=10000, step=0.05, tooltip=HOLDOUT_TIP
+                    "holdout", default=HOLDOUT, min=0, max=10000, step=0.05, tooltip=HOLDOUT_TIP
                 ),
                 io.Int.Input(
                     "preview",

@@ -19,7 +19,7 @@ ENGLISH_ONLY = {
     "evaluation/score/heldout.py: known_losses": "of a damaged line, which the log names",
     "lines.py: _entries": "of a damaged line, which the log names",
     "trainer/optimizers.py: create_optimizer": "a programming error: TrainConfig knows the names",
-    "trainer/runs/run.py: logged_step": "of a damaged line, which the log names",
+    "trainer/runs/log.py: logged_step": "of a damaged line, which the log names",
 }
 
 

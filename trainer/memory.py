@@ -237,7 +237,7 @@ class Memory:
         """Write a summary of the plan to ComfyUI's console and to run.yaml."""
         logging.info("Memory plan: %s", summary)
         if parallel.is_first():
-            self.run.write_plan(summary)
+            self.run.file.write_plan(summary)
 
 
 def memory_limit(model: host.Model, most: float) -> int:

@@ -51,7 +51,7 @@ class Saving:
         self.kept_in = self.run
         # before anything fails: a rescued checkpoint is to say the same
         kind = adapter(self.identity.config)
-        self.about = {**self.family.about(), **kind, **origin(self.run.settings())}
+        self.about = {**self.family.about(), **kind, **origin(self.run.file.read())}
         return done
 
     def restore(self) -> int:

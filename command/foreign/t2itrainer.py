@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...dataset.load import TOGETHER
 from ...trainer.runs.job import Job
 from .models import model_files, require_trained
 from .terms import (
@@ -100,7 +101,7 @@ def pictures(part: Theirs, holdout: float) -> dict[str, Any]:
         sides = [*controls, target]
         entry["pattern"] = " | ".join(f"{{name}}{suffix}" for suffix in sides)
         if len(controls) > 1:
-            entry["several_controls"] = "one pair with several references"
+            entry["several_controls"] = TOGETHER
     else:
         entry = {"pictures_folder": entry.pop("control_folder"), **entry}
     return {**entry, "holdout": holdout} if holdout else entry

@@ -7,13 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ...dataset.load import TOGETHER
+from ...dataset.split import HOLDOUT
 from ...language import say
 from ...trainer.runs.job import Job, JobError
 from .models import edits
 from .translate import Nearest, Theirs, is_set
-
-HOLDOUT = 0.15
-"""Other trainers hold nothing out; without it no checkpoint can be judged."""
 
 OPTIMIZERS = {
     "adamw": "adamw", "adamwbf16": "adamw", "adamwoptimi": "adamw", "optimiadamw": "adamw",
@@ -160,11 +159,11 @@ def source(
     entry: dict[str, Any] = {"control_folder": "|".join(controls)} if controls else {}
     entry["target_folder" if controls else "control_folder"] = target
     if len(controls) > 1:
-        entry["several_controls"] = "one pair with several references"
+        entry["several_controls"] = TOGETHER
     entry |= {"repeats": None if str(repeats) == "1" else repeats, "default_caption": caption}
-    return {key: value for key, value in (entry | more).items() if is_set(value)} | {
-        "holdout": HOLDOUT
-    }
+    found = {key: value for key, value in (entry | more).items() if is_set(value)}
+    # other trainers hold nothing out; without it no checkpoint can be judged
+    return found | {"holdout": HOLDOUT}
 
 
 def single(entry: dict[str, Any]) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def state(run: Run, done: int, steps: int) -> str:
 
 def planned(run: Run) -> int:
     """Steps to train, whatever else stands in run.yaml: it may be of another version."""
-    return int(run.settings()["config"]["steps"])
+    return int(run.file.read()["config"]["steps"])
 
 
 def measured(log: Path) -> list[Tested]:

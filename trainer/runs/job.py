@@ -1,6 +1,6 @@
-"""What a run is made of, as a YAML file that can be written by hand, and that every run writes.
+"""A training run described in YAML: a file written by hand, or the run.yaml of a run.
 
-By hand it is short; what is left out has its default:
+By hand it is short; everything left out has its default:
 
     name: my_edit
     model:                # or `model: demo`
@@ -23,43 +23,44 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from PIL import Image
 from torch import Tensor
 
 from ...dataset.image import open_rgb
-from ...dataset.load import LoadedPairs, PairSource, SourcePairs, find_pairs, split_pairs
+from ...dataset.load import (
+    SKIP,
+    TOGETHER,
+    LoadedPairs,
+    PairSource,
+    SourcePairs,
+    find_pairs,
+    split_pairs,
+)
 from ...dataset.pair import PairedDataset
 from ...dataset.quick import require_sound
 from ...dataset.records import json_lines, pair_rows, read_records
+from ...dataset.split import HOLDOUT
 from ...files import storing, write_atomically
 from ...language import say
 from .. import host
 from ..config import TrainConfig
 from ..files import save_tensors
+from ..host import demo
 from ..host import files as host_files
+from .job_values import (
+    SAMPLE_NUMBERS,
+    JobError,
+    read_samples,
+    read_source,
+    read_start,
+    read_whole,
+    require_known,
+)
 from .name import checked_name
 from .run import Run
 
-PACK = Path(__file__).resolve().parents[2]
-DEMO = PACK / "models" / "demo"
-MODEL_KEYS = {"diffusion_model", "weight_dtype", "text_encoders", "vae", "checkpoint"}
-SAMPLE_NUMBERS = ("every", "seed", "steps", "most")
-SAMPLE_KEYS = {"prompts", "controls", *SAMPLE_NUMBERS}
 KEYS = {"name", "model", "pairs", "config", "start", "samples", "epochs", "save_every_epochs"}
-# As KontextLoadPairs has them
-APART, TOGETHER = "one pair per folder", "one pair with several references"
-CHOICES = {"several_controls": (APART, TOGETHER), "unmatched": ("stop", "skip")}
-SOURCE_TEXTS = {
-    "control_folder", "target_folder", "pictures_folder", "mask_folder", "default_caption",
-    "pattern", "file", "folder", "trigger",
-}  # fmt: skip
-HOLDOUT = 0.15
-SOURCE_KEYS = {*SOURCE_TEXTS, *CHOICES, "holdout", "repeats"}
-
-
-class JobError(ValueError):
-    """A job's file cannot be read, or lacks something."""
+MODEL_KEYS = {"diffusion_model", "weight_dtype", "text_encoders", "vae", "checkpoint"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ class SamplePlan:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a job's relative paths may lie, in this order, and where to put what is made."""
+    """The folders that a job's relative paths are looked for in, in order; `scratch` holds what is
+    made on the way, such as unpacked archives."""
 
     folders: tuple[Path, ...]
     scratch: Path
@@ -94,7 +96,7 @@ class Places:
 
 @dataclass(frozen=True)
 class Job:
-    """One training run to be done. `model` is "demo" or names the files, `pairs` the folders.
+    """One training run to do. `model` is "demo" or names the files, `pairs` the folders.
 
     `start` is a LoRA's file, cut down to the run's rank with `resize_start`. `epochs` 0 means that
     `config.steps` counts; `save_every_epochs` likewise. `samples` are the fields of a SamplePlan,
@@ -116,7 +118,7 @@ class Job:
     def parse(cls, content: Mapping[str, Any]) -> Job:
         """A job from a file's content. Raises JobError or ConfigError, naming what is wrong."""
         if "base_hash" not in content:  # a run notes more in its own file
-            _known(say("The file"), content, KEYS)
+            require_known(say("The file"), content, KEYS)
         sources = content.get("pairs") or []
         sources = sources if isinstance(sources, list) else [sources]
         sources = [{"control_folder": s} if isinstance(s, str) else s for s in sources]
@@ -124,13 +126,13 @@ class Job:
             raise JobError(say("`pairs` is missing: name control_folder and target_folder there."))
         several = len(sources) > 1
         sources = [
-            _source(f"pairs[{number}]" if several else "pairs", source)
+            read_source(f"pairs[{number}]" if several else "pairs", source)
             for number, source in enumerate(sources, 1)
         ]
         model = content.get("model") or {}
         if model != "demo":
-            _known("model", model, MODEL_KEYS)
-        start = _read_start(content.get("start") or "")
+            require_known("model", model, MODEL_KEYS)
+        start = read_start(content.get("start") or "")
         return cls(
             checked_name(str(content.get("name") or "")),
             model,
@@ -138,14 +140,14 @@ class Job:
             TrainConfig.parse(content.get("config") or {}),
             start.get("file", ""),
             start.get("resize", False),
-            _whole("epochs", content.get("epochs") or 0),
-            _whole("save_every_epochs", content.get("save_every_epochs") or 0),
+            read_whole("epochs", content.get("epochs") or 0),
+            read_whole("save_every_epochs", content.get("save_every_epochs") or 0),
             str(content.get("base_hash") or ""),
-            _samples(content.get("samples") or {}),
+            read_samples(content.get("samples") or {}),
         )
 
     def content(self) -> dict[str, Any]:
-        """What `parse` reads: settings that are not the defaults, nothing empty."""
+        """The inverse of `parse`, without default settings and empty entries."""
         plain = asdict(TrainConfig())
         settings = {k: v for k, v in asdict(self.config).items() if v != plain[k]}
         sources = [dict(source) for source in self.pairs]
@@ -153,7 +155,7 @@ class Job:
             "name": self.name,
             "model": self.model if self.model == "demo" else dict(self.model),  # type: ignore[arg-type]
             "pairs": sources[0] if len(sources) == 1 else sources,
-            "start": _start(self.start, self.resize_start),
+            "start": written_start(self.start, self.resize_start),
             "epochs": self.epochs,
             "save_every_epochs": self.save_every_epochs,
             "samples": dict(self.samples),
@@ -166,9 +168,9 @@ class Job:
 
         A picture that several sources have is held out in all of them or in none.
         """
-        loaded = [_find(source, places) for source in self.pairs]
+        loaded = [found_in(source, places) for source in self.pairs]
         sources = [
-            # what a run wrote down has its hold-out already
+            # the records of a run contain its hold-out
             SourcePairs(found.dataset.pairs, 0 if "file" in each else each.get("holdout", HOLDOUT))
             for each, found in zip(self.pairs, loaded, strict=True)
         ]
@@ -178,7 +180,7 @@ class Job:
         return PairedDataset(pairs), (*doubts, *notes, *warnings)
 
     def sample_plan(self, places: Places) -> SamplePlan | None:
-        """What to show while training; None if the file doesn't say. Reads the controls."""
+        """The samples to make during training; None if the file names none. Reads the controls."""
         if not self.samples:
             return None
         files = [places.find(name) for name in self.samples.get("controls", ())]
@@ -213,29 +215,28 @@ def write_job(
     plan: SamplePlan | None = None,
     resize_start: bool = False,
 ) -> None:
-    """Add to the run's run.yaml what repeating it from a terminal needs.
+    """Add everything to the run's run.yaml that repeating it from a terminal needs.
 
-    Pairs go into dataset.jsonl beside it, with the captions and the split they have now, pictures
+    Pairs go into dataset.jsonl beside it, with their present captions and split, and the pictures
     to sample from into sample_controls.
     """
-    content = yaml.safe_load((run.folder / "run.yaml").read_text(encoding="utf-8"))
+    content = run.file.read()
     model: Any = host_files.model_files(base)
     name = model.get("diffusion_model")
     rows, folder = pair_rows(pairs)
     job = {
-        "model": "demo" if name and Path(name).parent == DEMO else model,
+        "model": "demo" if name and Path(name).parent == demo.FOLDER else model,
         "pairs": {"file": "dataset.jsonl", "folder": folder},
     }
     if start:
         save_tensors(start, run.folder / "start.safetensors")
-        job["start"] = _start("start.safetensors", resize_start)
-    content.pop("samples", None)  # another time the run may have been shown otherwise
+        job["start"] = written_start("start.safetensors", resize_start)
+    content.pop("samples", None)  # of an earlier start, which may have had another plan
     if plan:
         job["samples"] = written_samples(plan, run)
     write_atomically(run.folder / "dataset.jsonl", json_lines(rows))
     config = content.pop("config")
-    text = yaml.safe_dump({**content, **job, "config": config}, allow_unicode=True, sort_keys=False)
-    write_atomically(run.folder / "run.yaml", text.encode("utf-8"))
+    run.file.write({**content, **job, "config": config})
 
 
 def written_samples(plan: SamplePlan, run: Run) -> dict[str, Any]:
@@ -251,8 +252,8 @@ def written_samples(plan: SamplePlan, run: Run) -> dict[str, Any]:
     return {"prompts": list(plan.prompts), "controls": names, **numbers}
 
 
-def _find(source: Mapping[str, Any], places: Places) -> LoadedPairs:
-    """The pairs of one entry of `pairs`, none held out yet unless it says so itself, and notes."""
+def found_in(source: Mapping[str, Any], places: Places) -> LoadedPairs:
+    """The pairs of one entry of `pairs`, with notes; held out are only those it marks itself."""
     if "file" in source:
         folder = places.find(source.get("folder", "."))
         return LoadedPairs(PairedDataset(read_records(places.find(source["file"]), folder)), ())
@@ -267,7 +268,7 @@ def _find(source: Mapping[str, Any], places: Places) -> LoadedPairs:
             scratch=places.scratch / "unpacked",
             pattern=source.get("pattern", ""),
             together=source.get("several_controls") == TOGETHER,
-            skip_unmatched=source.get("unmatched") == "skip",
+            skip_unmatched=source.get("unmatched") == SKIP,
             masks=str(places.find(masks)) if masks else "",
             single=bool(single),
         ),
@@ -290,116 +291,5 @@ def with_trigger(caption: str, trigger: str) -> str:
     return worded if trigger in worded else f"{trigger}, {worded}".removesuffix(", ")
 
 
-def _source(where: str, given: Any) -> dict[str, Any]:
-    """An entry of `pairs` with its values as their kinds. JobError names what is wrong."""
-    _known(where, given, SOURCE_KEYS)
-    source: dict[str, Any] = {}
-    for key, value in given.items():
-        name = f"{where}: {key}"
-        if key == "holdout":
-            source[key] = _number(name, value)
-        elif key == "repeats":
-            source[key] = _whole(name, value, least=1)
-        elif key in CHOICES and value not in CHOICES[key]:
-            raise JobError(
-                say(
-                    "{name} is {value}; choose one of {choices}.",
-                    name=name, value=repr(value), choices=", ".join(CHOICES[key]),
-                )
-            )  # fmt: skip
-        elif isinstance(value, list) and key == "control_folder":
-            source[key] = "|".join(map(str, value))
-        elif isinstance(value, (list, dict, bool)):
-            raise JobError(say("{name} is {value}; it must be text.", name=name, value=repr(value)))
-        else:
-            source[key] = "" if value is None else str(value)
-    return source
-
-
-def _start(file: str, resize: bool) -> str | dict[str, Any]:
+def written_start(file: str, resize: bool) -> str | dict[str, Any]:
     return {"file": file, "resize": True} if resize else file
-
-
-def _read_start(given: Any) -> dict[str, Any]:
-    """`start`: a LoRA's file, or this with `resize`. JobError names what is wrong."""
-    start = {"file": given} if isinstance(given, str) else given
-    _known("start", start, {"file", "resize"})
-    for key, kind in (("file", str), ("resize", bool)):
-        if not isinstance(start.get(key, kind()), kind):
-            wanted = say("text") if kind is str else say("true or false")
-            raise JobError(
-                say(
-                    "{name} is {value}; it must be {wanted}.",
-                    name=f"start: {key}", value=repr(start[key]), wanted=wanted,
-                )
-            )  # fmt: skip
-    return dict(start)
-
-
-def _number(name: str, value: Any) -> float:
-    """A number from 0 on. JobError names a value that is none."""
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not 0 <= number < math.inf:
-        raise JobError(
-            say("{name} is {value}; it must be a number from 0 on.", name=name, value=repr(value))
-        )
-    return number
-
-
-def _whole(name: str, value: Any, least: int = 0) -> int:
-    """A whole number. JobError names a value that is none, or too small."""
-    number = _number(name, value)
-    if number != int(number) or number < least:
-        raise JobError(
-            say(
-                "{name} is {value}; it must be a whole number from {least} on.",
-                name=name, value=repr(value), least=least,
-            )
-        )  # fmt: skip
-    return int(number)
-
-
-def _samples(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a SamplePlan as their kinds; controls stay names."""
-    _known("samples", given, SAMPLE_KEYS)
-    samples: dict[str, Any] = {}
-    for name, value in given.items():
-        if name in SAMPLE_NUMBERS:
-            least = int(name == "most")
-            samples[name] = _whole(f"samples: {name}", value, least)
-        elif isinstance(value, (str, list)):
-            samples[name] = (value,) if isinstance(value, str) else tuple(map(str, value))
-        else:
-            raise JobError(
-                say(
-                    "{name} is {value}; it must be text, or a list of texts.",
-                    name=f"samples: {name}",
-                    value=repr(value),
-                )
-            )
-    return samples
-
-
-def _known(where: str, given: Any, known: set[str]) -> None:
-    """Raise JobError for keys that mean nothing: most often they are misspelt."""
-    if not isinstance(given, Mapping):
-        raise JobError(
-            say(
-                "{name} is {value}; it must hold `key: value` lines.",
-                name=where,
-                value=repr(given),
-            )
-        )
-    unknown = [str(key) for key in given if key not in known]
-    if unknown:
-        raise JobError(
-            say(
-                "{where}: unknown {names}. Known: {known}.",
-                where=where,
-                names=", ".join(unknown),
-                known=", ".join(sorted(known)),
-            )
-        )

@@ -1,33 +1,23 @@
-"""A training run on disk: its settings, log, checkpoints and what resuming needs."""
+"""A training run on disk: its folders and checkpoints, and whether it can be continued."""
 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import re
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from ...dataset.files import folded
 from ...files import DamagedFileError, parsed, read_json, storing, write_atomically
 from ...language import say
-from ...lines import Lines
-from ..config import (
-    CHANGEABLE_ALWAYS,
-    CHANGEABLE_UNFINISHED,
-    KNOWN,
-    ConfigError,
-    TrainConfig,
-)
+from ..config import CHANGEABLE_ALWAYS, CHANGEABLE_UNFINISHED, TrainConfig
 from ..families import family_of_lora
 from ..statistics import relative_change
 from .checkpoint import Checkpoint
@@ -36,8 +26,10 @@ from .export import comfyui_tensors
 from .identity import Identity, RunError
 from .lock import NAME as LOCK
 from .lock import Lock, LockedError
+from .log import log_lines
 from .metadata import run_metadata, save_lora
 from .name import checked_name
+from .run_file import RunFile
 from .state import State
 
 TRASH = "kontext_trash"  # in the output folder
@@ -55,10 +47,11 @@ class Run:
         self.output = output
         self.folder = output / "kontext_runs" / self.name
         self.lora_folder = output / "loras" / self.name
-        self.yaml_file = self.folder / "run.yaml"
+        self.file = RunFile(self.folder, self.name)
+        self.yaml_file = self.file.path
         self.state = State(self.folder / "state" / "state.safetensors")
-        self.lines = Lines(self.folder / "log.jsonl", logged_step)
-        self.measured: dict[int, float] = {}  # held-out change by step, as far as `best` has read
+        self.lines = log_lines(self.folder)
+        self.measured: dict[int, float] = {}  # held-out change by step, up to where `best` has read
         self.lock: Lock | None = None  # of a run that this process trains
 
     @staticmethod
@@ -84,7 +77,7 @@ class Run:
 
     @classmethod
     def create(cls, name: str, output: Path, identity: Identity, replace: bool = False) -> Run:
-        """A new run, or the one of this name, to be continued or, if it has finished, used.
+        """A new run, or the existing one of this name, to continue or, if finished, to use.
 
         Raises RunError if the existing run was made from something else, unless `replace` moves it
         to the trash. Settings in CHANGEABLE_UNFINISHED may differ while steps are left.
@@ -108,11 +101,11 @@ class Run:
         with storing(run.folder):
             run.lora_folder.mkdir(parents=True, exist_ok=True)
             run.state.path.parent.mkdir(parents=True, exist_ok=True)
-        run.write_identity(identity)
+        run.file.write_identity(identity)
         return run
 
     def require_name_of_its_own(self) -> None:
-        """Raise RunError for a name that Windows and macOS take for that of another run."""
+        """Raise RunError if Windows and macOS would take the name for that of another run."""
         known = self.names(self.output)
         twins = [name for name in known if folded(name) == folded(self.name)]
         if twins and self.name not in twins:
@@ -126,7 +119,7 @@ class Run:
             )
 
     def obstacles(self, identity: Identity) -> list[str]:
-        """In words, why this run cannot be continued, or used, as one with `identity`."""
+        """Why this run cannot be continued or used as one with `identity`, in words."""
         if not self.exists():
             gone = say("{file}, which says what it was made from, is gone", file=self.yaml_file)
             return [gone] if self.has_work() else []
@@ -137,7 +130,7 @@ class Run:
         return found
 
     def differences(self, identity: Identity) -> list[str]:
-        """In words, how what this run was made from differs from `identity`, where it matters."""
+        """The differences from `identity` that matter, in words."""
         unfinished = self.steps_done() < identity.config.steps
         free = CHANGEABLE_ALWAYS | (CHANGEABLE_UNFINISHED if unfinished else set())
         differences = self.identity().differences(identity)
@@ -150,7 +143,7 @@ class Run:
         """Whether there is anything to lose: a LoRA, steps in the log, or a state after them."""
         try:
             stepped = self.state.step() > 0
-        except RunError:  # damaged, but somebody's
+        except RunError:  # damaged, but there was one
             stepped = True
         return stepped or bool(self.saved_files()) or next(iter(self.lines), None) is not None
 
@@ -162,7 +155,7 @@ class Run:
         moment = time.strftime("%Y-%m-%d_%H-%M-%S")
         trash = self.output / TRASH / f"{self.name}_{moment}_{time.time_ns() % 1000:03}"
         own = [path for path in self.folder.glob("*") if path.name != LOCK]
-        own.sort(key=lambda path: path.name == "run.yaml")  # the last: without it, no run is seen
+        own.sort(key=lambda path: path.name == "run.yaml")  # last: without it there is no run
         with storing(trash):
             for path in [*(checkpoint.path for checkpoint in self.saved_files()), *own]:
                 target = trash / path.relative_to(self.output)
@@ -171,7 +164,7 @@ class Run:
         return trash
 
     def remove_unfinished(self) -> None:
-        """Delete what a killed process left of files it was writing."""
+        """Delete the partial files of a killed process."""
         for folder in (self.lora_folder, self.folder, self.state.path.parent):
             for path in folder.glob("*.tmp"):
                 with storing(path):
@@ -189,101 +182,13 @@ class Run:
             )
 
     def exists(self) -> bool:
-        return self.yaml_file.is_file()
+        return self.file.exists()
 
     # ---- what it was made from -------------------------------------------------------------
 
-    def write_identity(self, identity: Identity) -> None:
-        """Note what the run is made from; the rest of run.yaml stays, should it end right here."""
-        try:
-            content = self.settings() if self.exists() else {}
-        except DamagedFileError:  # written anew
-            content = {}
-        content |= {
-            "name": self.name,
-            "begun": content.get("begun", time.strftime("%Y-%m-%d")),
-            "changed": time.strftime("%Y-%m-%d %H:%M:%S"),
-            "base_hash": identity.base_hash,
-            "dataset_hash": identity.dataset_hash,
-            "start_hash": identity.start_hash,
-            "text_hash": identity.text_hash,
-            "vae_hash": identity.vae_hash,
-            "config": asdict(identity.config),
-        }
-        pairs = json.dumps(dict(identity.pairs), ensure_ascii=False, indent=0)
-        write_atomically(self.folder / "pairs.json", pairs.encode("utf-8", "surrogatepass"))
-        self.write_settings(content)
-
-    def write_plan(self, words: str) -> None:
-        """Note the memory plan in run.yaml, beside what the run was made from."""
-        self.write_settings(self.settings() | {"memory_plan": words})
-
-    def write_settings(self, content: Mapping[str, Any]) -> None:
-        text = yaml.safe_dump(dict(content), allow_unicode=True, sort_keys=False)
-        write_atomically(self.yaml_file, text.encode("utf-8"))
-
-    def settings(self) -> dict[str, Any]:
-        """What run.yaml says. Raises DamagedFileError if it is no run's."""
-        try:
-            content = yaml.safe_load(self.yaml_file.read_bytes().strip(b"\0"))
-            if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
-                raise ValueError(say("no settings in it"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            reason = str(error).splitlines()[0]
-            raise DamagedFileError(
-                say(
-                    "{path} is damaged ({reason}). {remedy}",
-                    path=self.yaml_file,
-                    reason=reason,
-                    remedy=say(
-                        "Train under this name again: what it said is then taken from the last "
-                        "LoRA. Or move the folder away."
-                    ),
-                )
-            ) from error
-        return content
-
     def identity(self) -> Identity:
-        """What the run was made from. Where run.yaml is damaged, as its last LoRA says."""
-        try:
-            content = self.settings()
-        except DamagedFileError as error:
-            content = self.noted_in_lora()
-            if not content:
-                raise RunError(str(error)) from error
-            logging.warning("%s", error)
-        unknown = content["config"].keys() - KNOWN
-        if unknown:
-            raise RunError(
-                say(
-                    "Run '{name}' has settings that this version of the trainer does not know: "
-                    "{settings}. Update the trainer, or choose another name.",
-                    name=self.name,
-                    settings=say(", ").join(sorted(unknown)),
-                )
-            )
-        names = [f"{of}_hash" for of in ("base", "dataset", "start", "text", "vae")]
-        hashes: dict[str, str] = {name: content.get(name, "") for name in names}
-        try:
-            config = TrainConfig.parse(content["config"])
-        except ConfigError as error:
-            raise RunError(
-                say(
-                    "{path}: {error} Correct it there, or choose another name for the run.",
-                    path=self.yaml_file,
-                    error=error,
-                )
-            ) from error
-        return Identity(config, **hashes, pairs=self.pair_marks())
-
-    def pair_marks(self) -> Mapping[str, Mapping[str, str]]:
-        """What pairs.json says of each pair. It only names differences: damaged, it is left out."""
-        try:
-            marks = read_json(self.folder / "pairs.json", {}, "")
-        except DamagedFileError as error:
-            logging.warning("%s", error)
-            return {}
-        return {stem: parts for stem, parts in marks.items() if isinstance(parts, dict)}
+        """What the run was made from. If run.yaml is damaged, what its last LoRA says."""
+        return self.file.identity(self.noted_in_lora)
 
     def noted_in_lora(self) -> dict[str, Any]:
         """The settings and hashes in the last LoRA's metadata; empty without one."""
@@ -342,7 +247,7 @@ class Run:
         )
 
     def has_checkpoint(self, step: int) -> bool:
-        """Whether the LoRA of this step is there, with all that was saved in it."""
+        """Whether the LoRA of this step exists and is intact."""
         return any(each.step == step and each.is_intact for each in self.checkpoints())
 
     @property
@@ -350,7 +255,7 @@ class Run:
         return self.has_checkpoint(self.last_step())
 
     def last_step(self, config: TrainConfig | None = None) -> int:
-        """The step that the run ends at with these settings; without them, with its own."""
+        """The step that the run ends at with these settings, by default its own."""
         config, early = config or self.config, ending_of(self.folder)
         return early.step if early and early.holds_for(config) else config.steps
 
@@ -361,9 +266,9 @@ class Run:
         identity: Identity,
         about: Mapping[str, str] | None = None,
     ) -> Checkpoint:
-        """Save the LoRA as it is after `step` steps.
+        """Save the LoRA after `step` steps.
 
-        `about` is added to the file's metadata; without it, what the tensors tell of the model.
+        `about` is added to the file's metadata; by default, what the tensors reveal of the model.
         """
         self.require_held()
         path = self.lora_folder / f"{self.name}_{step:06d}.safetensors"
@@ -377,12 +282,12 @@ class Run:
     def drop_oldest(self, keep: int) -> list[str]:
         """Delete all but the last `keep` checkpoints, the best and the pinned; 0 keeps all.
 
-        Returns the files that could not be deleted, with the reason: they may be open elsewhere.
+        Returns the files that could not be deleted, each with the reason: it may be open elsewhere.
         """
         old = self.checkpoints()[:-keep] if keep else ()
         try:
             stay = self.pinned() | {best.step for best in [self.best()] if best}
-        except DamagedFileError as error:  # which ones are pinned is not known: all stay
+        except DamagedFileError as error:  # it is unknown which are pinned: keep all
             return [str(error)] if old else []
         stuck = []
         for checkpoint in old:
@@ -394,8 +299,10 @@ class Run:
         return stuck
 
     def best(self) -> Checkpoint | None:
-        """The checkpoint with the lowest held-out loss, as the mean share of each pair's base loss;
-        None where none was measured. Reads what was logged since the last call."""
+        """The checkpoint with the lowest held-out loss, relative to the base loss of each pair.
+
+        None if none was measured. Reads only what was logged since the last call.
+        """
         anew, added = self.lines.added()
         if anew:
             self.measured.clear()
@@ -439,7 +346,7 @@ class Run:
     # ---- state and log ---------------------------------------------------------------------
 
     def write_state(self, step: int, tensors: Mapping[str, Tensor], rest: str = "") -> None:
-        """Save what continuing from `step` needs, replacing the previous state."""
+        """Save everything that resuming at `step` needs, in place of the previous state."""
         self.require_held()
         self.state.write(step, tensors, rest)
 
@@ -451,7 +358,7 @@ class Run:
         return self.lines.read()
 
     def rewind_log(self, step: int) -> None:
-        """Forget the steps after `step`: they are about to be done again."""
+        """Remove the steps after `step` from the log: they will be done again."""
         self.lines.rewrite(entry for entry in self.lines if entry["step"] <= step)
 
 
@@ -460,19 +367,3 @@ def modified(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:  # moved away just now
         return 0.0
-
-
-def logged_step(entry: dict[str, Any]) -> dict[str, Any]:
-    """The log entry, checked. Raises KeyError, TypeError or ValueError unless it is a step's."""
-    if type(entry["step"]) is not int:
-        raise TypeError("the step is not a whole number")
-    optional = ("learning_rate", "grad_norm", "seconds", "memory")
-    numbers = [entry["loss"], *(entry.get(name) or 0 for name in optional)]
-    numbers += [*entry.get("holdout", ()), *entry.get("holdout_base", ())]
-    if not all(type(number) in (int, float) for number in numbers):
-        raise TypeError("not all measurements are numbers")
-    if not math.isfinite(entry["loss"]):
-        raise ValueError("the loss is no finite number")
-    if len(entry.get("holdout", ())) != len(entry.get("holdout_base", ())):
-        raise ValueError("not as many held-out losses as of the base")
-    return entry

@@ -34,7 +34,7 @@ def ended(tmp_path, monkeypatch):
 
     def end(choose):
         config = run.config.replace(choose=choose)
-        run.write_identity(replace(run.identity(), config=config))
+        run.file.write_identity(replace(run.identity(), config=config))
         places = tmp_path, tmp_path / "cache"
         request = TrainingRequest(None, PairedDataset(()), config, "rings", *places)
         return run, concluding.conclude(request, run)

@@ -60,7 +60,7 @@ def test_a_checkpoint_says_what_it_was_trained_on(run):
     assert notes["modelspec.usage_hint"] == "Prompt: swap the colours,"
     assert "modelspec.trigger_phrase" not in notes
     assert notes["modelspec.description"] == "Trained for 6 steps on 3 before/after pairs."
-    assert notes["modelspec.date"] == run.settings()["begun"]
+    assert notes["modelspec.date"] == run.file.read()["begun"]
     # Lora-Manager reads the first group's words with their counts, the most frequent first
     (words,) = json.loads(notes["ss_tag_frequency"]).values()
     assert words == {"swap the colours": 5, "0": 3, "1": 1, "2": 1}

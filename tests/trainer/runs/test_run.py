@@ -409,7 +409,7 @@ def test_a_broken_run_yaml_is_taken_from_the_last_lora(tmp_path, content):
     assert set(Run.names(tmp_path)) == {"edit", "other"}
     assert run.config == IDENTITY.config and run.finished
     Run.create("edit", tmp_path, IDENTITY)
-    assert run.settings()["config"]["steps"] == 1000
+    assert run.file.read()["config"]["steps"] == 1000
     with pytest.raises(RunError, match="differs"):
         Run.create("edit", tmp_path, replace_in(OTHER, config=TrainConfig(steps=1000, rank=7)))
 
