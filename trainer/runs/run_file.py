@@ -28,7 +28,7 @@ class RunFile:
         return self.path.is_file()
 
     def write_identity(self, identity: Identity) -> None:
-        """Record what the run is made from; the rest of run.yaml stays until it is replaced."""
+        """Record what the run is made from, and keep the rest of run.yaml."""
         try:
             content = self.read() if self.exists() else {}
         except DamagedFileError:  # written anew
