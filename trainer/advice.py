@@ -12,19 +12,19 @@ from .families.flux1 import Flux1
 from .memory import Footprint, plan_memory
 from .presets import PRESETS, Preset
 
-# FLUX.1: blocks, width, parameters, and the values of its largest linear and of a LoRA's rank
+# FLUX.1: blocks, width, parameters; values in its largest linear, and in one rank of a LoRA
 DOUBLE, SINGLE, HIDDEN, PARAMETERS = 19, 38, 3072, 11_900_000_000
 LARGEST, PER_RANK = 21504 * 3072, 3_500_000
 TEXT_TOKENS = 256
 # Dense bf16 operations per second that an RTX 4090 reaches in linears and in attention
 LINEARS, ATTENTION = 0.65 * 165e12, 0.5 * 165e12
 SMALL = 512  # the resolution to fall back on
-TAKEN = int(1.5e9)  # of a card's memory, by the desktop and by ComfyUI
+TAKEN = int(1.5e9)  # bytes of a card that the desktop and ComfyUI use
 
 
 def advice(name: str, config: TrainConfig, pairs: int, card: int) -> str:
-    """Reasons for these settings, and what is usual for this number of pairs (0: not known) and a
-    card of this many bytes (0: none)."""
+    """The reasons for these settings, and what to expect with this number of pairs (0: unknown) and
+    a card of this many bytes (0: none)."""
     preset = PRESETS[name]
     text = preset.texts[language()]
     if pairs:
@@ -114,7 +114,7 @@ def advice_on_memory(config: TrainConfig, card: int) -> str:
 
 
 def sentences(*parts: str) -> str:
-    """One paragraph; Chinese has no blanks between sentences."""
+    """One paragraph; Chinese has no spaces between sentences."""
     return ("" if language() == "zh" else " ").join(filter(None, parts))
 
 

@@ -1,4 +1,4 @@
-"""A batch: encoded pairs, read from the cache, and the generators that chance comes from."""
+"""A batch: encoded pairs, read from the cache, and the random generators of a run."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Text:
 
 @dataclass(frozen=True)
 class EncodedPair:
-    """Where a pair's encoded parts lie, and the shapes of its latents and, last, of its text.
+    """The files of a pair's encoded parts, and the shapes of its latents and, last, of its text.
 
-    `text` is its caption's. `texts` has what steps may put in its place, by instruction (None is
-    the caption, "" none at all), each with the references in sight and without, where an encoder
-    sees them. Texts of `ragged` pairs are padded where a batch has several lengths.
+    `text` is the encoded caption. `texts` are the texts that steps may use instead, by instruction
+    (None is the caption, "" an empty prompt) and by whether the text encoder sees no references.
+    Texts of `ragged` pairs are padded if a batch has several lengths.
     """
 
     stem: str
@@ -56,7 +56,7 @@ class EncodedPair:
         return self.shape[:-1] if self.ragged else self.shape
 
     def text_for(self, instruction: str | None, blind: bool) -> Path:
-        """The encoded instruction, or the caption for None; `blind` is without references."""
+        """The encoded instruction, or the caption for None; `blind` leaves the references out."""
         return self.text if instruction is None and not blind else self.texts[instruction, blind]
 
 
@@ -64,7 +64,7 @@ class EncodedPair:
 class Batch:
     """Normalised latents [B, C, h, w] of targets and of each reference slot, and their text.
 
-    `mask` [B, 1, h, w] is 1 where the target counts in full; None if no pair has one.
+    `mask` [B, 1, h, w] is 1 where the target counts in full; None if no pair has a mask.
     """
 
     target: Tensor
@@ -79,8 +79,8 @@ def load_batch(
     device: torch.device,
     blind: bool = False,
 ) -> Batch:
-    """Read one batch of pairs of one bucket; an instruction that is not None replaces every
-    caption, `blind` leaves the references out."""
+    """Read one batch of pairs from one bucket. An `instruction` replaces every caption; `blind`
+    leaves the references out."""
     targets = [load_file(pair.target)["latent"] for pair in pairs]
     paths = [() if blind else pair.references for pair in pairs]
     slots = zip(*([load_file(path)["latent"] for path in each] for each in paths), strict=True)
@@ -99,7 +99,7 @@ def load_batch(
 
 
 def stacked(texts: Sequence[Text]) -> Text:
-    """Texts of batch size 1 as one; shorter ones padded with zeros at their end, and masked."""
+    """Texts of batch size 1 as one batch, padded with zeros at the end and masked."""
     lengths = [text.cond.shape[1] for text in texts]
     most, mask = max(lengths), None
     if min(lengths) < most:
@@ -110,11 +110,11 @@ def stacked(texts: Sequence[Text]) -> Text:
 
 
 def seeded(seed: int, index: int, purpose: str) -> torch.Generator:
-    """A generator of its own for one purpose at one step or epoch of a run."""
+    """A generator for one purpose at one step or epoch of a run, independent of all others."""
     digest = hashlib.sha256(f"{seed} {index} {purpose}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
 
 
 def sample_seeds(count: int, generator: torch.Generator) -> Tensor:
-    """Seeds of the dropout masks of `count` samples."""
+    """Dropout seeds [count], one per sample."""
     return torch.randint(2**62, (count,), generator=generator)

@@ -1,4 +1,4 @@
-"""safetensors files: whole or not at all, and the same bytes for the same content."""
+"""safetensors files, written atomically; the same content gives the same bytes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def header(entries: Entries, metadata: Mapping[str, str]) -> bytes:
     Surrogates in captions, which the format does not allow, become question marks.
     """
     notes = {name: text.encode("utf-8", "replace").decode() for name, text in metadata.items()}
-    # sorted: the library writes metadata in another order each time
+    # sorted: the library's own order of metadata varies
     content = {"__metadata__": dict(sorted(notes.items())), **entries}
     text = json.dumps(content, separators=(",", ":")).encode("ascii")
     text += b" " * (-len(text) % 8)
@@ -59,14 +59,14 @@ def header(entries: Entries, metadata: Mapping[str, str]) -> bytes:
 def save_checked(
     tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """As `save_tensors`, with a checksum by which `require_intact` tells damage."""
+    """As `save_tensors`, with a checksum for `require_intact`."""
     entries, data = packed(tensors)
     notes = {**(metadata or {}), CHECKSUM: f"{zlib.crc32(data):08x}"}
     write_atomically(path, header(entries, notes), data)
 
 
 def require_intact(content: bytes, metadata: Mapping[str, str]) -> None:
-    """Raise ValueError if a file's tensors are not those that its checksum was taken of."""
+    """Raise ValueError if a file's tensors do not match its checksum."""
     start = 8 + int.from_bytes(content[:8], "little")
     noted = metadata.get(CHECKSUM, "")
     if noted and noted != f"{zlib.crc32(memoryview(content)[start:]):08x}":
@@ -74,7 +74,7 @@ def require_intact(content: bytes, metadata: Mapping[str, str]) -> None:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file of `save_checked` is there and holds what was written."""
+    """Whether a file of `save_checked` exists and is undamaged."""
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

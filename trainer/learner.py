@@ -24,10 +24,10 @@ EXPLODED = 20.0
 
 
 class Learner:
-    """The optimiser of a LoRA's float32 weights, with the whole state for an exact continuation.
+    """The optimiser of a LoRA's float32 weights, with all the state that an exact resume needs.
 
-    The weights to use may differ from those being trained: a moving average, or the ones that a
-    schedule-free optimiser keeps. `evaluating` puts them in place.
+    The weights to save and sample with may differ from those being trained: a moving average, or
+    those of a schedule-free optimiser. `evaluating` puts them in place.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Learner:
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of a part of the step's loss.
 
-        Runs on this thread, as ComfyUI streams weights and interrupts only on its node thread.
+        Runs on this thread: ComfyUI streams weights and handles Cancel on its node thread only.
         """
         with torch.autograd.set_multithreading_enabled(False):
             self.scaler.scale(loss).backward()
@@ -67,18 +67,18 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
 
     def gradient_norm(self) -> float:
-        """Norm of the gradients before clipping; clips them to the limit."""
+        """Clip the gradients to the limit; returns their norm before that."""
         self.scaler.unscale_(self.optimizer)
         limit = self.config.max_grad_norm or float("inf")
         return clip_grad_norm_(self.lora.parameters(), limit).item()
 
     def exploded(self, loss: float, norm: float) -> bool:
-        """Whether to refuse this step. A float16 overflow is not refused: the scaler skips it."""
+        """Whether to reject this step. A float16 overflow is no reason: the scaler skips it."""
         overflow = self.scaler.is_enabled() and not math.isfinite(norm)
         return not loss < EXPLODED or not (math.isfinite(norm) or overflow)
 
     def update(self, step: int) -> None:
-        """Take step 0, 1, … with the gradients of now."""
+        """Take step 0, 1, … with the current gradients."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step) * group["faster"]
         self.scaler.step(self.optimizer)
@@ -94,7 +94,7 @@ class Learner:
             torch._foreach_lerp_(self.average, [*self.lora.parameters()], 1 - decay)
 
     def learning_rate(self, step: int) -> float:
-        """Of step 0, 1, …: as planned, or falling in a straight line to an early end."""
+        """The rate of step 0, 1, …: as planned, or falling linearly to an early end."""
         early = self.ending
         if early and early.decided <= step < early.step:
             planned = self.config.learning_rate_at(early.decided)
@@ -103,7 +103,7 @@ class Learner:
 
     @contextmanager
     def evaluating(self) -> Iterator[None]:
-        """Inside, the LoRA has the weights to use; afterwards exactly those being trained."""
+        """Inside, the LoRA has the weights to save; afterwards exactly those being trained."""
         weights = self.lora.parameters()
         schedule_free = hasattr(self.optimizer, "eval")
         if not schedule_free and not self.config.ema:
@@ -139,7 +139,7 @@ class Learner:
         return copies, json.dumps(rest)
 
     def load_state_dict(self, tensors: Mapping[str, Tensor], rest: str) -> None:
-        """Load a state; gradients are dropped, and so is an early end that the user has lifted."""
+        """Load a state. Drops gradients, and an early end that the user has lifted since."""
         state = json.loads(rest)
         early = Ending(**state["ending"]) if state.get("ending") else None
         self.ending, self.judged_from = early, state.get("judged_from", 0)
@@ -166,12 +166,12 @@ def copy_into(weights: Sequence[Tensor], values: Sequence[Tensor]) -> None:
 
 
 def set_apart(tree: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """A tree of dicts and lists in a form for JSON; its tensors are moved into `tensors`."""
+    """A tree of dicts and lists as JSON can hold it; its tensors are moved into `tensors`."""
     if isinstance(tree, Tensor):
         tensors[name] = tree
         return {"tensor": name}
     if isinstance(tree, dict):
-        # JSON keys are texts, but optimisers number their parameters
+        # JSON keys are strings, but optimisers number their parameters
         return {
             "keys": list(tree),
             "values": [set_apart(value, f"{name}.{key}", tensors) for key, value in tree.items()],

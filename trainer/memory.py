@@ -1,9 +1,9 @@
 """The memory plan: what is kept, computed twice and streamed, decided before the first step.
 
 It never changes what is learnt, only where things are stored and how often they are computed. One
-unit is an activation of the whole sequence: tokens × hidden values in the compute dtype. How many
-units a block keeps, its family knows: what torch's allocator reports with this trainer's layers,
-measured again by tests/trainer/test_memory.py and tests/families/test_memory.py.
+unit is an activation of the whole sequence: tokens × hidden values in the compute dtype. Each
+family states how many units its blocks keep, as torch's allocator reports them with this trainer's
+layers; tests/trainer/test_memory.py and tests/families/test_memory.py measure them again.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ UNUSED = 0.03  # share of the limit that the allocator loses to fragmentation
 class Footprint:
     """Memory footprint of a step, in bytes; for the unit see above.
 
-    `kinds` has for each kind of block, in the order they run in, how many there are and the units
-    that one keeps for backward. `weights`, and of these the `movable` ones, which can be streamed,
-    count as stored; `largest` is the largest layer as stored, `cast_bytes` its copy in the compute
-    dtype, and `block_casts` the copies that a block keeps from being computed again to its
-    backward. `trained` is for the LoRA and its optimiser; `transient_units` are taken for a moment:
-    by a block's gradients, the layers before and after the blocks, and the kind of adapter.
+    `kinds` has, for each kind of block in the order they run in, their number and the units that
+    one keeps for backward. `weights` are counted as stored, and so are the `movable` ones among
+    them, which can be streamed. `largest` is the largest layer as stored, `cast_bytes` its copy in
+    the compute dtype; `block_casts` are the copies that a block keeps between its recomputation
+    and its backward. `trained` is for the LoRA and its optimiser; `transient_units` are needed
+    briefly, by a block's gradients, the layers before and after the blocks, and the adapter.
     """
 
     kinds: tuple[tuple[int, int], ...]
@@ -60,8 +60,8 @@ class Footprint:
     def activations(self, checkpointed: int, offloaded: bool = False) -> int:
         """Bytes at the peak, in the backward of the last block.
 
-        The first blocks are the checkpointed ones: when one is computed again, those after it and
-        their inputs are freed already. If `offloaded`, all inputs but two are in host memory.
+        The first blocks are the checkpointed ones: when one is recomputed, those after it and their
+        inputs have been freed. If `offloaded`, all inputs but two are in host memory.
         """
         held = (lambda inputs: min(inputs, 2)) if offloaded else (lambda inputs: inputs)
         peaks, last = [held(checkpointed) + self.kept_units(checkpointed)], 0
@@ -81,10 +81,9 @@ class Footprint:
 class MemoryPlan:
     """How a training step fits into `limit` bytes.
 
-    The first `checkpointed` blocks compute their activations again in backward, if `keeping` with
-    weights that are dequantised once for both. `resident` bytes of the weights stay on the device,
-    the others are streamed. If `offloaded`, the inputs of checkpointed blocks are kept in host
-    memory.
+    The first `checkpointed` blocks recompute their activations in backward; with `keeping`, their
+    weights are dequantised once for both. `resident` bytes of the weights stay on the device, the
+    others are streamed. If `offloaded`, the inputs of checkpointed blocks are kept in host memory.
     """
 
     footprint: Footprint
@@ -147,7 +146,7 @@ class MemoryPlan:
         )
 
     def tightened(self) -> MemoryPlan | None:
-        """A plan for less memory, after it did run out; None if there is none.
+        """A plan for less memory, after it has run out; None if there is none.
 
         First a quarter more of the blocks checkpointed, until all are; then nothing dequantised is
         kept; then an eighth more of the movable weights streamed, until all are; then the blocks'
@@ -225,7 +224,7 @@ class Memory:
         host.load_alone(self.model, plan.besides_weights, plan.resident, buffers)
 
     def tighten(self) -> bool:
-        """Use less memory from now on; False if nothing is left to spare."""
+        """Use less memory from now on; False if no tighter plan exists."""
         tighter = self.plan.tightened()
         if tighter is None:
             return False
@@ -234,14 +233,14 @@ class Memory:
         return True
 
     def write_down(self, summary: str) -> None:
-        """Write a summary of the plan to ComfyUI's console and to run.yaml."""
+        """Log a summary of the plan, and record it in run.yaml."""
         logging.info("Memory plan: %s", summary)
         if parallel.is_first():
             self.run.file.write_plan(summary)
 
 
 def memory_limit(model: host.Model, most: float) -> int:
-    """Bytes that training may use: what is free with the weights, at most `most` GB unless 0."""
+    """Bytes that training may use, the weights included; at most `most` GB unless that is 0."""
     free, limit = host.room_for(model), int(most * GB)
     return min(free, limit) if limit else free
 

@@ -29,7 +29,7 @@ def package(name: str, optimizer: str) -> ModuleType:
 
 
 def check_optimizer(config: TrainConfig) -> None:
-    """Raise ConfigError now, not after hours of preparation, if the package is missing."""
+    """Raise ConfigError if the optimiser's package is missing: now, not after hours of encoding."""
     weight = torch.zeros(1, requires_grad=True)
     create_optimizer([{"params": [weight], "faster": 1.0}], config)
 
@@ -48,7 +48,7 @@ def create_optimizer(
     if name == "adamw8bit":
         return package("bitsandbytes", name).optim.AdamW8bit(groups, betas=betas, **common)
     if name == "prodigyplus":
-        # stochastic rounding is for bf16 weights and would draw from the global generator
+        # stochastic rounding is for bf16 weights and would use the global random generator
         prodigy = package("prodigyplus", name).ProdigyPlusScheduleFree
         return prodigy(groups, betas=betas, stochastic_rounding=False, **common)
     if name == "prodigy":

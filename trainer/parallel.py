@@ -1,7 +1,7 @@
-"""One run on several devices: torchrun starts a process for each, and they meet at every step.
+"""One run on several devices: torchrun starts a process for each, and all take every step together.
 
 The result of a step does not depend on their number: each process computes gradients for its share
-of the batch, and the gradients are added up. Without torchrun, nothing here does anything.
+of the batch, and the gradients are added up. Without torchrun, all of this does nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from ..language import say
 from .config import ConfigError, TrainConfig
 
-# How long the others wait while one process encodes, saves or samples. A process that dies is
-# noticed at once.
+# How long processes wait for one that encodes, saves or samples. If it dies, they notice at once
 PATIENCE = timedelta(hours=2)
 
 Item = TypeVar("Item")
@@ -28,15 +27,15 @@ Item = TypeVar("Item")
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Inside, connected to the other processes of this torchrun, if there are any."""
+    """Inside, this process is connected to the others that torchrun started, if any."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield
         return
     on_gpus = torch.cuda.is_available() and dist.is_nccl_available()
     store, here, count = next(dist.rendezvous("env://", timeout=PATIENCE))
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
-        # torchrun reuses its store after a restart, with the addresses of the processes that died.
-        # Not on several machines: each may count restarts differently
+        # after a restart, torchrun's store still has the addresses of the processes that died. On
+        # several machines it is used as it is: each may count restarts differently
         store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     backend = "cpu:gloo,cuda:nccl" if on_gpus else "gloo"
     dist.init_process_group(backend, timeout=PATIENCE, store=store, rank=here, world_size=count)

@@ -1,4 +1,4 @@
-"""Ready settings for kinds of edit; the presets themselves are data, in presets.yaml."""
+"""Settings for common kinds of edit; the presets themselves are data, in presets.yaml."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from .config import TrainConfig
 class Preset:
     """Settings for one kind of edit; `steps` 0 is automatic.
 
-    `pairs` are the fewest and the most that are usual, `texts` its title, reasons and a hint in
-    each language.
+    `pairs` is the usual range of their number; `texts` has a title, reasons and a hint in each
+    language.
     """
 
     config: TrainConfig
@@ -50,7 +50,7 @@ def settings_for(name: str, resolution: int = 0) -> TrainConfig:
 
 
 def reasons(language: str) -> str:
-    """Why each preset is as it is, for the tooltip of the choice."""
+    """Why each preset has its settings, for the tooltip of the choice."""
     lines = []
     for name, preset in PRESETS.items():
         text = preset.texts[language]

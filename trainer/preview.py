@@ -63,7 +63,7 @@ class Preview:
         return saving
 
     def sample(self, model: host.Model, step: int, progress: host.Progress) -> Image.Image:
-        """The strips after `step` steps, one below the other; each is also saved in `samples`."""
+        """The strips after `step` steps, one below the other. Also saves each in `samples`."""
         strips = []
         for number, shot in enumerate(self.shots, start=1):
             values = {"step": step, "number": number, "count": len(self.shots)}
@@ -100,7 +100,7 @@ class Preview:
 
 
 def subjects(plan: SamplePlan, pairs: PairedDataset, cache: Cache) -> list[Subject]:
-    """The plan's own controls in their shapes, else held-out pairs as they are trained on."""
+    """The plan's own controls in their own shapes, else held-out pairs at the training size."""
     sizes = training_sizes(cache.config, cache.family.multiple)
     sources = (pairs.holdout or pairs.train)[: plan.most]
     if not plan.controls:

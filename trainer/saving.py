@@ -1,4 +1,4 @@
-"""The work of a run kept on disk: saved, rescued if the disk refuses it, restored."""
+"""A run's checkpoints and state: saved, rescued if the disk refuses them, restored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .watcher import Journal
 
 @dataclass
 class Saving:
-    """Saves a run's checkpoints and state. `saved` is the last step that needs no more saving.
+    """Saves a run's checkpoints and state. `saved` is the last step that saving was tried for.
 
     `kept` is the step of the last checkpoint, in the run `kept_in`: another one after a rescue.
     """
@@ -36,12 +36,12 @@ class Saving:
     saved: int = field(default=0, init=False)
     kept: int = field(default=0, init=False)
     kept_in: Run = field(init=False)
-    about: Mapping[str, str] = field(init=False)  # what checkpoints say of the model and the run
+    about: Mapping[str, str] = field(init=False)  # metadata about the model and the run
 
     def begin(self) -> int:
         """Restore the saved state, after writing that of step 0 for a new run.
 
-        Returns the steps done. Returns only when all processes have come here.
+        Returns the steps done, once all processes have got here.
         """
         if parallel.is_first() and not self.run.state.exists():
             self.run.write_state(0, *self.learner.state_dict())
@@ -49,7 +49,7 @@ class Saving:
         done = self.restore()
         self.saved = self.kept = done if self.run.has_checkpoint(done) else 0
         self.kept_in = self.run
-        # before anything fails: a rescued checkpoint is to say the same
+        # read before anything fails: a rescued checkpoint has the same metadata
         kind = adapter(self.identity.config)
         self.about = {**self.family.about(), **kind, **origin(self.run.file.read())}
         return done
@@ -107,7 +107,7 @@ class Saving:
         self.kept, self.kept_in = done, run
 
     def rescued(self, error: StorageError, done: int) -> StorageError:
-        """The error, with what has become of the work that could not be saved."""
+        """The error, extended by where the unsaved work is now."""
         save = partial(self.save_into, done=done)
         copy = rescue(self.run, self.identity, self.rescue_places, save)
         if copy is None:

@@ -1,7 +1,7 @@
-"""One setting of a run, written once: its default, what it may be, what it means.
+"""The definition of one setting: its default, range or choices, and help.
 
 A setting is a field of `TrainConfig`. Validation, the nodes' inputs, the conversion of YAML and the
-tables in the docs all follow from what stands there.
+tables in the docs are all derived from that field.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known about a setting.
+    """A setting's name, default, help and limits.
 
-    `zero` says what 0 stands for, where it is no amount. A number that may be `several` is also
-    taken as "512, 768"; `lines` is a text of several lines. Settings that are not `on_node` can be
-    set in files and in a node's `more`. `change` says when a run may be continued with another
-    value: "never", "unfinished" (while there are steps left) or "always".
+    `zero` is the special meaning of 0, if it has one. With `several`, a list such as "512, 768" is
+    accepted; `lines` marks a text of several lines. A setting that is not `on_node` can be set
+    in files and in a node's `more`. `change` says when a run may be continued with another value:
+    "never", "unfinished" (while steps are left) or "always".
     """
 
     name: str
@@ -49,15 +49,15 @@ class Setting:
         return type(self.default)
 
     def explain(self, zero: str = "") -> str:
-        """Help, choices and the meaning of 0 (or another one), as tooltips have them."""
+        """The tooltip: help, choices and the meaning of 0, or `zero` in its place."""
         zero = zero or self.zero
         meanings = (f"{name}: {meaning}" for name, meaning in self.choices.items() if meaning)
         return " ".join((self.help, *meanings, *([f"0 = {zero}."] if zero else [])))
 
     def read(self, value: Any) -> Any:
-        """The value as a TrainConfig holds it, from a file, a text or a node; ConfigError names it.
+        """The value from a file, a text or a node, converted and checked. Raises ConfigError.
 
-        YAML takes 1e-4 for a text, as it has no point, and `off` for a boolean.
+        YAML reads 1e-4, which has no decimal point, as a string, and `off` as a boolean.
         """
         if self.several:
             return self._several(value)
@@ -126,7 +126,7 @@ def setting(default: Any, low: float = -math.inf, high: float = math.inf, **deta
 
 
 def choice(choices: Mapping[str, str], **details: Any) -> Any:
-    """A field with one of these names, each with its meaning; the first is the default."""
+    """A field for one of these names, each with its meaning; the first is the default."""
     return setting(next(iter(choices)), choices=choices, **details)
 
 
@@ -139,7 +139,7 @@ def settings_of(config: type) -> dict[str, Setting]:
 
 
 def real(value: Any) -> float | None:
-    """A finite number, also from its text; None for anything else."""
+    """A finite number, possibly given as text; None for anything else."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -148,7 +148,7 @@ def real(value: Any) -> float | None:
 
 
 def whole(value: Any) -> int | None:
-    """A whole number, also from its text or from 2e3; None for anything else."""
+    """A whole number, possibly given as text or as 2e3; None for anything else."""
     if isinstance(value, (int, str)) and not isinstance(value, bool):
         try:
             return int(value)  # exact: a float would round a large seed
@@ -159,12 +159,12 @@ def whole(value: Any) -> int | None:
 
 
 def parts_of(value: Any) -> list[str]:
-    """The words of a list with commas or blanks between, Chinese ones too."""
+    """The words of a list separated by commas (Chinese ones too), semicolons or spaces."""
     return re.findall(r"[^\s,;，、；]+", str(value))
 
 
 def read_lines(text: str) -> dict[str, str]:
-    """`name: value` settings, one a line. Raises ConfigError for a line that is none."""
+    """`name: value` settings, one per line. Raises ConfigError for any other line."""
     values: dict[str, str] = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         name, *rest = map(str.strip, re.split("[:：]", line, maxsplit=1))

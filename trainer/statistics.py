@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-FEWEST_PAIRS = 3  # fewer held-out pairs have no interval, and are no evidence
-FEWEST_FOR_VERDICT = 4  # fewer do not say which of a run's checkpoints to keep
+FEWEST_PAIRS = 3  # fewer held-out pairs give no interval, so no evidence
+FEWEST_FOR_VERDICT = 4  # fewer cannot decide which checkpoint to keep
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ def paired_interval(differences: NDArray[np.floating], level: float = 0.95) -> I
 
 
 def relative_change(losses: Sequence[float], base: Sequence[float]) -> Interval:
-    """By what share each pair's loss differs from its own base loss: mean and 95 % interval.
+    """Relative change of each pair's loss from its own base loss: mean and 95 % interval.
 
-    A pair counts by its change, not by how hard it is: base losses of unlike pairs differ tenfold,
-    and the difference of two means would mostly be that of the hardest pair.
+    Pairs are compared with themselves because some are ten times as hard as others: the difference
+    of two mean losses would mostly be that of the hardest pair.
     """
     return paired_interval(np.divide(losses, base) - 1)
 

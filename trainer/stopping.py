@@ -1,4 +1,4 @@
-"""Ending a run in time: the held-out pairs decide, and the learning rate then falls to 0."""
+"""Early stopping: the held-out pairs decide, and the learning rate then falls to 0."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ WITHOUT_SCHEDULE = {"schedulefree", "prodigyplus"}  # their weights need no fall
 
 @dataclass
 class HeldOutCurve:
-    """The measurements of a run so far: at which steps, and each pair's share of its base loss."""
+    """The held-out measurements of a run so far: their steps, and each pair's loss over its base
+    loss."""
 
     steps: list[int] = field(default_factory=list)
     shares: list[Sequence[float]] = field(default_factory=list)
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Take up a log entry that has a measurement."""
+        """Add a log entry, if it has a measurement."""
         if entry.get("holdout"):
             self.steps.append(entry["step"])
             self.shares.append(np.divide(entry["holdout"], entry["holdout_base"]).tolist())
 
 
 def ending(curve: HeldOutCurve, config: TrainConfig, done: int) -> Ending | None:
-    """Where to end a run that has done so many steps, if its held-out pairs say so.
+    """Where to end a run after `done` steps; None if it should go on as planned.
 
-    None too where the plan's own end is as near. Hägele et al. 2024 (arXiv:2405.18392): a falling
-    rate over the last tenth or fifth reaches what a cosine to the same step reaches.
+    Also None if the planned end is no later. A rate that falls over the last tenth or fifth gets as
+    far as a cosine to the same step (Hägele et al. 2024, arXiv:2405.18392).
     """
     shares = np.array(curve.shares)
     if config.stop == "last_step" or not len(shares) or shares.shape[1] < FEWEST_PAIRS:
@@ -49,7 +50,7 @@ def ending(curve: HeldOutCurve, config: TrainConfig, done: int) -> Ending | None
 
 
 def reason(shares: np.ndarray, steps: Sequence[int], stop: str) -> dict[str, float]:
-    """The numbers that say so, in percent; empty where nothing does."""
+    """The numbers that call for an end, in percent; empty if nothing does."""
     if stop == "levelled_off" and has_levelled_off(shares):
         late = max(0.0, late_gain(shares).mean)
         return {"late": percent(late), "change": percent(shares[-1].mean() - 1)}

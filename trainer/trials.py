@@ -1,4 +1,4 @@
-"""Trials before training: which layers multiply in 8 bits, and whether blocks are compiled."""
+"""Trials before training: which layers may multiply in 8 bits, and whether to compile blocks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .watcher import Journal
 
 
 class Trials:
-    """Faster ways to compute a step, each tried once and used only where it proves precise."""
+    """Faster ways to compute a step, each tried once and used only where it is precise enough."""
 
     def __init__(
         self,
@@ -49,12 +49,12 @@ class Trials:
         return TracedLinear(base, plain) if self.compiler else base
 
     def try_eight_bit(self, pair: EncodedPair) -> None:
-        """Find the layers that may multiply in 8 bits, by one step with this pair."""
+        """Find the layers that may multiply in 8 bits, in one step on this pair."""
         if self.eight_bit is None or self.eight_bit.tried:
             return
         batch, sigma, noise, _ = self.trial_inputs([pair], "8bit")
         try:
-            # the LoRA adds nothing, so that a continued run finds the same layers
+            # almost without the LoRA, so that a resumed run finds the same layers
             with self.lora.at_strength(1e-30), self.eight_bit.trying():
                 losses = sample_losses(self.family, batch, sigma, noise, self.config, self.dtype)
                 losses.sum().backward()

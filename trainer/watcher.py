@@ -1,4 +1,4 @@
-"""Observers of a training run: its log, TensorBoard, and one of the caller's own."""
+"""Observers of a training run: its log, TensorBoard, and the caller's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Watcher:
     """Observes a run, step by step. This one does nothing."""
 
     def begin(self, run: Run) -> None:
-        """The run continues from the end of its log: at the start, and after a return to a save."""
+        """The run starts, or has returned to its last save: it continues at the end of its log."""
 
     def add(self, entry: Mapping[str, Any]) -> None:
         """A step was done and logged."""
@@ -59,8 +59,8 @@ class Board:
 class Shielded(Watcher):
     """Passes everything on to another watcher. If that fails, training continues without it.
 
-    An error in showing the run never stops it. After the next return to a save, or start,
-    the watcher gets another chance.
+    An error in displaying a run never stops it. The watcher gets another chance when the run
+    starts again or returns to its last save.
     """
 
     def __init__(self, watcher: Watcher) -> None:
@@ -101,7 +101,7 @@ class Journal:
         self.notes.append(text)
 
     def add(self, entry: Mapping[str, Any]) -> None:
-        """Log a step, with the notes since the last one."""
+        """Log a step, with the notes made since the last one."""
         if self.notes:
             entry = {**entry, "note": "; ".join(self.notes)}
             self.notes = []

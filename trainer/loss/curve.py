@@ -1,6 +1,7 @@
-"""The held-out pairs over a run, past their best or not: [measurements, pairs], shares of the base.
+"""Whether the held-out loss of a run still falls, has levelled off, or has risen again.
 
-All pairs and noises are the same at every measurement, so differences are taken pair by pair.
+`shares` [measurements, pairs] are losses as shares of the base model's. Pairs and noise are the
+same at every measurement, so differences are taken pair by pair.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from scipy import optimize
 from ..statistics import Interval, paired_interval
 
 Array = NDArray[np.float64]
-RISE = 0.02  # of the base's held-out loss; less is no memorising worth a word
-LEVEL = 0.03  # of the whole gain: a last third that brought less has levelled off
-FEWEST_TESTS = 6  # measurements before that can be said
-MOST_TESTS = 200  # measurements from which the scatter of single ones is estimated
+RISE = 0.02  # of the base model's loss: a smaller rise is not worth mentioning
+LEVEL = 0.03  # of the whole gain: levelled off if the last third gained less
+FEWEST_TESTS = 6  # measurements needed before that
+MOST_TESTS = 200  # measurements used to estimate the scatter
 
 
 @dataclass(frozen=True)
 class Rise:
-    """By how much the last quarter lies above the best earlier one, whose first and last place
-    are `best`; `bottom` is the place of the lowest measurement in it."""
+    """`height` is how far the last quarter of the measurements lies above the best earlier quarter.
+
+    `best` are the first and last place of that quarter, `bottom` is the place of its lowest value.
+    """
 
     best: tuple[int, int]
     bottom: int
@@ -31,10 +34,10 @@ class Rise:
 
 
 def rise_from_best(shares: Array) -> Rise | None:
-    """Whether the held-out loss has left its best for good.
+    """The rise of the held-out loss if it has left its best for good, else None.
 
-    The last quarter of the measurements against the best earlier one: the difference must hold
-    over the pairs (three comparisons, hence the level), and stand out of the curve's own jitter.
+    Compares the last quarter of the measurements with the best earlier one. The difference must be
+    significant over the pairs (three comparisons, hence the level) and exceed the curve's jitter.
     """
     if len(shares) < 4:
         return None
@@ -50,8 +53,8 @@ def rise_from_best(shares: Array) -> Rise | None:
 
 
 def late_gain(shares: Array) -> Interval:
-    """What the last third of the measurements gained on the third before it, as a share of all
-    that has been gained; unbounded while that is not clear."""
+    """The gain of the last third of the measurements over the third before it, as a share of the
+    whole gain; unbounded while the whole gain is not significant."""
     _, middle, last = np.array_split(shares, 3)
     gain = paired_interval(1 - last.mean(0))
     if gain.low <= 0:
@@ -60,9 +63,9 @@ def late_gain(shares: Array) -> Interval:
 
 
 def has_levelled_off(shares: Array) -> bool:
-    """Whether the late gain is small, and at most twice that, at this measurement and the last.
+    """Whether the late gain and its upper bound are small, now and one measurement ago.
 
-    A curve is looked at many times, so that one look alone would sooner or later be lucky.
+    A curve is tested many times: a single test would sooner or later succeed by chance.
     """
     if len(shares) <= FEWEST_TESTS:
         return False
@@ -71,7 +74,7 @@ def has_levelled_off(shares: Array) -> bool:
 
 
 def falling_fit(values: Array, weights: Array) -> Array:
-    """The closest curve that never rises (pool adjacent violators, Barlow et al. 1972)."""
+    """The closest non-increasing curve (pool adjacent violators, Barlow et al. 1972)."""
     return optimize.isotonic_regression(values, weights=weights, increasing=False).x
 
 
@@ -83,5 +86,5 @@ def jitter(curve: Array) -> float:
         falling = falling_fit(curve[:low], ones[:low])
         rising = -falling_fit(-curve[low:], ones[low:]) if low < len(curve) else curve[:0]
         best = min(best, np.mean((curve - np.concatenate([falling, rising])) ** 2))
-    # the fit follows half of the scatter
+    # twice, because the fit follows half of the scatter
     return 2 * float(np.sqrt(best))

@@ -12,18 +12,18 @@ from torch import Tensor
 from ..batch import seeded
 from ..config import TrainConfig
 
-ROUND = 8  # steps over which the noise levels are spread evenly
+ROUND = 8  # steps that cover all noise levels evenly
 
 
 def shifted(sigma: Tensor, shift: float) -> Tensor:
-    """Move noise levels towards 1 (Esser et al. 2024, eq. 23)."""
+    """Noise levels moved towards 1 (Esser et al. 2024, eq. 23)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
 
 def sigma_quantiles(quantiles: Tensor, config: TrainConfig, shift: float) -> Tensor:
     """Noise levels at these quantiles (in 0..1, exclusive) of a run's training density.
 
-    `shift` is that of the model's own sampler for pictures of this size; some presets have another.
+    `shift` is the model's own for pictures of this size; some values of `timesteps` replace it.
     """
     uniform, mean, spread, fixed_shift = {
         "balanced": (False, 0.0, 1.0, 0.0),
@@ -51,9 +51,9 @@ def sample_quantiles(
 
 
 def part_of_step(seed: int, step: int) -> tuple[int, int]:
-    """The part of each slice that a step samples from: each one once in ROUND steps, shuffled.
+    """The part of each slice that a step samples from: every part once in ROUND steps, shuffled.
 
-    So a few steps cover all noise levels evenly, even with a single sample per step.
+    Thus a few steps cover all noise levels evenly, even with a single sample per step.
     """
     order = torch.randperm(ROUND, generator=seeded(seed, step // ROUND, "round"))
     return int(order[step % ROUND]), ROUND
@@ -67,9 +67,9 @@ def add_noise(latent: Tensor, noise: Tensor, sigma: Tensor) -> Tensor:
 def velocity_loss(
     velocity: Tensor, noise: Tensor, latent: Tensor, config: TrainConfig, weight: Tensor | None
 ) -> Tensor:
-    """Error of the predicted velocity, in float32, one value per sample [B].
+    """Error of the predicted velocity [B], one value per sample, in float32.
 
-    Mean square, or pseudo-Huber scaled to be the same for small errors (Song & Dhariwal 2023);
+    Mean square, or pseudo-Huber scaled to equal it for small errors (Song & Dhariwal 2023);
     weighted by `weight` [B, 1, h, w] if given.
     """
     error = velocity.float() - (noise - latent)
@@ -93,5 +93,5 @@ def edit_weights(target: Tensor, control: Tensor, strength: float) -> Tensor:
 
 
 def of_mean_one(weight: Tensor) -> Tensor:
-    """Weights [B, 1, h, w] scaled to mean 1 in each sample, so that all samples count alike."""
+    """Weights [B, 1, h, w] scaled to mean 1 in each sample, so that all samples count equally."""
     return weight / weight.mean(dim=(2, 3), keepdim=True).clamp_min(1e-6)

@@ -1,4 +1,4 @@
-"""Loss on held-out pairs, with the same noise for every state of the LoRA."""
+"""Loss on held-out pairs, with the same noise at every measurement."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def held_out_losses(
 ) -> Tensor:
     """Velocity loss [pairs, levels, draws], float32 on the CPU.
 
-    Noise levels are evenly spaced quantiles of the training density, so that their mean estimates
-    the training objective. The noise depends on (seed, stem, level, draw) alone, so that losses of
-    the base and of every checkpoint can be compared pair by pair.
+    Noise levels are evenly spaced quantiles of the training density: the mean loss estimates the
+    training objective. The noise depends on (seed, stem, level, draw) alone, so that the losses of
+    the base model and of every checkpoint can be compared pair by pair.
     """
     quantiles = (torch.arange(levels) + 0.5) / levels
     losses = torch.empty(len(pairs), levels, draws)

@@ -1,4 +1,4 @@
-"""The training objective of a batch, used by both training and scoring."""
+"""The loss of a batch, for training and scoring alike."""
 
 from __future__ import annotations
 

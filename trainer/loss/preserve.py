@@ -1,4 +1,4 @@
-"""Preserving what the base model does with other instructions.
+"""Keeping the base model's answers to other instructions.
 
 Prior preservation as in Ruiz et al. 2023, but against the base model itself, which is available at
 LoRA strength 0: no pictures need to be generated first.
@@ -38,10 +38,10 @@ class Preservation:
         device: torch.device,
         dtype: torch.dtype,
     ) -> Tensor:
-        """`prediction_drift` on this pair, with an instruction, noise and noise level of the step.
+        """`prediction_drift` on this pair, with the step's own instruction, noise and noise level.
 
-        They follow from (seed, step) through a generator of their own, so that training itself
-        uses the same random numbers with and without preservation.
+        These follow from (seed, step) through a separate generator, so that training itself uses
+        the same random numbers with and without preservation.
         """
         generator = seeded(self.config.seed, step, "preserve")
         instructions = self.config.preserved
@@ -55,7 +55,7 @@ class Preservation:
 
 
 def edited(batch: Batch) -> Tensor:
-    """The latent that another edit would mostly keep: the control, or the target without one."""
+    """The latent that another edit would mostly keep: the control or, without one, the target."""
     return batch.references[0] if batch.references else batch.target
 
 

@@ -1,7 +1,7 @@
 """The other adapters: DoRA, LoKr and LoHa, as ComfyUI's weight adapters apply them.
 
-Parameters have the names that LoRA files give them. Each adapter is applied to the input, as LoRA
-is: none needs the dense weight.
+Parameters are named as in LoRA files. Like LoRA, each adapter is applied to the input: none needs
+the dense weight.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EPSILON = torch.finfo(torch.float32).eps  # ComfyUI adds it to a norm before div
 
 
 def adapter_kind(config: TrainConfig) -> Callable[..., Adapter]:
-    """The class or constructor of a run's adapters."""
+    """The constructor of a run's adapters."""
     kinds: dict[str, Callable[..., Adapter]] = {
         "lora": LowRank,
         "dora": Dora,
@@ -36,7 +36,7 @@ def adapter_kind(config: TrainConfig) -> Callable[..., Adapter]:
 
 
 def adapter_units(config: TrainConfig) -> int:
-    """Memory that this kind briefly needs on top of plain LoRA, in the memory plan's units.
+    """Memory that this adapter briefly needs on top of plain LoRA, in the memory plan's units.
 
     DoRA scales the inputs of the largest layer in float32; dropout makes masks for them.
     """
@@ -44,7 +44,7 @@ def adapter_units(config: TrainConfig) -> int:
 
 
 def measure(lora: Lora, linears: Mapping[str, FrozenBase], device: torch.device) -> None:
-    """Set the column norms of the loaded base in DoRA's layers."""
+    """Store the column norms of the loaded base weights in DoRA's layers."""
     for name, layer in lora.layers.items():
         if isinstance(layer, Dora):
             layer.norms.copy_(linears[name].column_norms(device))
@@ -213,7 +213,7 @@ class Kronecker(Adapter):
 
 
 def factors(size: int, most: int) -> tuple[int, int]:
-    """Two factors of `size`: the largest one up to √size and, unless 0, `most`; and the other."""
+    """Factorise `size`: the largest factor up to √size (and `most`, unless 0), and its cofactor."""
     largest = min(most or size, math.isqrt(size))
     first = max(factor for factor in range(1, largest + 1) if size % factor == 0)
     return first, size // first

@@ -6,7 +6,7 @@ Flux code does three things that autograd cannot handle, and each has a replacem
 * weights are inference tensors, or live in reused buffers: no linear may save its weight for
   backward (`network.lora`), and normalisations work on a copy of theirs;
 * residuals are added in place after a LayerNorm has saved its input: LayerNorm gets a copy;
-* blocks overwrite their inputs, which checkpointing needs again: a checkpointed block gets copies.
+* blocks overwrite their inputs, which recomputation needs: a checkpointed block gets copies.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ def attached(
 ) -> Iterator[None]:
     """Inside, `network` runs with the LoRA and is differentiable.
 
-    `frozen` wraps a linear of the host, `is_linear` recognises one. `checkpointed` blocks compute
-    their activations again in backward, from inputs kept in host memory if `offloaded`, with
-    weights dequantised once for both if `keeping`, and without the products of the `unread`
-    linears. A `compiler` replaces the blocks by compiled ones; `frozen` must then return
-    TracedLinears. Afterwards, even after an error, every module has its own forward again.
+    `frozen` wraps a linear of the host, `is_linear` recognises one. `checkpointed` blocks recompute
+    their activations in backward, from inputs kept in host memory if `offloaded`, with weights
+    dequantised once for both if `keeping`, and without the products of the `unread` linears. A
+    `compiler` replaces the blocks by compiled ones; `frozen` must then return TracedLinears.
+    Afterwards, even after an error, every module has its own forward again.
     """
     bases: dict[nn.Module, FrozenBase] = {}
     idle: set[FrozenBase] = set()
@@ -107,10 +107,10 @@ def rms_norm_forward(module: nn.RMSNorm, copied: Tensor | None) -> Forward:
 
 
 class RmsNorm(torch.autograd.Function):
-    """x / √(mean(x²) + eps) · weight over the last dimension, computed again in backward.
+    """x / √(mean(x²) + eps) · weight over the last dimension, recomputed in backward.
 
     x [..., size], weight [size]. Without a fused kernel, torch's own would keep float32 copies for
-    backward: a fifth of all that a block keeps. Zhang & Sennrich 2019, eq. 4.
+    backward: a fifth of a block's activations. Zhang & Sennrich 2019, eq. 4.
     """
 
     @staticmethod
@@ -137,13 +137,13 @@ def layer_norm_forward(base: Forward) -> Forward:
 
 
 def is_stream(value: Any) -> bool:
-    """Whether a block's input is a sequence [B, tokens, C]: blocks overwrite some of these."""
+    """Whether an input is a sequence [B, tokens, C]: blocks overwrite some of these."""
     return isinstance(value, Tensor) and value.ndim == 3 and value.is_floating_point()
 
 
 @contextmanager
 def computing_again(keeping: Iterable[FrozenBase], unread: Iterable[FrozenBase]) -> Iterator[None]:
-    """Inside, some linears keep what they dequantise until their backward, others do nothing."""
+    """Inside, some linears keep their dequantised weight until backward, others compute nothing."""
     for linear in keeping:
         linear.keeping = True
     for linear in unread:
@@ -167,7 +167,7 @@ def checkpointed_forward(
             inputs["x"] = x
         if not torch.is_grad_enabled():
             return base(**inputs)
-        # ComfyUI counts blocks in this dictionary: recomputing needs it as it is now
+        # ComfyUI counts blocks in this dictionary: recomputation needs its present state
         inputs["transformer_options"] = dict(inputs["transformer_options"])
         names = [name for name, value in inputs.items() if is_stream(value)]
         streams = [inputs.pop(name) for name in names]

@@ -1,8 +1,8 @@
 """Blocks compiled by torch, used only if their gradients agree with the uncompiled ones.
 
-What is compiled is everything between the linears: norms, modulation, rotation, activations,
-residuals. The linears are custom ops (`opaque`). A block is one graph, shared by all blocks of its
-kind and by pictures of all sizes: lengths vary within the bounds of the buckets.
+Everything between the linears is compiled: norms, modulation, rotation, activations, residuals.
+The linears are custom ops (`opaque`). A block is one graph, shared by all blocks of its kind and by
+pictures of all sizes: sequence lengths vary within the bounds of the buckets.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from .lora import Lora
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.01, torch.bfloat16: 0.05}
 TOLERANCE_IN_8_BITS = 0.1  # slightly different inputs round to different 8-bit values
 TIMED = 3  # steps; the fastest counts
-KEPT = ("optimized_attention_override",)  # of the options that ComfyUI hands to a block
-WRITTEN = ("img", "txt", "x")  # what some blocks update in place
-MOST_GRAPHS = 64  # of one kind of block: for several batch sizes, and lengths out of bounds
+KEPT = ("optimized_attention_override",)  # of the options that ComfyUI passes to a block
+WRITTEN = ("img", "txt", "x")  # inputs that some blocks update in place
+MOST_GRAPHS = 64  # per kind of block: for several batch sizes, and lengths out of bounds
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Lengths:
         """Tell torch.compile which lengths vary, and within which bounds, unless one is outside.
 
         `sequences` are the block's inputs [B, tokens, …], and the rotations [B, 1, tokens, …] as
-        `turns`. A block that treats pictures otherwise from token `split` on has at least
-        two more of them.
+        `turns`. If a block treats the picture tokens from `split` on differently, there are at
+        least two of those.
         """
         marks = []
         more = max(0, split + 2 - self.pictures[0]) if split else 0
@@ -105,7 +105,7 @@ class TrialStep:
 
 
 class Compiler:
-    """The compiled blocks of a run; eager ones until the trial, and if compiling fails."""
+    """The compiled blocks of a run; eager before the trial, and if compiling fails."""
 
     backend: Any = "inductor"
 
@@ -120,9 +120,9 @@ class Compiler:
     ) -> None:
         """`exact` is False if layers multiply in 8 bits. `note` gets the result in words.
 
-        `streams` says of a block's inputs what they are, as STREAMS does. Besides, `mask`
-        [B, tokens] is that of the text, and `split` the token from which on a block treats pictures
-        otherwise.
+        `streams` says what the inputs of a block are, as STREAMS does, with two more kinds: `mask`
+        [B, tokens] of the text, and `split`, the token from which a block treats pictures
+        differently.
         """
         self.streams = streams
         self.blocks, self.device, self.dtype, self.note = blocks, device, dtype, note
@@ -165,7 +165,7 @@ class Compiler:
         return forward
 
     def sequences(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Tensor], int]:
-        """A block's inputs whose lengths vary, by kind, and from which token on it splits them."""
+        """A block's inputs of varying length, by kind, and the token at which it splits them."""
         given: dict[str, Any] = {kind: inputs.get(name) for name, kind in self.streams.items()}
         given = {kind: value for kind, value in given.items() if value is not None}
         split = given.pop("split", 0)
@@ -184,7 +184,7 @@ class Compiler:
 
     @contextmanager
     def compiling(self) -> Iterator[None]:
-        """Inside, torch may compile one graph for each size of batch."""
+        """Inside, torch may compile MOST_GRAPHS graphs per kind of block."""
         settings: Any = torch._dynamo.config
         new = hasattr(settings, "recompile_limit")
         limit = "recompile_limit" if new else "cache_size_limit"
@@ -249,7 +249,7 @@ class Compiler:
 
 
 def run_block(eager: Forward, streams: Mapping[str, Tensor], inputs: Mapping[str, Any]) -> Any:
-    """A block on copies of the inputs it updates; the compiler removes the copies."""
+    """Run a block on copies of the inputs it updates; the compiler removes the copies."""
     return eager(**{name: stream.clone() for name, stream in streams.items()}, **inputs)
 
 
@@ -266,7 +266,7 @@ def copy_of(function: Any) -> Forward:
 def random_weights(lora: Lora, generator: torch.Generator) -> Iterator[None]:
     """Temporarily gives the LoRA fixed random weights.
 
-    Every layer then has a gradient, and a resumed run decides alike.
+    Every layer then has a gradient, and a resumed run comes to the same decision.
     """
     weights = lora.state_dict()
     try:

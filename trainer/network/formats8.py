@@ -16,24 +16,24 @@ Product = Callable[[Tensor], Tensor]
 
 
 class Format(Protocol):
-    """A way to round two matrices to 8 bits and to multiply them."""
+    """A way to round two matrices to 8 bits and multiply them."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def capability(self) -> tuple[int, int]:
-        """The lowest compute capability of a graphics card that has it."""
+        """The lowest compute capability of the graphics cards that support it."""
 
     @property
     def multiple(self) -> int:
         """The sides of a weight must be multiples of this."""
 
     def forward(self, weight: Tensor) -> Product:
-        """x [m, in] ↦ x Wᵀ for W [out, in]. Rounds W now."""
+        """A function x [m, in] ↦ x Wᵀ, for W [out, in], which is rounded right now."""
 
     def backward(self, weight: Tensor) -> Product:
-        """g [m, out] ↦ g W for W [out, in]. Rounds W now."""
+        """A function g [m, out] ↦ g W, for W [out, in], which is rounded right now."""
 
 
 # ---- one scale per row ---------------------------------------------------------------------
@@ -150,18 +150,18 @@ class Blocks:
 
 @dataclass(frozen=True)
 class BlockScaled:
-    """mxfp8. Its scales vary along the sum, so the weight is rounded anew for each direction."""
+    """mxfp8. Its scales vary along the sum, so each direction needs its own rounded weight."""
 
     name: str
     capability: tuple[int, int]
     multiple: int = BLOCK
 
     def round(self, matrix: Tensor) -> Blocks:
-        """Scale by the smallest power of two at which each block's largest value fits, and round
+        """Scale each block by the smallest power of two at which its largest value fits, and round
         to nearest.
 
-        The specification's own formula takes half of that for some blocks and clips their largest
-        values.
+        For some blocks the specification's own formula gives half of that, which clips their
+        largest values.
         """
         blocks = matrix.unflatten(1, (-1, BLOCK))
         needed = largest_in(blocks, 2) / LARGEST_E4M3

@@ -1,4 +1,4 @@
-"""What every file of `network` builds on: frozen linears, and functions used as a forward."""
+"""The types that all of `network` builds on: frozen linears and forward functions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 Forward = Callable[..., Any]
-# Inputs of a block by what they are: the sequences of pictures (img), of text (txt), of both (x),
-# and the rotations of both (turns)
+# What the inputs of a block are, by name: the sequence of pictures (img), of text (txt), of both
+# (x), and the rotations of both (turns)
 STREAMS = {"img": "img", "txt": "txt", "x": "x", "pe": "turns"}
 
 
@@ -25,9 +25,9 @@ class Sized(Protocol):
 class FrozenBase(Protocol):
     """A linear layer whose weight is never trained and never kept by autograd.
 
-    `forward` and `backward` return new tensors: the LoRA's part is added to them in place. While it
-    is `keeping`, what forward has dequantised is kept for the one backward that follows; while it
-    is `unread`, forward may return anything of the right shape.
+    `forward` and `backward` return new tensors, since the LoRA's part is added to them in place.
+    While `keeping`, the weight dequantised in forward is kept for the one backward that follows;
+    while `unread`, forward may return anything of the right shape.
     """
 
     keeping: bool

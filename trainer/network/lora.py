@@ -38,11 +38,11 @@ class Adapter(nn.Module):
         raise NotImplementedError
 
     def file_parts(self) -> dict[str, Tensor]:
-        """Its tensors in a LoRA file, by part."""
+        """The tensors to save in a LoRA file, by part."""
         return dict(self.named_parameters())
 
     def from_file(self, parts: Mapping[str, Tensor], scale: float) -> dict[str, Tensor]:
-        """Parameters with the effect of a file's parts, which may have another scale."""
+        """Parameters equivalent to a file's parts, which may have another scale."""
         changed = dict(parts)
         if self.last in changed:
             changed[self.last] = changed[self.last].float() * (scale / self.scale)
@@ -103,7 +103,7 @@ class Lora:
 
     @contextmanager
     def at_strength(self, strength: float) -> Iterator[None]:
-        """Multiplies what the adapters add, inside the block."""
+        """Inside, what the adapters add is multiplied by `strength`."""
         before, self.strength = self.strength, strength
         try:
             yield
@@ -112,10 +112,10 @@ class Lora:
 
     @contextmanager
     def dropping(self, rate: float, seeds: Tensor) -> Iterator[None]:
-        """Dropout inside the block. `seeds` [B] are the samples'.
+        """Dropout inside the block. `seeds` [B] has one seed per sample.
 
-        A mask follows from the sample's seed and the layer's place alone: it is the same when a
-        checkpointed block is computed again, and however a batch is shared among processes.
+        A mask depends on the sample's seed and the layer's place alone: it is the same when a
+        checkpointed block is recomputed, and however a batch is shared among processes.
         """
         self.dropout, self.seeds = rate, seeds
         try:
@@ -180,7 +180,7 @@ class Lora:
         self.load_state_dict(weights)
 
     def file_tensors(self) -> dict[str, Tensor]:
-        """Copies on the CPU of the tensors that a LoRA file holds, as `<name>.<part>`."""
+        """The tensors for a LoRA file, copied to the CPU, as `<name>.<part>`."""
         return {
             f"{name}.{part}": tensor.detach().to("cpu", copy=True)
             for name, layer in self.layers.items()

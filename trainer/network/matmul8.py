@@ -1,9 +1,9 @@
 """Matrix products in 8 bits, forward and backward, where they are precise enough.
 
-`formats8` has the number formats. Nothing is stored: the weight is rounded again at each use.
+`formats8` has the number formats. No 8-bit weights are stored: they are rounded at each use.
 
-At the start, one step is computed both exactly and in 8 bits. A layer then uses 8 bits in the
-directions (forward, backward) in which its own activations and gradients came out close enough.
+At the start, one step is computed both exactly and in 8 bits. A layer then uses 8 bits in those
+directions (forward, backward) in which its results were close enough to the exact ones.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from ..config import ConfigError
 from .formats8 import FORMATS, Format, Product
 from .frozen import FrozenBase, Sized
 
-# Relative error below which a product is used. fp8 and mxfp8 are 3.7 % off for any values, int8
-# 0.8 % for even ones and more with outliers: 6 % with outliers 25 times as large
+# Relative error below which an 8-bit product is used. fp8 and mxfp8 are 3.7 % off for any values,
+# int8 0.8 % for evenly sized ones and more with outliers: 6 % if these are 25 times as large
 TOLERANCE = 0.06
-FEWEST_ROWS = 64  # with fewer tokens, the time goes into reading the weight
-MOST_ROWS = 4096  # at a time: before it is scaled, the product takes 32 bits per value
+FEWEST_ROWS = 64  # with fewer tokens, most of the time goes into reading the weight
+MOST_ROWS = 4096  # at a time: the unscaled product takes 32 bits per value
 
 
 class Dense(FrozenBase, Sized, Protocol):
@@ -39,7 +39,7 @@ class Dense(FrozenBase, Sized, Protocol):
 def in_parts(product: Product, rows: Tensor, width: int) -> Tensor:
     """The product, computed on equal parts of the rows, so that its temporary tensors stay small.
 
-    The result is no view: autograd forbids adding in place to a view that a Function returns.
+    The result is not a view: autograd forbids in-place changes to a view returned by a Function.
     """
     result = rows.new_empty(*rows.shape[:-1], width)
     rows, places = rows.flatten(0, -2), result.view(-1, width)
@@ -52,12 +52,12 @@ def in_parts(product: Product, rows: Tensor, width: int) -> Tensor:
 class EightBitLinear:
     """A frozen linear that multiplies in 8 bits in the directions that are precise enough."""
 
-    keeping = unread = False  # neither is made use of: a weight is rounded for each direction
+    keeping = unread = False  # never used here: the weight is rounded for each direction
 
     def __init__(self, base: Dense, form: Format) -> None:
         self.base, self.form = base, form
         self.trying = False
-        self.errors: dict[str, float] = {}  # the largest one by direction
+        self.errors: dict[str, float] = {}  # largest relative error, by direction
 
     def forward(self, x: Tensor) -> Tensor:
         return self.multiply("forward", x, self.base.forward, self.forward8)
@@ -121,8 +121,10 @@ class EightBitLayers:
 
     @contextmanager
     def trying(self) -> Iterator[None]:
-        """Inside, results are exact and compared with those in 8 bits; afterwards, layers use the
-        precise enough ones."""
+        """Inside, results are exact, and compared with those in 8 bits.
+
+        Afterwards, layers use 8 bits where that was precise enough.
+        """
         for layer in self.layers.values():
             layer.trying = True
         yield
@@ -182,7 +184,7 @@ def version(capability: tuple[int, int]) -> str:
 
 
 def multiply_once(name: str, device: torch.device) -> None:
-    """Compute both products for a small weight, with a number of rows that fills no tile."""
+    """Compute both products for a small weight; the number of rows is not a multiple of a tile."""
     form, weight = FORMATS[name], torch.ones(128, 256, device=device)
     form.forward(weight)(weight.new_ones(100, 256))
     form.backward(weight)(weight.new_ones(100, 128)).sum().item()

@@ -62,11 +62,11 @@ def low_rank_backward(
 def mask(like: Tensor, rate: float, seeds: Tensor) -> Tensor:
     """A dropout mask: 0 with probability `rate`, else 1 / (1 - rate). One seed per sample.
 
-    Of samples that are there several times, all first ones before all second ones, each gets the
-    same: some networks compute a modulation for two noise levels at once.
+    If `like` has the batch several times over, one after the other, each copy of a sample gets the
+    same mask: some networks compute a modulation for two noise levels at once.
     """
     seeds = seeds.repeat(len(like) // len(seeds))
-    # contiguous, whatever the layout of `like`: x and its gradient may differ in theirs
+    # always contiguous: the layouts of x and its gradient may differ
     factors = torch.empty(like.shape, dtype=like.dtype, device=like.device)
     for sample, seed in zip(factors, seeds.tolist(), strict=True):
         sample.bernoulli_(1 - rate, generator=torch.Generator(like.device).manual_seed(seed))
@@ -128,7 +128,7 @@ def dropout(x: Tensor, rate: float, seeds: Tensor, place: Tensor) -> Tensor:
     return x * mask(x, rate, seeds + place)
 
 
-# The shapes of their results, which is all that the compiler needs
+# The shapes of the results, for the compiler
 
 
 @frozen.register_fake
@@ -159,7 +159,7 @@ def _(x: Tensor, rate: float, seeds: Tensor, place: Tensor) -> Tensor:
     return x.new_empty(x.shape)
 
 
-# Their gradients
+# Gradients
 
 
 def remember_place(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -199,9 +199,9 @@ dropout.register_autograd(dropout_gradients, setup_context=remember_seeds)
 
 
 class TracedLinear:
-    """A frozen linear that torch.compile traces as one custom op; unchanged where it is eager."""
+    """A frozen linear that torch.compile traces as one custom op; plain in eager mode."""
 
-    keeping = unread = False  # neither is made use of
+    keeping = unread = False  # never used here
 
     def __init__(self, base: FrozenBase, size: Sized) -> None:
         self.base = base
