@@ -1,4 +1,4 @@
-"""What the captioner nodes share: which models there are, and the inputs for running and asking."""
+"""Shared by the captioner nodes: the models on disk, and the inputs for running and asking them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -89,7 +89,7 @@ def running_inputs() -> list[io.Input]:
             "precision",
             options=list(PRECISIONS),
             default="auto",
-            tooltip="auto: what this machine computes in best. 8-bit and 4-bit need the package "
+            tooltip="auto: the best for this machine. 8-bit and 4-bit need the package "
             "bitsandbytes and save memory.",
         ),
         io.Int.Input(
@@ -116,8 +116,8 @@ def asking_inputs() -> list[io.Input]:
             options=[*PROMPTS, OWN],
             default="short description",
             extra_dict={"fills": "own_question", "texts": PROMPTS},
-            tooltip="What the model is asked; choosing writes it into the field below, to be "
-            "changed there. 'propose the instruction' needs control and target.",
+            tooltip="What to ask the model. Choosing writes the question into the field below, "
+            "where you can change it. 'propose the instruction' needs control and target.",
         ),
         io.String.Input(
             "own_question",
@@ -142,7 +142,7 @@ def asking_inputs() -> list[io.Input]:
             min=0,
             max=2**32 - 1,
             control_after_generate=False,
-            tooltip="Another seed gives other words, where the temperature is above 0.",
+            tooltip="Another seed gives other words, if the temperature is above 0.",
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""One node per kind of captioner; each only says which model and how to ask it."""
+"""One node per kind of captioner: which model, and how to ask it."""
 
 from typing import Any
 
@@ -121,7 +121,7 @@ class BlipCaptioner(io.ComfyNode):
                     default=3,
                     min=1,
                     max=10,
-                    tooltip="How many sentences are weighed against each other; 1 is quickest.",
+                    tooltip="Number of candidate sentences to compare (beam search); 1 is fastest.",
                 ),
                 *running_inputs(),
             ],
@@ -157,14 +157,14 @@ class JoyCaptioner(io.ComfyNode):
                     "length",
                     options=LENGTHS,
                     default="20",
-                    tooltip="Its length: a number is words at most.",
+                    tooltip="Its length; a number is the maximum in words.",
                 ),
                 io.String.Input(
                     "extra",
                     default="",
                     multiline=True,
-                    tooltip="Further wishes, for example: Do NOT mention any text that is in the "
-                    "image.",
+                    tooltip="Further instructions, for example: Do NOT mention any text that is in "
+                    "the image.",
                 ),
                 io.Float.Input(
                     "temperature",
@@ -248,7 +248,7 @@ class TagCaptioner(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="How sure the tagger must be. Lower: more tags, more wrong ones.",
+                    tooltip="How sure the tagger must be. Lower: more tags, and more wrong ones.",
                 ),
                 io.Float.Input(
                     "character_threshold",
@@ -261,7 +261,7 @@ class TagCaptioner(io.ComfyNode):
                 io.String.Input(
                     "exclude",
                     default="",
-                    tooltip="Tags to leave out, divided by commas.",
+                    tooltip="Tags to leave out, separated by commas.",
                 ),
                 io.Boolean.Input(
                     "underscores", default=False, tooltip="Write long_hair instead of long hair."
@@ -275,7 +275,7 @@ class TagCaptioner(io.ComfyNode):
                 io.Boolean.Input(
                     "escape_brackets",
                     default=True,
-                    tooltip="Write \\(series\\), for bare brackets weight a word in ComfyUI.",
+                    tooltip="Write \\(series\\): bare brackets would weight the word in ComfyUI.",
                 ),
                 io.Int.Input(
                     "batch_size", default=1, min=1, max=64, tooltip="Pictures per model call."

@@ -56,7 +56,7 @@ class CaptionPairs(io.ComfyNode):
                     "captioner",
                     optional=True,
                     tooltip="A captioner node: Florence-2, BLIP, JoyCaption, a vision-language "
-                    "model or WD14 tags. Without one, captions have no new description.",
+                    "model or WD14 tags. Without one, no new descriptions are written.",
                 ),
                 io.String.Input(
                     "descriptions",
@@ -69,9 +69,9 @@ class CaptionPairs(io.ComfyNode):
                     "existing",
                     options=[choice.value for choice in Existing],
                     default=Existing.KEEP.value,
-                    tooltip="Captions that are already there. keep: the old text becomes the "
-                    "description. replace: it is dropped. only missing: such a pair stays exactly "
-                    "as it is.",
+                    tooltip="Pairs that already have a caption. keep: the old text becomes the "
+                    "description. replace: it is dropped. only missing: the pair stays exactly as "
+                    "it is.",
                 ),
                 io.String.Input(
                     "template",
@@ -85,8 +85,8 @@ class CaptionPairs(io.ComfyNode):
                     options=[OWN, *INSTRUCTIONS],
                     default=OWN,
                     extra_dict={"fills": "instruction", "texts": INSTRUCTIONS},
-                    tooltip="Writes a ready instruction into the field above, to be changed there. "
-                    "Used as it is while that field is empty.",
+                    tooltip="Writes a ready instruction into the field above, where you can change "
+                    "it. Used as it is while that field is empty.",
                 ),
                 io.Combo.Input(
                     "describe",
@@ -103,15 +103,15 @@ class CaptionPairs(io.ComfyNode):
                     min=0,
                     max=500,
                     advanced=True,
-                    tooltip="Longest description; a simple one teaches best, 10–30 words. It is "
-                    "cut after a clause if possible. 0: any length.",
+                    tooltip="Longest description; 10–30 simple words teach best. It is cut after a "
+                    "clause if possible. 0: any length.",
                 ),
                 io.Combo.Input(
                     "limit_unit",
                     options=[unit.value for unit in Unit],
                     default=Unit.WORDS.value,
                     advanced=True,
-                    tooltip="Count the limit in words (a Chinese letter is one) or in T5 tokens.",
+                    tooltip="Count the limit in words (a Chinese character is one) or T5 tokens.",
                 ),
                 io.Boolean.Input(
                     "save_txt",

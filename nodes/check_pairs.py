@@ -13,7 +13,7 @@ from .sockets import Pairs
 
 
 class CheckPairs(io.ComfyNode):
-    """Look at every pair and tell what would spoil the LoRA."""
+    """Check every pair for what would spoil the LoRA."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -27,7 +27,7 @@ class CheckPairs(io.ComfyNode):
             ),
             search_aliases=["dataset lint", "validate dataset", "misaligned", "duplicates"],
             inputs=[
-                Pairs.Input("pairs", tooltip="The dataset to look at. It is passed on unchanged."),
+                Pairs.Input("pairs", tooltip="The dataset to check. It is passed on unchanged."),
                 io.Clip.Input(
                     "clip",
                     optional=True,
@@ -47,7 +47,7 @@ class CheckPairs(io.ComfyNode):
                     min=1,
                     max=1000,
                     advanced=True,
-                    tooltip="Pairs on the picture of findings, the worst first.",
+                    tooltip="Most pairs to show on the sheet of findings, the worst first.",
                 ),
             ],
             outputs=[
@@ -73,7 +73,7 @@ class CheckPairs(io.ComfyNode):
 
 
 def token_counter(clip) -> CountTokens | None:
-    """Counts tokens the way the connected CLIP's own tokenizer makes them."""
+    """A function that counts tokens with the connected CLIP's own tokenizer."""
     return (lambda text: count_tokens(clip, text)) if clip else None
 
 

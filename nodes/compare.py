@@ -78,7 +78,7 @@ class CompareCheckpoints(io.ComfyNode):
                     default="",
                     multiline=True,
                     tooltip="The instruction. Several lines: every line is tried. Empty: each "
-                    "pair's own caption, for other pictures the one the run was trained with most.",
+                    "pair's own caption; for other pictures, the run's most frequent one.",
                 ),
                 io.String.Input(
                     "strengths", default="1.0", tooltip="LoRA strengths to try." + AXIS
@@ -113,7 +113,7 @@ class CompareCheckpoints(io.ComfyNode):
                     advanced=True,
                     default="",
                     optional=True,
-                    tooltip="Guidance of the pictures. Empty: as the model's maker advises." + AXIS,
+                    tooltip="Guidance for sampling. Empty: as the model's maker advises." + AXIS,
                 ),
                 io.Int.Input(
                     "resolution",
@@ -123,7 +123,7 @@ class CompareCheckpoints(io.ComfyNode):
                     max=2048,
                     step=16,
                     optional=True,
-                    tooltip="Side of the square whose area the pictures have at most; never "
+                    tooltip="Largest area of the pictures, as the side of a square; they are never "
                     "enlarged. 0: as the run was trained, 1024 without a run.",
                 ),
                 io.Int.Input(
@@ -149,7 +149,7 @@ class CompareCheckpoints(io.ComfyNode):
                 io.String.Output("grid_path", tooltip="Where the grid was saved, page by page."),
                 io.String.Output(
                     "costs",
-                    tooltip="Seconds to read and to apply each LoRA and for a picture, and memory.",
+                    tooltip="Seconds to load and apply each LoRA, seconds per picture, and memory.",
                 ),
             ],
         )

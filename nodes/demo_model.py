@@ -24,7 +24,7 @@ class DemoModel(io.ComfyNode):
             inputs=[],
             outputs=[
                 io.Model.Output(tooltip="A genuine FLUX model of 9 million weights."),
-                io.Clip.Output(tooltip="Its text encoder. Any instruction works as a new one."),
+                io.Clip.Output(tooltip="Its text encoder. Every instruction is new to it."),
                 io.Vae.Output(tooltip="Its VAE: 16 channels, 8 times smaller, like FLUX's."),
             ],
         )

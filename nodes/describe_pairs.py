@@ -1,4 +1,4 @@
-"""Describe Pairs: what the page of a data set queues to have pairs described."""
+"""Describe Pairs: queued by the page of a data set to have pairs described."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class DescribePairs(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 io.String.Input("data_set", tooltip="The id of the data set."),
-                io.String.Input("listing", tooltip="Which listing of it the numbers are of."),
+                io.String.Input("listing", tooltip="The listing of it that the numbers refer to."),
                 io.String.Input("numbers", tooltip="Numbers of pairs, separated by commas."),
                 io.Combo.Input(
                     "describe",

@@ -66,7 +66,11 @@ class EditCaptions(io.ComfyNode):
                     tooltip="Order of the tags. Shuffled: the same way each time for one seed.",
                 ),
                 io.Int.Input(
-                    "max_tags", default=0, min=0, max=500, tooltip="Most tags per caption. 0: all."
+                    "max_tags",
+                    default=0,
+                    min=0,
+                    max=500,
+                    tooltip="Maximum number of tags per caption. 0: all.",
                 ),
                 io.Int.Input(
                     "keep_first",
@@ -79,7 +83,7 @@ class EditCaptions(io.ComfyNode):
                     "case",
                     options=[case.value for case in Case],
                     default=Case.AS_IS.value,
-                    tooltip="Small or capital letters.",
+                    tooltip="Lower or upper case.",
                 ),
                 io.String.Input(
                     "prefix", default="", tooltip="Text to put in front, with a comma."
@@ -186,7 +190,11 @@ class CaptionStats(io.ComfyNode):
                     tooltip="Commas separate tags; words suit captions in sentences.",
                 ),
                 io.Int.Input(
-                    "top", default=30, min=1, max=200, tooltip="How many of the commonest to show."
+                    "top",
+                    default=30,
+                    min=1,
+                    max=200,
+                    tooltip="How many of the most common to show.",
                 ),
             ],
             outputs=[

@@ -24,7 +24,7 @@ class KeepCheckpoint(io.ComfyNode):
             description=(
                 "Copies the chosen checkpoint of a run into models/loras under the name you give, "
                 "with trigger, instruction and strength in its metadata and a sample picture "
-                "beside it. Going on with the run will not delete the checkpoint."
+                "beside it. Continuing the run will not delete the checkpoint."
             ),
             search_aliases=["save best lora", "choose checkpoint", "pick lora", "保存"],
             is_output_node=True,
@@ -58,7 +58,7 @@ class KeepCheckpoint(io.ComfyNode):
                     "overwrite",
                     default=False,
                     optional=True,
-                    tooltip="Replace another LoRA of this name, and a picture of yours beside it.",
+                    tooltip="Replace another LoRA of this name, and your own picture beside it.",
                 ),
                 io.String.Input(
                     "author",

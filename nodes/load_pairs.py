@@ -49,14 +49,14 @@ class LoadPairs(io.ComfyNode):
                     "control_folder",
                     default="before",
                     tooltip="Folder of the pictures BEFORE the edit, in ComfyUI's input folder or "
-                    "anywhere (full path, ~). Several folders: divide them by |. Leave the target "
+                    "anywhere (full path, ~). Separate several folders by |. Leave the target "
                     "folder empty to choose one folder, table or zip that holds both sides.",
                 ),
                 io.String.Input(
                     "target_folder",
                     default="after",
                     tooltip="Folder of the pictures AFTER the edit, with the same file names. "
-                    "Captions lie here as .txt. Folders inside named 10_ring count ten times.",
+                    "Captions are .txt files beside them. A subfolder 10_ring counts ten times.",
                 ),
                 io.String.Input(
                     "default_caption",

@@ -30,8 +30,8 @@ class LoadPictures(io.ComfyNode):
                     "folder",
                     default="pictures",
                     tooltip="Folder of the pictures, in ComfyUI's input folder or anywhere (full "
-                    "path, ~); also a table or a zip. Captions lie beside them as .txt. Folders "
-                    "inside named 10_ring count ten times.",
+                    "path, ~); also a table or a zip. Captions are .txt files beside them. A "
+                    "subfolder 10_ring counts ten times.",
                 ),
                 io.String.Input(
                     "default_caption",

@@ -17,7 +17,7 @@ from .sockets import Pairs
 
 
 class PreparePairs(io.ComfyNode):
-    """Cut both sides of every pair with the same transform."""
+    """Crop both sides of every pair with the same transform."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -29,7 +29,7 @@ class PreparePairs(io.ComfyNode):
             "their captions. The originals are never touched.",
             search_aliases=["birme", "crop dataset", "resize dataset", "align pairs"],
             inputs=[
-                Pairs.Input("pairs", tooltip="The pairs to cut."),
+                Pairs.Input("pairs", tooltip="The pairs to crop."),
                 io.Combo.Input(
                     "size",
                     options=list(SIZES),
@@ -56,7 +56,7 @@ class PreparePairs(io.ComfyNode):
                     "fit",
                     options=["crop", "pad"],
                     default="crop",
-                    tooltip="Cut off what does not fit, or show all of it on a white page.",
+                    tooltip="crop: cut off what does not fit. pad: keep all, with white margins.",
                 ),
                 io.Combo.Input(
                     "crop_at",
@@ -76,8 +76,8 @@ class PreparePairs(io.ComfyNode):
                 io.Boolean.Input(
                     "undo_shift",
                     default=False,
-                    tooltip="Measure a shift of up to 16 pixels between the two sides and cut "
-                    "them so that it is gone.",
+                    tooltip="Measure a shift of up to 16 pixels between the two sides and crop "
+                    "them so that they line up.",
                 ),
                 io.Boolean.Input(
                     "linear_light",

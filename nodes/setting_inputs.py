@@ -12,7 +12,7 @@ from ..trainer.setting import read_lines
 
 
 def setting_input(name: str, zero: str = "", **changes: Any) -> io.Input:
-    """The input for a setting: its range, its choices, its meaning; `zero` is what 0 means here."""
+    """The input for a setting, with its range, choices and help; `zero` is what 0 means here."""
     setting = SETTINGS[name]
     options: dict[str, Any] = {"default": setting.default, "tooltip": setting.explain(zero)}
     if setting.choices:
@@ -40,5 +40,5 @@ def more_input() -> io.Input:
 
 
 def with_more(config: TrainConfig, more: str) -> TrainConfig:
-    """The settings, with those that a `more` input names in place of theirs."""
+    """The settings, updated by those in a `more` input."""
     return TrainConfig.parse({**asdict(config), **read_lines(more)})

@@ -1,4 +1,4 @@
-"""What several nodes need: folders, names of LoRAs, pictures in and out."""
+"""Shared by several nodes: folders, names of LoRAs, the outputs of a dataset."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ HOLDOUT_TIP = (
 
 
 def named_right(name: str) -> bool | str:
-    """What `validate_inputs` says of a run's name: whether it will do, or why not."""
+    """The result of `validate_inputs` for a run's name: True, or why it will not do."""
     try:
         return bool(checked_name(name))
     except RunError as error:
@@ -66,7 +66,7 @@ def lora_name(path: Path) -> str:
     return next(str(path.relative_to(each)) for each in folders if path.is_relative_to(each))
 
 
-LoraName = io.AnyType  # a list of files is what a LoRA loader takes, and no type but this fits it
+LoraName = io.AnyType  # LoRA loaders take a list of files as their type: only this one fits
 
 
 def or_shipped(folder: str, base: Path) -> str:
@@ -99,8 +99,8 @@ def loaded_output(
 ) -> io.NodeOutput:
     """PAIRS, contact sheet and report, the way every node that makes pairs returns them.
 
-    Pairs of a `source` on disk have a page, whose id the node's button gets. Raises DatasetError
-    for pairs that are surely wrong; what is doubtful stands first on the node.
+    Pairs of a `source` on disk have a page; its id goes to the node's button. Raises DatasetError
+    for pairs that are certainly wrong; doubts come first in the report.
     """
     warnings = require_sound(loaded.dataset.pairs)
     sheet = pages(loaded.dataset, preview) if preview else [Image.new("RGB", (64, 64), "white")]

@@ -32,7 +32,7 @@ def or_as_in_settings(name: str) -> io.Input:
 
 
 class TrainLora(io.ComfyNode):
-    """Train a Kontext LoRA on the loaded Flux weights."""
+    """Train a LoRA on the loaded weights."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -50,7 +50,7 @@ class TrainLora(io.ComfyNode):
                 io.Model.Input(
                     "model",
                     tooltip="FLUX.1-Kontext, FLUX.2 (Klein base, dev) or Qwen-Image-Edit. Used in "
-                    "place, left unchanged. The node says which model it sees.",
+                    "place, left unchanged. The node shows which model it recognised.",
                 ),
                 io.Clip.Input(
                     "clip",
@@ -66,7 +66,7 @@ class TrainLora(io.ComfyNode):
                 ),
                 *map(or_as_in_settings, AS_IN_SETTINGS),
                 setting_input("keep"),
-                # JavaScript's whole numbers end there
+                # JavaScript has no larger whole numbers
                 setting_input("seed", min=0, max=2**53 - 1, control_after_generate=False),
                 Settings.Input(
                     "settings",
@@ -155,7 +155,7 @@ class TrainLora(io.ComfyNode):
 
 
 def graph_of(embedded: object) -> dict | None:
-    """The graph as the page sent it along; a script sends none."""
+    """The graph that ComfyUI's page sent along; a script sends none."""
     graph = embedded.get("workflow") if isinstance(embedded, dict) else None
     return graph if isinstance(graph, dict) else None
 

@@ -1,4 +1,4 @@
-"""Training Samples: the pictures to make while a LoRA trains."""
+"""Training Samples: pictures to sample while a LoRA trains."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .sockets import SamplesSocket
 
 
 class TrainingSamples(io.ComfyNode):
-    """Prompts and pictures on which training shows what the LoRA has learnt so far."""
+    """Prompts and pictures that show what the LoRA has learnt so far."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -10,7 +10,7 @@ from .sockets import Settings
 
 
 class TrainingSettings(io.ComfyNode):
-    """The finer settings, by topic; what is basic is shown at once, the rest unfolds."""
+    """The finer settings, by topic: the basic ones are always visible, the rest unfolds."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

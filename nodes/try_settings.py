@@ -32,9 +32,9 @@ class TrySettings(io.ComfyNode):
             display_name="Try Settings",
             category="training/kontext/train",
             description=(
-                "Trains short runs with different settings, lets the better half go on for twice "
-                "as long, and hands the best to Train Kontext LoRA. Compared on held-out pairs: "
-                "at least 3, better 8. Cancel loses nothing: run again to continue."
+                "Trains short runs with different settings, continues the better half for twice as "
+                "long, and hands the best settings to Train Kontext LoRA. Compared on held-out "
+                "pairs: at least 3, better 8. Cancel loses nothing: run again to continue."
             ),
             search_aliases=["learning rate finder", "sweep", "grid search", "tune", "试参数"],
             is_output_node=True,
@@ -47,7 +47,7 @@ class TrySettings(io.ComfyNode):
                 io.String.Input(
                     "name",
                     default="my_edit",
-                    tooltip="What the names of the short runs begin with.",
+                    tooltip="The beginning of the short runs' names.",
                 ),
                 io.String.Input(
                     "axes",
@@ -66,8 +66,8 @@ class TrySettings(io.ComfyNode):
                 Settings.Input(
                     "settings",
                     optional=True,
-                    tooltip="From Training Preset or Kontext Training Settings: all that is not "
-                    "tried.",
+                    tooltip="From Training Preset or Kontext Training Settings: everything that is "
+                    "not tried.",
                 ),
             ],
             outputs=[

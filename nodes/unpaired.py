@@ -24,7 +24,7 @@ class UnpairedTargets(io.ComfyNode):
             display_name="Targets Without a Control",
             category="training/kontext/dataset",
             description="Hands out the pictures of a folder whose control Save Pair has not "
-            "written yet, some at a time: press Run again for the next ones.",
+            "written yet, a few at a time: press Run again for the next ones.",
             search_aliases=["batch folder", "load image folder", "make control group", "resume"],
             inputs=[
                 io.String.Input(

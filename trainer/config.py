@@ -57,11 +57,11 @@ SCHEDULES = {
 STOPS = {
     "auto": "with automatic steps as levelled_off, else as last_step.",
     "last_step": "at the last step.",
-    "levelled_off": "when the held-out pairs gain hardly anything more.",
+    "levelled_off": "when the held-out pairs hardly gain any more.",
     "past_best": "when the held-out loss has clearly risen from its lowest.",
 }
 CHOOSING = {
-    "off": "not by itself; Score Checkpoints does it.",
+    "off": "no; Score Checkpoints can do it later.",
     "mark": "marked on the run's page, and never deleted.",
     "name": "marked, and saved once more as <run>_best.",
 }
@@ -70,7 +70,7 @@ DTYPES = {"auto": "what ComfyUI samples in.", "bf16": "", "fp16": "", "fp32": ""
 SAVE_DTYPES = {"bf16": "half as large as fp32.", "fp16": "", "fp32": ""}
 ASPECTS = {
     "bucket": "each pair keeps its own shape.",
-    "square": "the middle of every picture.",
+    "square": "the central square of every picture.",
 }
 CHECKPOINTING = {"auto": "only where they don't fit.", "on": "always.", "off": "never."}
 MATMULS = {"exact": "", "int8": "RTX 30 and newer.", "fp8": "RTX 40, H100.", "mxfp8": "RTX 50."}
@@ -95,9 +95,8 @@ class TrainConfig:
     # ---- on the train node
     steps: int = setting(
         0, 0, 1_000_000, topic="run", zero="automatic", change="unfinished",
-        help="Training steps. Automatic: until the held-out pairs gain no more, but at most 100 "
-        "per pair, or 1,500 on the full model if that is more; without 3 held-out pairs, all of "
-        "these.",
+        help="Training steps. Automatic: 100 per pair, at least 1,500 on the full model; with 3 or "
+        "more held-out pairs, training ends as soon as they gain no more.",
     )  # fmt: skip
     rank: int = setting(
         16, 1, 256, topic="run",
@@ -113,7 +112,7 @@ class TrainConfig:
     keep: int = setting(
         4, 0, 10_000, topic="run", zero="all", change="always",
         help="Number of latest checkpoints to keep. The best on held-out pairs and those that you "
-        "pinned or kept stay in any case.",
+        "pinned or kept are never deleted.",
     )  # fmt: skip
     seed: int = setting(
         0, -(2**63), 2**64 - 1, topic="run",
@@ -129,7 +128,7 @@ class TrainConfig:
     )  # fmt: skip
     reference_resolution: int = setting(
         0, 0, 2048, step=16, topic="basic", zero="as the target",
-        help="The same for the control picture. Half of it makes a step at 1024 almost twice as "
+        help="The same for the control picture. At 1024, half of it makes a step almost twice as "
         "fast.",
     )  # fmt: skip
     batch_size: int = setting(
@@ -140,9 +139,9 @@ class TrainConfig:
         OPTIMIZERS, topic="basic", help="The method that turns gradients into steps."
     )
     edit_weight: float = setting(
-        0.0, 0, 100, step=0.5, topic="basic", zero="everywhere the same",
+        0.0, 0, 100, step=0.5, topic="basic", zero="the same everywhere",
         help="How much more the loss counts where target and control differ: 2 to 5 for edits of "
-        "small places.",
+        "small areas.",
     )  # fmt: skip
     flip: bool = setting(
         False, topic="basic",
@@ -152,13 +151,13 @@ class TrainConfig:
     preserve: float = setting(
         0.0, 0, 100, step=0.1, topic="basic", zero="not at all",
         help="How firmly the model keeps its answers to other instructions, so that the LoRA does "
-        "not show in unrelated prompts: 1 is firm. A third slower.",
+        "not leak into unrelated prompts: 1 is firm. A third slower.",
     )  # fmt: skip
 
     stop: str = choice(
         STOPS, topic="basic", change="always",
-        help="When training ends. An early end lets the learning rate fall to 0 over the last "
-        "tenth. It needs 3 held-out pairs, better 8, and measures them 20 times in all its steps.",
+        help="When training ends. Before an early end, the learning rate falls to 0 over the last "
+        "tenth. Needs 3 held-out pairs, better 8, which are measured 20 times in all the steps.",
     )  # fmt: skip
 
     choose: str = choice(
@@ -208,7 +207,7 @@ class TrainConfig:
         help="Steps over which the learning rate rises; at most a tenth of all.",
     )  # fmt: skip
     accumulate: int = setting(
-        1, 1, 256, topic="learning", help="Batches whose gradients are gathered for one step."
+        1, 1, 256, topic="learning", help="Batches whose gradients are added up for one step."
     )
     loss: str = choice(LOSSES, topic="learning", help="Measure of the prediction's error.")
     huber_delta: float = setting(
@@ -224,7 +223,7 @@ class TrainConfig:
     )  # fmt: skip
     max_grad_norm: float = setting(
         1.0, 0, 1000, step=0.1, topic="learning", on_node=False, zero="never",
-        help="Longer gradients are shortened to this length.",
+        help="Gradients of a larger norm are clipped to this norm.",
     )  # fmt: skip
     beta1: float = setting(
         0.9, 0, 0.9999, step=0.01, topic="learning", on_node=False,
@@ -261,11 +260,11 @@ class TrainConfig:
     aspect: str = choice(ASPECTS, topic="data", on_node=False, help="Shape of the pictures.")
     guidance: float = setting(
         1.0, 0, 100, step=0.1, topic="data", on_node=False,
-        help="Guidance value that the model gets in training.",
+        help="Guidance value given to the model in training.",
     )  # fmt: skip
     sigma_mean: float = setting(
         0.0, -3, 3, step=0.1, topic="data", on_node=False,
-        help="Mean of logit_normal timesteps; more is noisier.",
+        help="Mean of logit_normal timesteps; higher is noisier.",
     )  # fmt: skip
     sigma_spread: float = setting(
         1.0, 0.1, 3, step=0.1, topic="data", on_node=False,
@@ -287,7 +286,7 @@ class TrainConfig:
     )  # fmt: skip
     max_vram: float = setting(
         0.0, 0, 1024, step=0.5, topic="memory", zero="what is free", change="always",
-        help="GB of the card that training may take. Less is slower: more is computed twice, then "
+        help="GB of the card that training may use. Less is slower: more is computed twice, then "
         "weights are streamed.",
     )  # fmt: skip
     matmul: str = choice(
@@ -298,7 +297,7 @@ class TrainConfig:
     compile: str = choice(
         COMPILING, topic="memory",
         help="Compiled blocks take less time. Needs Triton (Windows: triton-windows); without it, "
-        "trains as with off.",
+        "nothing is compiled.",
     )  # fmt: skip
 
     # ---- extra records
@@ -312,7 +311,7 @@ class TrainConfig:
     )  # fmt: skip
     preview_steps: int = setting(
         20, 0, 100, topic="record", on_node=False, zero="no preview", change="always",
-        help="Sampling steps of the preview made at every checkpoint, where no samples are named.",
+        help="Sampling steps of the preview made at every checkpoint, if no samples are specified.",
     )  # fmt: skip
     save_dtype: str = choice(
         SAVE_DTYPES, topic="record", on_node=False, help="Precision of the saved LoRA."
