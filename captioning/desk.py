@@ -90,7 +90,7 @@ class Desk:
         """Why no caption can be written, in words; empty where it can."""
         if self.opened.table:
             return say(
-                "The captions stand in {name}. Change them there.", name=self.opened.table.name
+                "The captions are in {name}. Change them there.", name=self.opened.table.name
             )
         return self.packed
 
@@ -98,7 +98,10 @@ class Desk:
     def packed(self) -> str:
         """That the pictures come out of an archive, where they do."""
         if self.opened.folder.is_relative_to(self.source.scratch):
-            return say("These pictures are in an archive. Unpack it to decide and to write here.")
+            return say(
+                "These pictures are in an archive. Unpack it to make decisions and write "
+                "captions here."
+            )
         return ""
 
     @property

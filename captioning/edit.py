@@ -169,8 +169,8 @@ def _listing(text: str) -> Callable[[str], bool]:
     if len(wild) > MOST_WILD:
         raise CaptionError(
             say(
-                "The list of tags has {count} entries with *; {most} are the most. Write fewer, or "
-                "whole tags.",
+                "The list of tags has {count} entries with *; at most {most} are possible. Write "
+                "fewer, or whole tags.",
                 count=len(wild),
                 most=MOST_WILD,
             )

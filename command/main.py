@@ -20,16 +20,14 @@ def epilog() -> str:
     codes = {
         0: say("done"),
         1: say("an unexpected error"),
-        2: say(
-            "the command line, a file, the pairs or a model file are wrong; nothing was started"
-        ),
+        2: say("the command line, a file, the pairs or a model file is wrong; nothing was started"),
         3: say("training stopped: it diverged twice, or the machine ran out of memory"),
         4: say("a file could not be written"),
         130: say("cancelled (Ctrl+C, SIGTERM); steps done are saved, `resume` continues"),
     }
     lines = [f"  {code}  {words}" for code, words in codes.items()]
     more = (
-        say("What stands after -- goes to ComfyUI:") + " -- --lowvram",
+        say("Arguments after -- go to ComfyUI:") + " -- --lowvram",
         say("Several graphics cards:")
         + " torchrun --nproc-per-node 4 -m custom_nodes.<this folder> "
         "train run.yaml",
@@ -44,12 +42,16 @@ def parser() -> argparse.ArgumentParser:
         "`convert`"
     )
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--comfyui", metavar="FOLDER", help=say("ComfyUI, if not found by itself"))
     common.add_argument(
-        "--base-directory", metavar="FOLDER", help=say("ComfyUI's models, input, output")
+        "--comfyui", metavar="FOLDER", help=say("ComfyUI's folder, if it is not found")
     )
     common.add_argument(
-        "--output", metavar="FOLDER", help=say("another output folder than ComfyUI's")
+        "--base-directory",
+        metavar="FOLDER",
+        help=say("the folder of ComfyUI's models, input and output"),
+    )
+    common.add_argument(
+        "--output", metavar="FOLDER", help=say("output folder instead of ComfyUI's")
     )
     common.add_argument("--cpu", action="store_true", help=say("use no graphics card"))
     common.add_argument("--json", action="store_true", help=say("machine-readable results"))
@@ -58,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
     running = argparse.ArgumentParser(add_help=False)
     running.add_argument(
-        "--cache", metavar="FOLDER", help=say("latents; else output/kontext_cache")
+        "--cache", metavar="FOLDER", help=say("folder for latents; default: output/kontext_cache")
     )
     running.add_argument(
         "--progress", choices=["bar", "lines"], help=say("default: bar on a terminal, else lines")
@@ -106,12 +108,15 @@ def parser() -> argparse.ArgumentParser:
         help=say("what to try; several: every combination"),
     )
     tries.add_argument(
-        "--steps", type=int, default=0, help=say("of the longest tries; 0: a tenth of the run's")
+        "--steps",
+        type=int,
+        default=0,
+        help=say("steps of the longest tries; 0: a tenth of the run's"),
     )
     tries.add_argument(
         "--jobs",
         action="store_true",
-        help=say("write the files of the tries that are due, and leave training them to others"),
+        help=say("only write job files for the tries that are due, to train them elsewhere"),
     )
     export = add("export", say("save a checkpoint under another name or format"))
     export.add_argument("run", help=run)
@@ -119,10 +124,10 @@ def parser() -> argparse.ArgumentParser:
     export.add_argument("--format", default="comfyui", help=say("comfyui, diffusers or peft"))
     export.add_argument("--to", default="", metavar="NAME", help=say("name in output/loras"))
     export.add_argument("--overwrite", action="store_true", help=say("replace a LoRA of this name"))
-    status = add("status", say("how far runs are"))
+    status = add("status", say("show how far runs are"))
     status.add_argument("run", nargs="?", default="", help=say("{run}; none: all runs", run=run))
-    convert = add("convert", say("another trainer's file as ours"), files)
-    convert.add_argument("--to", metavar="FILE", help=say("else it is printed"))
+    convert = add("convert", say("convert another trainer's file to ours"), files)
+    convert.add_argument("--to", metavar="FILE", help=say("the file to write; without it, print"))
     return top
 
 

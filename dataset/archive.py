@@ -89,7 +89,8 @@ def _unpack_all(opened: zipfile.ZipFile, archive: Path, folder: Path) -> None:
         if other := seen.get(folded(str(name))):
             raise DatasetError(
                 say(
-                    "{path} holds {one} and {other}: names must differ by more.",
+                    "{path} holds {one} and {other}, which are the same name on some systems. "
+                    "Rename one and pack again.",
                     path=archive,
                     one=other,
                     other=name,
@@ -141,7 +142,7 @@ def _safe_name(entry: zipfile.ZipInfo, archive: Path) -> PurePosixPath:
     if not names_a_file(Path(name)):
         raise DatasetError(
             say(
-                "{path} holds a file whose name is too long or no name on this system: {name}. "
+                "{path} holds a file whose name is too long or not valid on this system: {name}. "
                 "Rename it and pack again.",
                 path=archive,
                 name=name[:80],

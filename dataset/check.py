@@ -84,11 +84,11 @@ def duplicates(pairs: Sequence[Pair], looks: dict[str, Look]) -> list[Finding]:
                     "duplicate",
                     NOTE,
                     say(
-                        "So many pictures are composed alike that only {count} of them were "
-                        "compared closely.",
+                        "So many pictures have a similar composition that only {count} of them "
+                        "were compared closely.",
                         count=MOST_COMPARED,
                     ),
-                    say("There may be more copies than are named here."),
+                    say("There may be more copies than those listed here."),
                 )
             )
             break
@@ -239,7 +239,7 @@ def amount(pairs: Sequence[Pair], looks: dict[str, Look]) -> list[Finding]:
                 Finding(
                     "uniform",
                     NOTE,
-                    say("All targets are composed much alike."),
+                    say("All targets have a very similar composition."),
                     say("Vary angle, light and subject, unless they are meant to be alike."),
                 )
             )

@@ -106,7 +106,7 @@ def _sizes(pair: Pair, controls: list[Image.Image], target: Image.Image) -> list
                 "low resolution",
                 WARNING if small else NOTE,
                 say("{name} has {size} pixels.", name=pair.target.name, size=_size(target)),
-                say("Use the original in full size.")
+                say("Use the full-size original.")
                 if small
                 else say("Train at 512 or 768; at a higher resolution it is enlarged."),
                 (pair.stem,),
@@ -166,7 +166,7 @@ def _compare(pair: Pair, control: Image.Image, target: Image.Image) -> tuple[lis
         same = Finding(
             "identical",
             ERROR,
-            say("{both} show the same: there is no edit.", both=_both(pair)),
+            say("{both} show the same picture: there is no edit.", both=_both(pair)),
             say("Put the edited picture in its place, or remove the pair."),
             (pair.stem,),
         )
@@ -181,8 +181,8 @@ def _compare(pair: Pair, control: Image.Image, target: Image.Image) -> tuple[lis
             Finding(
                 "everything changed",
                 WARNING,
-                say("{both} have next to nothing in common.", both=_both(pair)),
-                say("Check that they belong together. If the edit is meant so, ignore this."),
+                say("{both} have almost nothing in common.", both=_both(pair)),
+                say("Check that they belong together. If the edit is meant to do this, ignore it."),
                 (pair.stem,),
             )
         ]
@@ -226,11 +226,11 @@ def _misplaced(pair: Pair, offset: measure.Offset) -> list[Finding]:
                 "shifted",
                 WARNING,
                 say(
-                    "{name} is moved against its control: {ways}.",
+                    "{name} is shifted against its control: {ways}.",
                     name=pair.target.name,
                     ways=_ways(offset),
                 ),
-                say("The LoRA would learn to move pictures. Crop & Resize Pairs can undo it."),
+                say("The LoRA would learn to shift pictures. Crop & Resize Pairs can undo it."),
                 (pair.stem,),
             )
         )

@@ -102,7 +102,7 @@ def decide(pairs: Sequence[Pair], choices: Choices) -> tuple[tuple[Pair, ...], t
             say("{name} names no pair of this data set: {names}", name=FILE, names=listed(strange))
         )
     if pairs and not left:
-        raise DatasetError(say("{name} leaves out all pairs. Take some back.", name=FILE))
+        raise DatasetError(say("{name} leaves out all pairs. Include some again.", name=FILE))
     return left, tuple(notes)
 
 

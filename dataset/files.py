@@ -136,8 +136,8 @@ def require_pictures(listing: Listing) -> None:
     names += [path.name for path in (*listing.subfolders, *listing.repeat_folders)]
     raise DatasetError(
         say(
-            "{folder} holds no pictures ({kinds}). It holds {names}. Choose the folder in which "
-            "the pictures lie.",
+            "{folder} holds no pictures ({kinds}). It holds {names}. Choose the folder that "
+            "holds the pictures.",
             folder=listing.folder,
             kinds=", ".join(sorted(suffix[1:] for suffix in readable_suffixes())),
             names=listed(names, most=5) if names else say("nothing: it is empty"),

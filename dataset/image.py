@@ -96,7 +96,7 @@ def oddities(path: Path) -> tuple[str, ...]:
             say("transparency"): image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info,
             say("colour mode {mode}", mode=image.mode): image.mode
             not in ("RGB", "RGBA", "L", "LA", "P", "PA"),
-            say("{count} frames, of which the first is taken", count=frames): frames > 1,
+            say("{count} frames, of which only the first is used", count=frames): frames > 1,
             say("values beyond the range are clipped"): image.mode == "F"
             and _levels(np.asarray(image)).max() > 255.5,
         }
@@ -174,8 +174,8 @@ def _why_unreadable(path: Path, error: BaseException) -> str:
         )
     if "text" in str(error).lower() and head.startswith(b"\x89png"):
         return say(
-            "{path} carries more text than is safe to read ({error}): a workflow or other "
-            "metadata. Save it again without, or export it as JPEG.",
+            "{path} contains more text than is safe to read ({error}): a workflow or other "
+            "metadata. Save it again without that, or export it as JPEG.",
             path=path,
             error=error,
         )

@@ -44,7 +44,7 @@ class Register:
         """The source of an id. AccessError where none is known, or it may not be read."""
         source = self._source(self._rows().get(identity))
         if source is None:
-            raise AccessError(say("This data set is not known any more. Run its Load node again."))
+            raise AccessError(say("This data set is no longer known. Run its Load node again."))
         return source
 
     def known(self) -> dict[str, PairSource]:

@@ -114,7 +114,7 @@ def split_pairs(
     holdout_wanted = any(source.holdout > 0 for source in sources)
     table_decides = holdout_wanted and any(share is None for _, share in shares)
     notes = (
-        (say("The hold-out is the one that the table or pairs.yaml names."),)
+        (say("The held-out pairs are those that the table or pairs.yaml names."),)
         if table_decides
         else ()
     )
@@ -131,9 +131,9 @@ def require_controls(pairs: Sequence[Pair], notes: Sequence[str] = ()) -> None:
         return
     sentence = (
         say(
-            "No pair has a control, the picture before the edit, so nothing would be learnt of an "
-            "edit. Name one (a column is called control, before, source, …). A LoRA of single "
-            "pictures is made with Load Pictures."
+            "No pair has a control, the picture before the edit, so no edit would be learnt. "
+            "Name one (a column is called control, before, source, …). For a LoRA of single "
+            "pictures, use Load Pictures."
         )
         if len(bare) == len(pairs)
         else say(
@@ -172,8 +172,8 @@ def match_source(source: PairSource) -> Matching:
     if not controls:
         raise DatasetError(
             say(
-                "Choose a control folder (the pictures before the edit) and a target folder (after "
-                "it). A LoRA of single pictures is made with Load Pictures."
+                "Choose a control folder (the pictures before the edit) and a target folder "
+                "(after it). For a LoRA of single pictures, use Load Pictures."
             )
         )
     if target:
@@ -256,8 +256,8 @@ def _match_subfolders(listing: Listing, source: PairSource, masks: Listing | Non
         names = [path.name for path in (*listing.subfolders, *listing.repeat_folders)]
         raise DatasetError(
             say(
-                "{folder} holds no pictures, and of its folders ({names}) it is not clear which is "
-                "the target. Choose the control and the target folder themselves.",
+                "{folder} holds no pictures, and it is not clear which of its folders ({names}) "
+                "is the target. Choose the control and the target folder themselves.",
                 folder=listing.folder,
                 names=listed(names, most=20) or "–",
             )

@@ -87,7 +87,7 @@ def match_folders(
     ]
     if twins := named_masks(targets, {picture.key[1] for picture in targets}).values():
         notes.append(
-            say("On both sides, so pairs and no masks: {names}", names=listed(_names(twins)))
+            say("On both sides, so pairs rather than masks: {names}", names=listed(_names(twins)))
         )
     pairs, more = _pairs(matches, target, controls)
     notes += [*more, *_sizes_said(target), *_masks_said(masks, matches)]
@@ -219,7 +219,7 @@ def _unreadable(listing: Listing) -> list[str]:
         return []
     return [
         say(
-            "{count} pictures in {folder} are of a kind that cannot be opened here: {names}. "
+            "{count} pictures in {folder} are in a format that cannot be opened here: {names}. "
             "Export them as PNG or JPEG",
             count=len(listing.unreadable),
             folder=listing.folder,
@@ -292,8 +292,8 @@ def _pairs(
 def _sizes_said(target: Listing) -> list[str]:
     return [
         say(
-            "{folder}: the number is taken for a size, not for repeats. To repeat its pictures "
-            "so often, use `repeats` in a table or in run.yaml.",
+            "{folder}: the number is read as a size, not as repeats. To repeat its pictures that "
+            "often, use `repeats` in a table or in run.yaml.",
             folder=folder.name,
         )
         for folder in (target.folder, *target.repeat_folders)

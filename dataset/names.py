@@ -134,7 +134,7 @@ def own_patterns(text: str) -> list[re.Pattern[str]]:
     if len(set(sides)) < len(sides):
         raise DatasetError(
             say(
-                "“{pattern}” gives two sides one name; control and target must differ.",
+                "“{pattern}” gives two sides the same name; control and target must differ.",
                 pattern=text,
             )
         )

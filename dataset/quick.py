@@ -65,7 +65,7 @@ def swapped(pairs: Sequence[Pair], worse_sides: Sequence[str] = ()) -> list[Find
         Finding(
             "swapped",
             ERROR if weight > 2 else WARNING,
-            say("Control and target seem to have changed places: {reasons}.", reasons=reasons),
+            say("Control and target seem to be swapped: {reasons}.", reasons=reasons),
             say(
                 "Control is the picture before the edit. Exchange the two folders if this is so; "
                 "otherwise rename them."
@@ -120,8 +120,8 @@ def held_out(pairs: Sequence[Pair]) -> list[Finding]:
             Finding(
                 "leak",
                 WARNING,
-                say("Held out and trained on, too: {names}.", names=listed(both, most=20)),
-                say("Hold out all pairs of a picture, or none; else the verdict is too good."),
+                say("Both held out and trained on: {names}.", names=listed(both, most=20)),
+                say("Hold out all pairs of a picture, or none; otherwise the verdict is too good."),
                 tuple(both),
             )
         )
@@ -163,14 +163,14 @@ def unreadable_letters(pairs: Sequence[Pair]) -> list[Finding]:
             "letters",
             WARNING,
             say(
-                "{count} of {all} captions are in letters that T5 cannot read, as “{text}”.",
+                "{count} of {all} captions are in letters that T5 cannot read, such as “{text}”.",
                 count=len(foreign),
                 all=len(pairs),
                 text=foreign[0].caption[:30],
             ),
             say(
-                "FLUX.1 reads by T5: write the instruction in English. FLUX.2 and Qwen-Image read "
-                "Chinese."
+                "FLUX.1 reads with T5: write the instruction in English. FLUX.2 and Qwen-Image "
+                "read Chinese."
             ),
             tuple(pair.stem for pair in foreign),
         )

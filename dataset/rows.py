@@ -95,8 +95,8 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, Row]]:
             if None in row:
                 raise DatasetError(
                     say(
-                        "{path}, line {line} has more fields than the header. Put texts that "
-                        "contain the delimiter in quotation marks.",
+                        "{path}, line {line} has more fields than the header. Put text that "
+                        "contains the delimiter in quotation marks.",
                         path=path,
                         line=line,
                     )

@@ -43,7 +43,7 @@ def write_pair(
     if taken and not overwrite:
         raise DatasetError(
             say(
-                "{files} exists already with other content. Choose another folder or name, or "
+                "{files} already exists with other content. Choose another folder or name, or "
                 "turn on `overwrite`.",
                 files=say(", ").join(map(str, taken)),
             )

@@ -30,8 +30,8 @@ def read_table(path: Path, together: bool = False) -> Matching:
     if columns.target and columns.unclear:
         raise DatasetError(
             say(
-                "{path}: the columns {columns} name pictures, and nothing says of which side. Call "
-                "them control, target or mask (several controls: control_1, control_2), or remove "
+                "{path}: the columns {columns} name pictures, but not of which side. Call them "
+                "control, target or mask (several controls: control_1, control_2), or remove "
                 "them.",
                 path=path,
                 columns=", ".join(map(str, columns.unclear)),

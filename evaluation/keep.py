@@ -117,7 +117,7 @@ def keep(
 def _keep_picture(run: Run, sample: Path, path: Path, overwrite: bool) -> str:
     if path.exists() and not overwrite and not is_sample(run, path):
         return say(
-            "{picture} is a picture of yours and stays; turn on `overwrite` to replace it by a "
+            "{picture} is your own picture and stays; turn on `overwrite` to replace it with a "
             "sample of this LoRA.",
             picture=path,
         )

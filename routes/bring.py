@@ -59,7 +59,7 @@ async def match(request: web.Request) -> web.StreamResponse:
 def names_in(value: Any) -> list[str]:
     right = isinstance(value, list) and len(value) <= MOST_FILES
     if not right or not all(isinstance(name, str) and len(name) < 1000 for name in value):
-        raise web.HTTPBadRequest(text=say("The page sent what it should not. Reload it."))
+        raise web.HTTPBadRequest(text=say("The page sent an invalid request. Reload it."))
     return value
 
 
@@ -71,7 +71,7 @@ async def begin(request: web.Request) -> web.StreamResponse:
     content = await read_json(request, LONG)
     name, rows = content.get("name"), content.get("pairs")
     if not isinstance(name, str) or not isinstance(rows, list) or not 0 < len(rows) <= MOST_FILES:
-        raise web.HTTPBadRequest(text=say("The page sent what it should not. Reload it."))
+        raise web.HTTPBadRequest(text=say("The page sent an invalid request. Reload it."))
     return web.json_response(await asyncio.to_thread(planned, name.strip(), rows))
 
 
@@ -91,8 +91,8 @@ def planned(name: str, rows: list[Any]) -> dict[str, str]:
     if twice:
         raise DatasetError(
             say(
-                "{name} is there already in this data set, or comes twice. Choose another name "
-                "for the data set, or rename the picture.",
+                "{name} is already in this data set, or appears twice. Choose another name for "
+                "the data set, or rename the picture.",
                 name=twice[0],
             )
         )
@@ -108,13 +108,13 @@ def planned(name: str, rows: list[Any]) -> dict[str, str]:
 
 def checked(row: Any) -> tuple[str, str, str]:
     if not isinstance(row, list) or len(row) != 3 or not all(isinstance(x, str) for x in row):
-        raise web.HTTPBadRequest(text=say("The page sent what it should not. Reload it."))
+        raise web.HTTPBadRequest(text=say("The page sent an invalid request. Reload it."))
     stem, *suffixes = row
     require_stem(stem)
     for suffix in suffixes:
         if suffix not in readable_suffixes():
             raise DatasetError(
-                say("{name}: pictures of this kind cannot be opened here.", name=stem + suffix)
+                say("{name}: pictures in this format cannot be opened here.", name=stem + suffix)
             )
     return stem, *suffixes
 
@@ -146,5 +146,5 @@ def keep(partial: Path, path: Path) -> None:
     except DatasetError as error:
         raise DatasetError(str(error).replace(str(partial), path.name)) from error
     if path.exists():
-        raise DatasetError(say("{path} is there already.", path=path.name))
+        raise DatasetError(say("{path} already exists.", path=path.name))
     os.replace(partial, path)

@@ -68,7 +68,7 @@ async def pair(request: web.Request) -> web.StreamResponse:
     folder, comparison = opened(request)
     items, rows = comparison.contestants, [row.item for row in comparison.rows]
     if len(items) < 2:
-        raise ComparisonError(say("There is only one picture to a row: nothing to choose between."))
+        raise ComparisonError(say("There is only one picture per row: nothing to choose between."))
     cast = await asyncio.to_thread(ballot_of(folder).votes, items)
     left, right, row = next_vote(items, rows, cast, np.random.default_rng())
     columns = [column.item for column in comparison.columns]

@@ -24,7 +24,7 @@ async def changed(request: web.Request) -> web.StreamResponse:
     require_owner(request)
     folders = (await read_json(request)).get("folders")
     if not isinstance(folders, list) or not all(isinstance(text, str) for text in folders):
-        raise web.HTTPBadRequest(text=say("folders is no list of texts"))
+        raise web.HTTPBadRequest(text=say("folders is not a list of texts"))
     sharing.write_folders(folders)
     return await listed(request)
 

@@ -110,9 +110,9 @@ async def read_json(request: web.Request, longest: int = LONGEST_BODY) -> dict[s
     try:
         content = await request.json()
     except (ValueError, RecursionError) as error:  # also not UTF-8, or nested without end
-        raise web.HTTPBadRequest(text=say("The body is no JSON object.")) from error
+        raise web.HTTPBadRequest(text=say("The body is not a JSON object.")) from error
     if not isinstance(content, dict):
-        raise web.HTTPBadRequest(text=say("The body is no JSON object."))
+        raise web.HTTPBadRequest(text=say("The body is not a JSON object."))
     return content
 
 

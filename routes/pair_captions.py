@@ -58,7 +58,7 @@ async def caption(request: web.Request) -> web.StreamResponse:
     number = content.get("number")
     words = [content.get(name) for name in ("key", "before", "description")]
     if type(number) is not int or not all(isinstance(word, str) for word in words):
-        raise web.HTTPBadRequest(text=say("The page sent what it should not. Reload it."))
+        raise web.HTTPBadRequest(text=say("The page sent an invalid request. Reload it."))
 
     def write(desk: Desk) -> dict[str, Any]:
         key, before, description = map(str, words)
@@ -79,7 +79,7 @@ async def edit(request: web.Request) -> web.StreamResponse:
     words = {name: content.get(name, "") for name in ("kind", "text", "by", "agreed")}
     words |= {name: content.get(name, "") for name in ("instruction", "ending")}
     if not all(isinstance(word, str) for word in words.values()):
-        raise web.HTTPBadRequest(text=say("The page sent what it should not. Reload it."))
+        raise web.HTTPBadRequest(text=say("The page sent an invalid request. Reload it."))
     shared = (words["instruction"], words["ending"]) if words["kind"] == "shared" else None
 
     def work(desk: Desk) -> dict[str, Any]:

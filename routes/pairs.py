@@ -130,7 +130,7 @@ async def choose(request: web.Request) -> web.StreamResponse:
     if what not in (*DECISIONS, "repeats") or type(value) is not (
         int if what == "repeats" else bool
     ):
-        raise web.HTTPBadRequest(text=say("The page sent what it should not. Reload it."))
+        raise web.HTTPBadRequest(text=say("The page sent an invalid request. Reload it."))
 
     def decide() -> dict[str, Any]:
         desk = opened(request)
@@ -242,12 +242,12 @@ async def start_check(request: web.Request) -> web.StreamResponse:
     """`{"stop": false}` begins a check, true ends it. It goes on while the page asks how far."""
     stop = (await read_json(request)).get("stop")
     if type(stop) is not bool:
-        raise web.HTTPBadRequest(text=say("The page sent what it should not. Reload it."))
+        raise web.HTTPBadRequest(text=say("The page sent an invalid request. Reload it."))
     desk = await asyncio.to_thread(opened, request)
     if stop:
         _checking.stop = _checking.desk is desk
     elif _checking.lock.locked():
-        raise web.HTTPConflict(text=say("Another check is running. Wait for its end."))
+        raise web.HTTPConflict(text=say("Another check is running. Wait until it has ended."))
     else:
         asyncio.get_running_loop().run_in_executor(
             None, _checking.run, desk, request.match_info["set"]
@@ -278,5 +278,5 @@ def numbers_of(content: dict[str, Any], desk: Desk) -> list[int]:
     if numbers is None:
         numbers = range(len(desk.pairs))
     if not isinstance(listing, str) or not all(type(number) is int for number in numbers):
-        raise web.HTTPBadRequest(text=say("The page sent what it should not. Reload it."))
+        raise web.HTTPBadRequest(text=say("The page sent an invalid request. Reload it."))
     return desk.opened.checked(listing, numbers)

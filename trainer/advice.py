@@ -57,7 +57,7 @@ def advice_on_pairs(preset: Preset, config: TrainConfig, pairs: int) -> str:
     ]  # fmt: skip
     if pairs < fewest:
         parts.append(
-            say("So few are soon memorised: make more, or look at early checkpoints first.")
+            say("So few are quickly memorised: make more, or look at early checkpoints first.")
         )
     if pairs > most:
         parts.append(
@@ -85,10 +85,10 @@ def advice_on_time(config: TrainConfig) -> str:
         parts.append(say("{steps:,} steps take {time}.", steps=config.steps, time=time))
         if max(config.sides) > SMALL:
             time = duration(config.replace(resolution=SMALL))
-            parts.append(say("At resolution {small} they take {time}.", small=SMALL, time=time))
+            parts.append(say("At resolution {small}, they take {time}.", small=SMALL, time=time))
     others = say(
-        "FLUX.2 Klein 4B takes half the time and 8 GB less, 9B and Qwen-Image as long, Qwen-Image "
-        "9 GB more."
+        "FLUX.2 Klein 4B takes half the time and 8 GB less; 9B and Qwen-Image take as long, "
+        "Qwen-Image 9 GB more."
     )
     return sentences(*parts, say("A 3090 takes twice as long."), others)
 

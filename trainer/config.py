@@ -325,27 +325,28 @@ class TrainConfig:
         except PatternError as error:
             raise ConfigError(
                 say(
-                    "targets is {value}, which is no regular expression: {error}.",
+                    "targets is {value}, which is not a regular expression: {error}.",
                     value=repr(self.targets), error=error,
                 )
             ) from error  # fmt: skip
         if self.preserve and not self.preserved:
             raise ConfigError(
                 say(
-                    "preserve needs instructions to preserve: write one a line in preserve_prompts."
+                    "preserve needs instructions to preserve: write one per line in "
+                    "preserve_prompts."
                 )
             )
         if self.adapter == "loha" and self.rank > HIGHEST_LOHA_RANK:
             raise ConfigError(
                 say(
-                    "rank is {rank}; a LoHa's goes to {highest}, because it counts squared: "
-                    "{highest} reaches as far as a LoRA of rank {squared}.",
+                    "rank is {rank}; a LoHa's is at most {highest}, because it counts squared: "
+                    "{highest} is like a LoRA of rank {squared}.",
                     rank=self.rank, highest=HIGHEST_LOHA_RANK, squared=HIGHEST_LOHA_RANK**2,
                 )
             )  # fmt: skip
         if self.lora_plus > 1 and self.optimizer in ("prodigy", "prodigyplus"):
             raise ConfigError(
-                say("lora_plus needs an optimiser that takes a learning rate as given.")
+                say("lora_plus needs an optimiser that uses the learning rate as it is given.")
             )
         if self.edit_weight and self.reference_resolution:
             raise ConfigError(
@@ -404,15 +405,15 @@ class TrainConfig:
         elif stop != "last_step" and not decidable:
             raise ConfigError(
                 say(
-                    "stop is {stop}, which held-out pairs decide: it takes at least {least}, and "
-                    "there are {count}. Raise `holdout`, or set stop to last_step.",
+                    "stop is {stop}, which needs at least {least} held-out pairs, but there are "
+                    "{count}. Raise `holdout`, or set stop to last_step.",
                     stop=stop, least=FEWEST_PAIRS, count=held_out,
                 )
             )  # fmt: skip
         if self.choose != "off" and held_out is not None and held_out < FEWEST_FOR_VERDICT:
             raise ConfigError(
                 say(
-                    "choose is {choose}: a verdict takes at least {least} held-out pairs, and "
+                    "choose is {choose}: a verdict needs at least {least} held-out pairs, but "
                     "there are {count}. Raise `holdout`, or set choose to off.",
                     choose=self.choose, least=FEWEST_FOR_VERDICT, count=held_out,
                 )

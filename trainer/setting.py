@@ -170,7 +170,7 @@ def read_lines(text: str) -> dict[str, str]:
         name, *rest = map(str.strip, re.split("[:：]", line, maxsplit=1))
         if not rest:
             raise ConfigError(
-                say("{line}: write one setting a line, as name: value.", line=repr(line))
+                say("{line}: write one setting per line, as name: value.", line=repr(line))
             )
         values[name] = rest[0]
     return values

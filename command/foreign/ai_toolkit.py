@@ -92,8 +92,8 @@ def convert(content: Mapping[str, Any]) -> tuple[Job, list[str]]:
     if kind not in TRAINERS or not process.get("network"):
         raise JobError(
             say(
-                "This job of ai-toolkit ({kind}) trains no LoRA: it needs `network` and a type of "
-                "{trainers}.",
+                "This ai-toolkit job ({kind}) does not train a LoRA: it needs `network`, and one "
+                "of the types {trainers}.",
                 kind=kind, trainers=", ".join(TRAINERS),
             )
         )  # fmt: skip
@@ -137,8 +137,8 @@ def pictures(part: Theirs, trigger: str) -> dict[str, Any]:
     if part.take("invert_mask"):
         raise JobError(
             say(
-                "{name} is on: masks that are black where the loss looks. Here they are white "
-                "there: invert these pictures, and take the line out.",
+                "{name} is on: there black parts of a mask are learnt, here white ones. Invert "
+                "the masks, and remove this line.",
                 name=f"{part.where}invert_mask",
             )
         )
@@ -167,7 +167,7 @@ def adapter(theirs: Theirs) -> None:
     if full:
         theirs.set("rank", FULL_RANK, "network.lokr_full_rank", 1)
         theirs.remark(
-            "network.lokr_full_rank", full, say("here the rank goes to {most}", most=FULL_RANK)
+            "network.lokr_full_rank", full, say("here the rank is at most {most}", most=FULL_RANK)
         )
 
 

@@ -45,7 +45,7 @@ def read_content(path: Path) -> Any:
         if path.stat().st_size > LARGEST:
             raise JobError(
                 say(
-                    "{path} has {size} MB: this is no settings file.",
+                    "{path} has {size} MB: it is not a settings file.",
                     path=path, size=path.stat().st_size // 10**6,
                 )
             )  # fmt: skip
@@ -73,7 +73,7 @@ def find_beside(path: Path, name: str, key: str) -> Path:
         raise JobError(
             say(
                 "{path}: there is no {file}, which `{key}` names, neither beside it nor in a "
-                "folder above. Write its whole path.",
+                "folder above. Write its full path.",
                 path=path, file=below, key=key,
             )
         )  # fmt: skip
@@ -177,7 +177,9 @@ def read_options(text: str, windows: bool) -> dict[str, Any]:
             pieces[1::2] = [variables.get(use.strip("${}%"), use) for use in pieces[1::2]]
             expanded += sum(map(len, pieces[1::2]))
             if expanded > LARGEST:
-                raise ValueError(say("its variables make it longer than any settings"))
+                raise ValueError(
+                    say("its variables expand to more text than any settings file has")
+                )
             word = "".join(pieces)
             if re.fullmatch(r"[|;&]+|\d?>.*", word):
                 break  # what follows is another command, or where the output goes

@@ -233,7 +233,7 @@ def require_module(flat: Mapping[str, Any]) -> None:
         raise JobError(
             say(
                 "This file trains Stable Diffusion ({name}). This trainer trains FLUX.1, which "
-                "kohya's has networks.lora_flux for.",
+                "is networks.lora_flux in kohya's scripts.",
                 name=f"network_module {module}",
             )
         )
@@ -312,7 +312,7 @@ def adafactor(theirs: Theirs, inner: Theirs) -> None:
     if relative and "learning_rate" in theirs.config:
         name, value = theirs.origin["learning_rate"]
         del theirs.config["learning_rate"]
-        words = say("means nothing with relative_step=True, which this Adafactor hasn't")
+        words = say("has no meaning with relative_step=True, which this trainer's Adafactor lacks")
         theirs.remark(name, value, words)
 
 

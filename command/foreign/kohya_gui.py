@@ -76,8 +76,8 @@ def require_flux_lora(given: dict[str, Any], kind: str) -> None:
     if not kind:
         raise JobError(
             say(
-                "This file of kohya_ss trains a whole model, or an embedding. This trainer trains "
-                "LoRAs of FLUX.1: fill in the page LoRA there."
+                "This file of kohya_ss trains a whole model, or an embedding. This trainer "
+                "trains LoRAs of FLUX.1: use the LoRA page there."
             )
         )
     if not flux and not kind.startswith("flux1"):

@@ -80,7 +80,7 @@ def convert(content: Mapping[str, Any], path: Path) -> tuple[Job, list[str]]:
         raise JobError(
             say(
                 "This file of OneTrainer names no pictures: save the configuration with its "
-                "concepts there, or lay its concepts.json beside it."
+                "concepts there, or put its concepts.json beside it."
             )
         )
     sizes = str(theirs.left.get("resolution") or "")

@@ -80,14 +80,14 @@ def require_full_rank(theirs: Theirs) -> None:
     if theirs.config.get("adapter") != "lokr":
         raise JobError(
             say(
-                "{name} is {value}; the rank goes to {most}.",
+                "{name} is {value}; the rank is at most {most}.",
                 name=name,
                 value=value,
                 most=FULL_RANK,
             )
         )
     theirs.config.pop("alpha", None)
-    theirs.remark(name, value, say("here the rank goes to {most}", most=FULL_RANK))
+    theirs.remark(name, value, say("here the rank is at most {most}", most=FULL_RANK))
 
 
 def optimizer(value: Any) -> str | Nearest | None:

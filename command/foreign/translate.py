@@ -143,7 +143,7 @@ class Theirs:
                 del self.config[ours]
                 name, value = self.origin.pop(ours, ("", None))
                 if name:
-                    words = say("its meaning hangs on {other}", other=self.origin[base][0])
+                    words = say("it depends on {other}", other=self.origin[base][0])
                     self.remark(name, value, words)
 
     def close(self, idle: Mapping[str, str]) -> None:

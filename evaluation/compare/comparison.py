@@ -65,7 +65,7 @@ class Comparison:
         texts += [text for row in self.rows for text in (row.item, row.label, row.prompt)]
         texts += [cell for row in self.cells for cell in row if cell is not None]
         if not all(isinstance(text, str) for text in texts):
-            raise ValueError(say("a number where a text should be"))
+            raise ValueError(say("a number where text is expected"))
         if not {column.kind for column in self.columns} <= set(KINDS):
             raise ValueError(say("a column of an unknown kind"))
         if [len(row) for row in self.cells] != [len(self.columns)] * len(self.rows):
@@ -154,7 +154,10 @@ def manifest_path(folder: Path, identity: str) -> Path:
     """Where a comparison is kept. Raises ComparisonError for what cannot be an id."""
     if not IDENTITY.fullmatch(identity):
         raise ComparisonError(
-            say("'{name}' is no comparison's name: ten digits and letters a-f.", name=identity)
+            say(
+                "'{name}' is not the name of a comparison: these have ten digits and letters a-f.",
+                name=identity,
+            )
         )
     return inside(folder, folder / "comparisons" / f"{identity}.json")
 

@@ -32,8 +32,8 @@ def parse_numbers(text: str, axis: str) -> tuple[float, ...]:
     if len(values) > MOST_VALUES:
         raise ValueError(
             say(
-                "{axis} '{text}' gives {count} values; {most} are the most that fit in one "
-                "comparison. Use a larger step.",
+                "{axis} '{text}' gives {count} values; at most {most} fit in one comparison. Use "
+                "a larger step.",
                 axis=axis,
                 text=text,
                 count=len(values),

@@ -167,8 +167,8 @@ def refuse_others(base: Base, lora: LoraFile, tensors: dict[str, Tensor]) -> Non
         title = family_of(base.model).title
         raise ValueError(
             say(
-                "{name} is no LoRA for {model}: none of its {count} tensors belongs to a layer of "
-                "the model. Take it out of the list.",
+                "{name} is not a LoRA for {model}: none of its {count} tensors belongs to a "
+                "layer of the model. Remove it from the list.",
                 name=lora.path.name,
                 model=title,
                 count=len(tensors),

@@ -24,7 +24,7 @@ def pairs_of_run(run: Run) -> PairedDataset:
         file, folder = (source["file"], Path(source["folder"])) if noted else ("", Path())
     if not noted:
         raise DatasetError(
-            say("Run '{run}' has not noted its pairs: connect `pairs`.", run=run.name)
+            say("Run '{run}' has no record of its pairs: connect `pairs`.", run=run.name)
         )
     return PairedDataset(read_records(run.folder / file, folder))
 

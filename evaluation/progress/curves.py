@@ -48,7 +48,7 @@ class Tested:
         mean, low, high = (100 * value for value in interval_numbers(self.change))
         if not self.is_evidence:
             return say(
-                "{mean:+.1f}% on {pairs} of at least 3 pairs: no evidence",
+                "{mean:+.1f}% (on {pairs} of at least 3 pairs: no evidence)",
                 mean=mean,
                 pairs=len(self.losses),
             )

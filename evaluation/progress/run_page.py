@@ -206,7 +206,7 @@ def describe(pairs: PairedDataset) -> dict[str, Any]:
         "pairs": [row(pair) for pair in shown],
         "all": say("All pairs")
         if len(shown) == len(pairs)
-        else say("All pairs but {count}", count=len(pairs) - len(shown)),
+        else say("All but {count} pairs", count=len(pairs) - len(shown)),
     }
 
 

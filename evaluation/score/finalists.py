@@ -63,7 +63,7 @@ class PictureSummary:
         found = []
         if self.done < LITTLE_DONE:
             found.append(
-                say("Its pictures make only {share:.0%} of the edit.", share=max(0.0, self.done))
+                say("Its pictures show only {share:.0%} of the edit.", share=max(0.0, self.done))
             )
         if self.memorised >= COPIED:
             found.append(

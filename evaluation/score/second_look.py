@@ -47,7 +47,7 @@ def look_again(series: Series, judgement: Judgement, pictures: Pictures, rules: 
         label, reason = found.get(place, (verdict.label, verdict.reason))
         if place not in found and verdict.label is judgement.verdicts[near].label:
             # alike by their losses, of which one has been looked at
-            alike = say("By its losses like its neighbour.")
+            alike = say("Its losses are like its neighbour's.")
             label, reason = found[near][0], f"{alike} {found[near][1]}"
         verdicts.append(Verdict(label, reason, verdict.gain, verdict.training_gain))
     if recommended is None:

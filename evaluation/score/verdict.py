@@ -227,7 +227,7 @@ def _not_a_number() -> Ruling:
 
 def _too_few(count: int, rules: Rules) -> Ruling:
     reason = say(
-        "{pairs} held-out pairs cannot carry a verdict; hold out at least {least}, better 8.",
+        "{pairs} held-out pairs are too few for a verdict; hold out at least {least}, better 8.",
         pairs=count,
         least=rules.fewest_pairs,
     )
@@ -249,7 +249,7 @@ def _tied(numbers: _Numbers, place: int, best: int, rules: Rules) -> bool:
 def _before(numbers: _Numbers, place: int, best: int) -> Ruling:
     reached = numbers.gain(place).mean / numbers.gain(best).mean
     if reached <= 0:
-        reason = say("No better than the base model yet, where later ones are.")
+        reason = say("Not yet better than the base model; later ones are.")
     else:
         reason = say("Has {share:.0%} of the best gain; more training helps.", share=reached)
     return Label.UNDER_FITTED, reason

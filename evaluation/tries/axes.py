@@ -60,14 +60,15 @@ def read_axes(text: str) -> dict[str, list[str]]:
         if name in NOT_COMPARABLE:
             raise ConfigError(
                 say(
-                    "{name} changes what the held-out loss measures, so its values cannot be "
-                    "compared by it. Train with each, and compare pictures: Compare Checkpoints.",
+                    "{name} changes what the held-out loss measures, which therefore cannot "
+                    "compare its values. Train with each value, then compare pictures with "
+                    "Compare Checkpoints.",
                     name=name,
                 )
             )
         axes[name] = [value.strip() for value in re.split(r"[,，、]", values) if value.strip()]
     if not axes:
-        raise ConfigError(say("Write what to try, one setting a line: learning_rate: 1e-4, 2e-4"))
+        raise ConfigError(say("Write what to try, one setting per line: learning_rate: 1e-4, 2e-4"))
     return axes
 
 
@@ -81,6 +82,6 @@ def grid(config: TrainConfig, axes: Mapping[str, Sequence[str]]) -> list[Try]:
         found.setdefault(each, Try(changes, each))
     if not 2 <= len(found) <= MOST:
         raise ConfigError(
-            say("These are {count} tries; it takes 2 to {most}.", count=len(found), most=MOST)
+            say("This makes {count} tries; there must be 2 to {most}.", count=len(found), most=MOST)
         )
     return list(found.values())

@@ -134,8 +134,8 @@ def plan(
     if held_out < FEWEST_PAIRS:
         raise ConfigError(
             say(
-                "Tries are compared on held-out pairs: it takes at least {least}, and there "
-                "are {count}. Raise `holdout`.",
+                "Comparing tries needs at least {least} held-out pairs, but there are {count}. "
+                "Raise `holdout`.",
                 least=FEWEST_PAIRS, count=held_out,
             )
         )  # fmt: skip
@@ -159,7 +159,9 @@ def price(search: Search, full_model: bool) -> str:
     )  # fmt: skip
     if pace and left:
         minutes = left * sum(pace) / len(pace) / 60
-        return f"{words} " + say("About {minutes:.0f} min, as the others went.", minutes=minutes)
+        return f"{words} " + say(
+            "About {minutes:.0f} min, at the speed of the others.", minutes=minutes
+        )
     if full_model and left:
         minutes = left * seconds_per_step(search.tries[0].config) / 60
         return f"{words} " + say("About {minutes:.0f} min on an RTX 4090.", minutes=minutes)

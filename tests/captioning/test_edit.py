@@ -113,7 +113,7 @@ def test_filters(where, text, selected):
 
 def test_a_list_of_too_many_patterns_is_refused():
     many = ", ".join(f"*{number}*" for number in range(501))
-    with pytest.raises(CaptionError, match="501 entries with \\*; 500"):
+    with pytest.raises(CaptionError, match="501 entries with \\*; at most 500"):
         edit_caption("a, b", "", Edits(remove_tags=many))
 
 

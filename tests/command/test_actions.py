@@ -79,8 +79,8 @@ def loras(folder: Path, name: str) -> list[dict[str, torch.Tensor]]:
 @pytest.mark.parametrize(
     "pairs, words, change",
     [
-        (1, r"edit: step 3000 of 4000, loss 0.5000, held-out pairs -50.0% on 1 of at least 3 pairs:"
-            " no evidence", None),
+        (1, r"edit: step 3000 of 4000, loss 0.5000, held-out pairs -50.0% \(on 1 of at least 3 "
+            r"pairs: no evidence\)", None),
         (3, r"held-out pairs -50.0% \(-50.0 to -50.0\) against the base", -0.5),
         (0, r"edit: step 3000 of 4000, loss 0.5000$", None),
     ],
@@ -318,7 +318,7 @@ def test_a_lora_to_start_from_is_refused_by_name(folder, perform):
     assert code == 2 and "cut.safetensors cannot be read as a LoRA" in told["error"]
     save_file({"lora_unet_x.lora_up.weight": torch.ones(2, 2)}, folder / "cut.safetensors")
     code, told, _ = perform("train", "edit.yaml")
-    assert code == 2 and "no LoRA for the loaded model" in told["error"]
+    assert code == 2 and "not a LoRA for the loaded model" in told["error"]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_an_animation_is_its_first_frame(tmp_path: Path):
     frames = [Image.new("RGB", (8, 8), colour) for colour in (ORANGE, "black", "blue")]
     path = saved(tmp_path / "a.gif", frames[0], save_all=True, append_images=frames[1:])
     assert near(open_rgb(path), ORANGE)
-    assert "3 frames, of which the first is taken" in oddities(path)
+    assert "3 frames, of which only the first is used" in oddities(path)
 
 
 def png_with_text(path: Path) -> None:
@@ -101,7 +101,7 @@ def png_with_text(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "says"),
     [
-        (png_with_text, "more text than is safe .* without, or export"),
+        (png_with_text, "more text than is safe .* without that, or export"),
         (lambda path: path.write_text("<!DOCTYPE html><html>no such file"), "is a web page"),
         (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1"), "Git LFS"),
         (lambda path: path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(40)), "is a HEIC picture"),

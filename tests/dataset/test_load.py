@@ -173,7 +173,7 @@ def test_an_own_pattern_with_two_controls(tmp_path: Path):
 )
 def test_a_pattern_that_cannot_work(tmp_path: Path, pattern: str):
     save(tmp_path / "a.png")
-    with pytest.raises(DatasetError, match="{name}|one name"):
+    with pytest.raises(DatasetError, match="{name}|the same name"):
         find(tmp_path, str(tmp_path), "", pattern=pattern)
 
 
@@ -427,7 +427,7 @@ def test_sizes_in_folder_names_are_no_repeats(tmp_path: Path):
     for control, target in (("set", ""), ("set/512_before", "set/512_after")):
         loaded = find(tmp_path, control, target)
         assert [pair.repeats for pair in loaded.dataset] == [1]
-        assert any("512_after: the number is taken for a size" in note for note in loaded.notes)
+        assert any("512_after: the number is read as a size" in note for note in loaded.notes)
     (tmp_path / "set" / "512_after").rename(tmp_path / "set" / "40_after")
     assert [pair.repeats for pair in find(tmp_path, "set", "").dataset] == [40]
 

@@ -68,7 +68,7 @@ def test_a_picture_with_a_partner_is_no_mask(tmp_path: Path):
     save_both(tmp_path, ["face", "face_mask"])
     loaded = find(tmp_path)
     assert masks(loaded) == {"face": None, "face_mask": None}
-    assert any("face_mask.png" in note and "no masks" in note for note in loaded.notes)
+    assert any("face_mask.png" in note and "rather than masks" in note for note in loaded.notes)
 
 
 def test_a_mask_of_nothing_is_a_target_without_control(tmp_path: Path):

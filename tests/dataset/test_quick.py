@@ -48,7 +48,7 @@ def test_folder_names_say_which_side_is_which(tmp_path: Path, control, target, s
     pairs = pairs_in(tmp_path, control, target)
     assert severities(pairs).get("swapped") == severity
     if severity == ERROR:
-        with pytest.raises(DatasetError, match="changed places.*Exchange the two folders"):
+        with pytest.raises(DatasetError, match="swapped.*Exchange the two folders"):
             require_sound(pairs)
     else:
         require_sound(pairs)

@@ -133,7 +133,7 @@ def test_a_picture_of_the_users_own_stays_unless_overwriting(run, tmp_path, text
     before = path.with_suffix(".png").read_bytes()
     choice = Choice(run.checkpoint_at(100))
     for _ in range(2):
-        assert "ring.png is a picture of yours and stays" in keep(run, choice, path, {})
+        assert "ring.png is your own picture and stays" in keep(run, choice, path, {})
         assert path.with_suffix(".png").read_bytes() == before
     assert keep(run, choice, path, {}, overwrite=True) == ""
     assert shown_colour(path) == (255, 0, 0)

@@ -163,7 +163,7 @@ def test_every_combination_is_a_try_with_a_name_of_its_own():
         ("steps: 10, 20", "steps cannot be tried"),
         ("learnrate: 1", "learnrate cannot be tried"),
         ("timesteps: detail, balanced", "changes what the held-out loss measures"),
-        ("rank: 8", "These are 1 tries"),
+        ("rank: 8", "This makes 1 tries"),
         ("rank: 8, 9999", "rank is 9999"),
     ],
 )
@@ -174,5 +174,5 @@ def test_what_cannot_be_tried_is_named(axes, said):
 
 def test_too_few_held_out_pairs_are_refused(tmp_path, pairs):
     few = PairedDataset(tuple(replace(pair, split="train") for pair in pairs))
-    with pytest.raises(ConfigError, match="at least 3, and there are 0"):
+    with pytest.raises(ConfigError, match="at least 3 held-out pairs, but there are 0"):
         search_in(tmp_path, few)

@@ -81,5 +81,5 @@ def test_shared_modulation_is_never_trained():
     every = linears(family)
     assert any("modulation" in name for name in every)
     assert family.targeted(every, "all") == family.targeted(every, "blocks")
-    with pytest.raises(ConfigError, match="fits no layer"):
+    with pytest.raises(ConfigError, match="matches no layer"):
         family.targeted(every, "modulation")

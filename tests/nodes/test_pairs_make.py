@@ -44,7 +44,7 @@ def test_nothing_is_overwritten_unless_told(base: Path):
     (pair,) = save(1)
     saved = pair.target.read_bytes()
     save(1)  # the same again is no harm
-    with pytest.raises(DatasetError, match=r"ring\.png.* exists already.*overwrite"):
+    with pytest.raises(DatasetError, match=r"ring\.png.* already exists.*overwrite"):
         SavePair.execute(PICTURES[1:2], PICTURES[2:], "other", "made", "ring", False)
     assert pair.target.read_bytes() == saved
     SavePair.execute(PICTURES[1:2], PICTURES[2:], "", "made", "ring", True)

@@ -57,7 +57,7 @@ def test_advice_is_for_these_pairs_and_this_card(name, pairs, card):
     text = advice.advice(name, settings_for(name), pairs, card)
     assert PRESETS[name].texts["en"]["why"] in text
     assert ("have them counted" in text) == (pairs == 0)
-    assert ("soon memorised" in text) == (pairs == 3)
+    assert ("quickly memorised" in text) == (pairs == 3)
     assert ("excellent ones" in text) == (pairs == 300)
     assert ("No graphics card" in text) == (card == 0)
     assert ("fp8 fits" in text) == (card > 0)

@@ -158,7 +158,7 @@ def test_automatic_steps_end_early_where_pairs_are_held_out():
     assert TrainConfig().settled(30, True, 3).stop == "levelled_off"
     assert TrainConfig().settled(30, True, 2).stop == "last_step"
     assert TrainConfig(steps=500).settled(30, True, 8).stop == "last_step"
-    with pytest.raises(ConfigError, match="at least 3, and there are 2"):
+    with pytest.raises(ConfigError, match="at least 3 held-out pairs, but there are 2"):
         TrainConfig(stop="past_best").settled(30, True, 2)
 
 

@@ -43,7 +43,7 @@ def family_of(model: host.Model) -> Family:
             return family(model)
     raise host.BaseModelError(
         say(
-            "The model is {model} ({module}), not {known} as ComfyUI has it. Load {files}.",
+            "The model is {model} ({module}), not ComfyUI's {known}. Load {files}.",
             model=type(model.model).__name__,
             module=type(model.model.diffusion_model).__module__,
             known=known_families(),

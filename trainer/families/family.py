@@ -293,8 +293,8 @@ class Family:
         if not chosen:
             raise ConfigError(
                 say(
-                    "targets is {value}, which fits no layer from {first} to {last}. Write one of "
-                    "{known}, or a regular expression of layer names.",
+                    "targets is {value}, which matches no layer from {first} to {last}. Write "
+                    "one of {known}, or a regular expression of layer names.",
                     value=repr(targets),
                     first=linears[0],
                     last=linears[-1],

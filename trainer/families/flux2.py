@@ -134,8 +134,9 @@ class Flux2(Family):
             return []
         return [
             say(
-                "{file} is a distilled model, by its name. Train on the base model ({base}), and "
-                "use the LoRA on the distilled one: training undoes what makes it fast.",
+                "{file} is a distilled model, judging by its name. Train on the base model "
+                "({base}), and use the LoRA on the distilled one: training undoes what makes it "
+                "fast.",
                 file=self.file_name,
                 base=self.files["diffusion_model"],
             )

@@ -74,7 +74,7 @@ class QwenImage(Family):
         if vae.latent_dim != 3:
             raise host.BaseModelError(
                 say(
-                    "This VAE has {family}'s number of channels and is not its own. Load {file}.",
+                    "This VAE has {family}'s number of channels but is another one. Load {file}.",
                     family=self.title,
                     file=self.files["vae"],
                 )
@@ -137,17 +137,18 @@ class QwenImage(Family):
         if self.reference_method:
             notes.append(
                 say(
-                    "{file} lacks the mark of 2511 (__index_timestep_zero__); by its name it is "
-                    "trained as 2511. Use the LoRA with Edit Model Reference Method set to "
-                    "index_timestep_zero, as in ComfyUI's own graph.",
+                    "{file} lacks the mark of 2511 (__index_timestep_zero__) and is trained as "
+                    "2511 because of its name. Use the LoRA with Edit Model Reference Method set "
+                    "to index_timestep_zero, as in ComfyUI's own graph.",
                     file=self.file_name,
                 )
             )
         if self.distilled:
             notes.append(
                 say(
-                    "{file} is a distilled model, by its name. Train on the base model ({base}), "
-                    "and use the LoRA on the distilled one: training undoes what makes it fast.",
+                    "{file} is a distilled model, judging by its name. Train on the base model "
+                    "({base}), and use the LoRA on the distilled one: training undoes what makes "
+                    "it fast.",
                     file=self.file_name,
                     base=self.files["diffusion_model"],
                 )

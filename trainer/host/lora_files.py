@@ -81,8 +81,8 @@ def low_rank_parts(model: Model, tensors: dict[str, Tensor]) -> tuple[list[LowRa
         if not plain or adapter.weights[1].ndim != 2:
             raise LoraError(
                 say(
-                    "{name} is no plain LoRA. A DoRA, LoKr or LoHa can be started from with its "
-                    "`adapter`, in kohya's or ComfyUI's names.",
+                    "{name} is not a plain LoRA. To start from a DoRA, LoKr or LoHa, set its "
+                    "`adapter`; its keys must have kohya's or ComfyUI's names.",
                     name=key,
                 )
             )

@@ -80,7 +80,7 @@ def write_folders(texts: Sequence[str]) -> None:
     if wrong:
         raise AccessError(
             say(
-                "There is no folder {folders}. Write whole paths, one a line.",
+                "There is no folder {folders}. Write full paths, one per line.",
                 folders=say(", ").join(wrong)[:500],
             )
         )

@@ -89,8 +89,8 @@ def require_off_task(config: TrainConfig, pairs: Iterable[Pair]) -> None:
     if config.preserve and both:
         raise DatasetError(
             say(
-                "{captions} is a caption of the pairs and among the instructions to preserve. Take "
-                "it out of preserve_prompts.",
+                "{captions} is both a caption of the pairs and an instruction to preserve. "
+                "Remove it from preserve_prompts.",
                 captions=", ".join(repr(text) for text in sorted(both)),
             )
         )

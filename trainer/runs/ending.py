@@ -14,8 +14,8 @@ from ..config import CHANGEABLE_UNFINISHED, TrainConfig
 
 REASONS: dict[str, Callable[..., str]] = {
     "levelled_off": lambda **n: say(
-        "Levelled off: the last third of the measurements brought {late}% of what the held-out "
-        "pairs have gained ({change}% against the base). Ends at step {step} instead of {steps}.",
+        "Levelled off: the last third of the measurements added only {late}% of the gain on "
+        "held-out pairs ({change}% against the base). Ends at step {step} instead of {steps}.",
         **n,
     ),
     "past_best": lambda **n: say(
@@ -68,7 +68,7 @@ def ending_of(folder: Path) -> Ending | None:
     Raises DamagedFileError.
     """
     path = ending_file(folder)
-    remedy = say("Delete it: the run then goes on to its last planned step.")
+    remedy = say("Delete it: the run then continues to its last planned step.")
     with understanding(path, remedy):
         content = read_json(path, {}, remedy)
         return Ending(**content) if content else None

@@ -101,11 +101,13 @@ def unfit(kind: str) -> str:
     """Why neither diffusers nor PEFT has this kind of adapter."""
     if kind == "DoRA":
         return say(
-            "diffusers and PEFT take the norms of rows of the weight, this one those of columns, "
-            "as LyCORIS does"
+            "diffusers and PEFT normalise the rows of the weight, this adapter its columns, as "
+            "LyCORIS does"
         )
     if kind == "LoKr":
-        return say("diffusers has no such layers, and q, k and v are one here, three there")
+        return say(
+            "diffusers has no such layers, and q, k and v are one layer here but three there"
+        )
     return say("diffusers has no such layers")
 
 

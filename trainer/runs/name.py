@@ -21,8 +21,9 @@ def checked_name(name: str) -> str:
     if UNFIT.search(name) or name.endswith(".") or RESERVED.fullmatch(name):
         raise RunError(
             say(
-                "'{name}' cannot be a run's name, because Windows allows no folder of this name. "
-                'Leave out / \\ : * ? " < > |, a final dot, and names of devices (con, nul, com1).',
+                "'{name}' cannot be a run's name, because it cannot be a folder's name on "
+                'Windows. Leave out / \\ : * ? " < > |, a final dot, and names of devices (con, '
+                "nul, com1).",
                 name=name,
             )
         )

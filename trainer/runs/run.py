@@ -121,12 +121,14 @@ class Run:
     def obstacles(self, identity: Identity) -> list[str]:
         """Why this run cannot be continued or used as one with `identity`, in words."""
         if not self.exists():
-            gone = say("{file}, which says what it was made from, is gone", file=self.yaml_file)
+            gone = say("{file}, which says what it was made from, is missing", file=self.yaml_file)
             return [gone] if self.has_work() else []
         found = self.differences(identity)
         unfinished = self.steps_done() < self.last_step(identity.config)
         if unfinished and self.has_work() and not self.state.exists():
-            found.append(say("{file}, which continuing needs, is gone", file=self.state.path))
+            found.append(
+                say("{file}, which is needed to continue, is missing", file=self.state.path)
+            )
         return found
 
     def differences(self, identity: Identity) -> list[str]:

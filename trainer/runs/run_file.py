@@ -71,7 +71,7 @@ class RunFile:
                     path=self.path,
                     reason=reason,
                     remedy=say(
-                        "Train under this name again: what it said is then taken from the last "
+                        "Train under this name again: its content is then restored from the last "
                         "LoRA. Or move the folder away."
                     ),
                 )

@@ -42,7 +42,7 @@ def start_from(
     if not parts:
         raise LoraError(
             say(
-                "This is no LoRA for the loaded model: ComfyUI knows none of its {count} keys "
+                "This is not a LoRA for the loaded model: ComfyUI knows none of its {count} keys "
                 "({example}).",
                 count=len(named), example=next(iter(named), "–"),
             )
@@ -87,8 +87,8 @@ def start_from(
     if kept < 1:
         notes.append(
             say(
-                "The LoRA to start from was cut down from rank {theirs} to {rank}: {share} of its "
-                "change is left where it lost most.",
+                "The LoRA to start from was cut down from rank {theirs} to {rank}: the layer "
+                "that lost most keeps {share} of its change.",
                 theirs=needed, rank=config.rank, share=f"{kept:.1%}",
             )
         )  # fmt: skip

@@ -66,8 +66,8 @@ class State:
     def damaged(self, error: Exception) -> RunError:
         return RunError(
             say(
-                "{path}, which continuing needs, is damaged ({reason}). Choose another name and go "
-                "on from the last checkpoint with `start_from`.",
+                "{path}, which is needed to continue, is damaged ({reason}). Choose another name "
+                "and continue from the last checkpoint with `start_from`.",
                 path=self.path,
                 reason=error,
             )

@@ -183,8 +183,11 @@ def test_what_it_becomes_is_read_again(read):
     [
         (AI_TOOLKIT.replace("arch: flux_kontext", "arch: hidream_e1"), "trains hidream"),
         (AI_TOOLKIT.replace("1-Kontext-dev", "1-schnell"), "trains FLUX.1-schnell"),
-        (AI_TOOLKIT.replace("type: sd_trainer", "type: slider"), r"\(slider\) trains no LoRA"),
-        (AI_TOOLKIT.replace("network:", "networks:"), "trains no LoRA"),
+        (
+            AI_TOOLKIT.replace("type: sd_trainer", "type: slider"),
+            r"\(slider\) does not train a LoRA",
+        ),
+        (AI_TOOLKIT.replace("network:", "networks:"), "does not train a LoRA"),
         (AI_TOOLKIT.replace("steps: 3000", "steps: many"), "train.steps is 'many'"),
         ("config: {process: later}", "config.process: 'later'"),
         (AI_TOOLKIT.split("datasets:")[0], "`pairs` is missing"),

@@ -42,7 +42,7 @@ def contents_of(tmp_path, name: str, text: str | bytes):
         ("a.json", '{"lr": 1, "lr": 2}', "lr is set twice"),
         ("a.yaml", "a: !!python/object/apply:os.system [ls]", "is broken"),
         ("a.yaml", b"\x80\x81: 1", "cannot be read"),
-        ("a.yaml", b"\x00" * 5_000_000, "no settings file"),
+        ("a.yaml", b"\x00" * 5_000_000, "not a settings file"),
         ("a.yaml", "", "holds no settings"),
         ("a.yaml", "1: 2", "holds no settings"),
     ],
@@ -125,5 +125,5 @@ def test_scripts_are_read_in_one_pass(piece, windows):
 @pytest.mark.slow
 def test_variables_that_make_a_script_endless(tmp_path):
     """A megabyte, named a thousand times."""
-    with pytest.raises(JobError, match="its variables make it longer than any settings"):
+    with pytest.raises(JobError, match="its variables expand to more text than any settings"):
         contents_of(tmp_path, "a.sh", "a=" + "x" * 1_000_000 + "\n--b " + "$a" * 1000)

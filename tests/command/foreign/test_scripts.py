@@ -75,6 +75,6 @@ def test_a_rank_without_end_is_for_lokr_alone(read):
     full = {**PAIRS, "use_lokr": True, "rank": 10000, "rank_alpha": 1.0}
     job, ignored = read(a__json=json.dumps(full))
     assert (job.config.adapter, job.config.rank, job.config.alpha) == ("lokr", 256, 0)
-    assert any(line.startswith("rank: 10000 (here the rank goes to 256)") for line in ignored)
-    with pytest.raises(JobError, match="rank is 10000; the rank goes to 256"):
+    assert any(line.startswith("rank: 10000 (here the rank is at most 256)") for line in ignored)
+    with pytest.raises(JobError, match="rank is 10000; the rank is at most 256"):
         read(b__json=json.dumps({**full, "use_lokr": False}))

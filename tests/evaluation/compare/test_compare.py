@@ -169,7 +169,7 @@ def test_a_lora_for_another_model_is_refused_by_name(base, tmp_path):
     save_file({"lora_unet_input_blocks_1_1_proj_in.lora_up.weight": torch.zeros(4, 4)}, path)
     settings = [Setting(), Setting(LoraFile("sdxl", path))]
     progress = Steps()
-    with pytest.raises(ValueError, match="sdxl.safetensors is no LoRA for FLUX.1"):
+    with pytest.raises(ValueError, match="sdxl.safetensors is not a LoRA for FLUX.1"):
         generate(base, settings, trials(subject("a", 0)), Samples(tmp_path), progress)
     assert progress.pictures == 0
 

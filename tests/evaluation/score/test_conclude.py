@@ -71,5 +71,5 @@ def test_nothing_is_scored_unless_asked(ended):
 def test_a_verdict_that_held_out_pairs_cannot_carry_is_refused_before_training():
     config = TrainConfig(choose="mark")
     assert config.settled(20, True, 4).choose == "mark"
-    with pytest.raises(ConfigError, match="at least 4 held-out pairs, and there are 3"):
+    with pytest.raises(ConfigError, match="at least 4 held-out pairs, but there are 3"):
         config.settled(20, True, 3)

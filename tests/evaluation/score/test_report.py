@@ -81,7 +81,7 @@ def test_numbers_that_do_not_exist_are_null_in_json():
 def test_pictures_that_hardly_change_are_part_of_the_advice():
     weak = PictureSummary(18, 0.6, 0.4, 0.18, float("nan"), 0.0, float("nan"), (17.0, 19.0))
     found = scores_of(OVER, pictures={1: weak})
-    assert advice(found).endswith("Its pictures make only 18% of the edit.")
+    assert advice(found).endswith("Its pictures show only 18% of the edit.")
     assert "only 18% of the edit" in as_verdicts(found).splitlines()[3]
     assert "18.0 dB" in as_table(found)
 

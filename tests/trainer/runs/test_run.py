@@ -225,7 +225,9 @@ def test_what_differs_is_listed(tmp_path):
 def test_a_run_without_its_state_is_not_begun_anew(run, tmp_path):
     """Its checkpoints would be overwritten one by one."""
     saved(run, 250)
-    with pytest.raises(RunError, match="state.safetensors, which continuing needs, is gone"):
+    with pytest.raises(
+        RunError, match="state.safetensors, which is needed to continue, is missing"
+    ):
         Run.create("edit", tmp_path, IDENTITY)
     assert kept(run) == [250]
 
