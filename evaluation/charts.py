@@ -1,4 +1,4 @@
-"""Charts by matplotlib and tables as text, in letters that the user reads."""
+"""Charts by matplotlib and tables as text, with fonts for English and Chinese."""
 
 from __future__ import annotations
 
@@ -23,10 +23,7 @@ CHINESE = "检查点"
 
 @contextmanager
 def lettering() -> Iterator[None]:
-    """Draw with DejaVu, and with a font of the system's where it lacks the letters.
-
-    Says in the log where no font of the system has Chinese letters.
-    """
+    """Inside, matplotlib draws with DejaVu, and Chinese with a font of the system."""
     from matplotlib import rc_context
 
     family = ["DejaVu Sans", *filter(None, [chinese_family()])]
@@ -45,7 +42,7 @@ def drawn(figure: Figure) -> Image.Image:
 
 @cache
 def chinese_family() -> str:
-    """The name by which matplotlib knows the system's font with Chinese letters; empty without."""
+    """matplotlib's name of the system's font with Chinese letters; empty, and logged, if none."""
     from matplotlib import font_manager
 
     path = getattr(label_font(CHINESE, 12), "path", None)
@@ -62,7 +59,7 @@ def chinese_family() -> str:
 
 
 def aligned(table: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as text with columns; a Chinese letter is as wide as two others."""
+    """Rows of cells as text in aligned columns; Chinese characters are twice as wide."""
     widths = [max(map(width, column)) for column in zip(*table, strict=True)]
     return "\n".join(
         "  ".join(

@@ -1,4 +1,4 @@
-"""Keep one checkpoint of a run under a good name, with what a user of it needs to know."""
+"""Copy one checkpoint of a run to a good name, with metadata and a sample for its users."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .score.outcome import Outcome, outcome_of
 
 
 class KeepError(ValueError):
-    """There is no such checkpoint to keep, or its name is taken."""
+    """The checkpoint to keep does not exist, or its name is taken."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Choice:
 
 
 def choose(run: Run, choice: str) -> Choice:
-    """The checkpoint that `choice` names: a step, `last`, its file, or `best` as it was scored.
+    """The checkpoint that `choice` names: a step, `last`, its file, or `best` as scored.
 
-    Raises KeepError or RunError for a choice that cannot be met, DamagedFileError for broken
-    scores where they are needed.
+    Raises KeepError or RunError if there is none, DamagedFileError for damaged scores if they are
+    needed.
     """
     word = choice.strip()
     if word.lower() == "best":
@@ -82,9 +82,9 @@ def keep(
 ) -> str:
     """Copy the checkpoint to `path` with its metadata and `notes`, and a sample picture beside it.
 
-    The picture, `<name>.png`, is what ComfyUI's model browser shows. Returns in a sentence what
-    was not done: a picture that is not one of the run's samples is replaced only with `overwrite`.
-    Raises KeepError where another LoRA has the name, unless `overwrite`; StorageError.
+    ComfyUI's model browser shows the picture, `<name>.png`. Without `overwrite`, a picture that is
+    not one of the run's samples is not replaced: then, a sentence that says so is returned. Raises
+    KeepError if another LoRA has the name, unless `overwrite`; StorageError.
     """
     checkpoint, sample = choice.checkpoint, sample_picture(run, choice)
     metadata = {
@@ -133,7 +133,7 @@ def is_sample(run: Run, path: Path) -> bool:
 
 
 def sample_picture(run: Run, choice: Choice) -> Path | None:
-    """The newest comparison picture made with this checkpoint, nearest to its strength."""
+    """The comparison picture of this checkpoint with the nearest strength, the newest of these."""
     digest, found = file_digest(choice.checkpoint.path), []
     for path in (run.folder / "samples").glob("*.png"):
         cell = noted_in(path, "kontext")

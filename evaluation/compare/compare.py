@@ -56,9 +56,9 @@ def compare(
     progress: Progress,
     graph: Mapping[str, object] | None = None,
 ) -> tuple[Grid, Comparison]:
-    """Make what is missing of the pictures, and lay all of them out, on paper and for the viewer.
+    """Make the missing pictures, and arrange all of them in a grid and for the viewer.
 
-    Both are written nowhere yet; the pictures are.
+    The pictures are saved; the grid and the comparison are not yet.
     """
     paths = generate(base, settings, trials, samples, progress, graph)
     with_target = any(trial.subject.target for trial in trials)
@@ -126,7 +126,7 @@ def tried_rows(trials: Sequence[Trial]) -> tuple[Tried, ...]:
 
 
 def cost_table(comparison: Comparison) -> str:
-    """What each column cost: seconds to read and to apply it and for a picture, and memory."""
+    """The cost of each column: seconds to read and apply it and per picture, and memory."""
     heads = say("read"), say("apply"), say("a picture"), say("memory")
     table: list[tuple[str, ...]] = [("", *heads)]
     for column in comparison.columns:
@@ -172,5 +172,5 @@ def _same(trials: Sequence[Trial], name: str) -> bool:
 
 
 def _relative(path: Path | None, samples: Path) -> str | None:
-    """As a comparison names it: from the run's folder, which holds that of the samples."""
+    """The path as in a comparison: relative to the run's folder, which holds the samples."""
     return path.relative_to(samples.parent).as_posix() if path else None

@@ -1,4 +1,4 @@
-"""A comparison on disk: which picture stands where, for the viewer and for votes by eye."""
+"""A comparison on disk: which picture is where, for the viewer and for votes by eye."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from ...language import say
 from ...trainer.runs.run import Run
 
 KINDS = ("control", "base", "lora", "target")
-LOOSE, LOOSE_FOLDER = ":loras", "kontext_comparisons"  # of LoRAs without a run; no run's name
+LOOSE, LOOSE_FOLDER = ":loras", "kontext_comparisons"  # for LoRAs without a run: no run's name
 IDENTITY = re.compile(r"[0-9a-f]{10}")
 
 
 class ComparisonError(ValueError):
-    """There is no such comparison, or none of its pictures can be shown."""
+    """A comparison does not exist, or its picture cannot be shown."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Comparison:
     cells: tuple[tuple[str | None, ...], ...]
 
     def __post_init__(self) -> None:
-        """Raises ValueError for what is no table of pictures, as a broken manifest may be."""
+        """Raises ValueError unless this is a table of pictures: a manifest may be damaged."""
         texts = [self.title, self.legend, *(column.item for column in self.columns)]
         texts += [text for row in self.rows for text in (row.item, row.label, row.prompt)]
         texts += [cell for row in self.cells for cell in row if cell is not None]
@@ -95,7 +95,7 @@ class Comparison:
 
     @classmethod
     def read(cls, folder: Path, identity: str) -> Comparison:
-        """Raises ComparisonError where there is none, DamagedFileError where it is broken."""
+        """Raises ComparisonError if there is none, DamagedFileError if it is damaged."""
         path = manifest_path(folder, identity)
         if not path.is_file():
             raise ComparisonError(
@@ -141,8 +141,8 @@ class Comparison:
 def folder_named(name: str, output: Path) -> Path:
     """The folder of a run, or with LOOSE that of comparisons without one, links followed.
 
-    Raises RunError for what cannot be a run's name, and ComparisonError for a run that is not
-    there or a link to somewhere else.
+    Raises RunError for an invalid run's name, and ComparisonError for a run that does not exist or
+    is a link to somewhere else.
     """
     folder = output / LOOSE_FOLDER if name == LOOSE else Run(name, output).folder
     if not folder.is_dir() or folder.resolve().parent != folder.parent.resolve():
@@ -151,7 +151,7 @@ def folder_named(name: str, output: Path) -> Path:
 
 
 def manifest_path(folder: Path, identity: str) -> Path:
-    """Where a comparison is kept. Raises ComparisonError for what cannot be an id."""
+    """The file of a comparison. Raises ComparisonError for an invalid id."""
     if not IDENTITY.fullmatch(identity):
         raise ComparisonError(
             say(
@@ -163,8 +163,8 @@ def manifest_path(folder: Path, identity: str) -> Path:
 
 
 def inside(folder: Path, path: Path) -> Path:
-    """`path` with its links followed. Raises ComparisonError where it leads out of `folder`, or
-    cannot be a path."""
+    """`path` with its links followed. Raises ComparisonError if it leads out of `folder` or cannot
+    be a path."""
     try:
         real = path.resolve()
         inside = real.is_relative_to(folder.resolve())
@@ -178,6 +178,6 @@ def inside(folder: Path, path: Path) -> Path:
 
 
 def digest_of(parts: Sequence[object]) -> str:
-    """A short name for what `parts` say."""
+    """A short digest of `parts`."""
     text = json.dumps(list(parts), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""Labelled grids of pictures: a page is one image, big grids break into several pages."""
+"""Labelled grids of pictures: a page is one image, large grids are divided into several pages."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ def save_pages(pages: Sequence[Image.Image], path: Path) -> list[Path]:
 
 
 class _Sheet:
-    """The measures all pages of one grid share."""
+    """The dimensions that all pages of one grid share."""
 
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
@@ -115,7 +115,7 @@ class _Sheet:
         return [(rows, sorted(pinned + some)) for rows in row_pages for some in column_pages]
 
     def _column_pages(self, across: int) -> list[list[int]]:
-        """Columns in pieces of at most `across`; a group is torn only when it is wider itself."""
+        """Columns in pieces of at most `across`; only a group wider than that is divided."""
         loose = [
             (index, column) for index, column in enumerate(self.grid.columns) if not column.pinned
         ]

@@ -1,4 +1,4 @@
-"""Votes by eye: which of two pictures is better, which two to show next, the ranking they give."""
+"""Votes by eye: which of two pictures is better, which two to show next, and the ranking."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ class Standing:
 
 
 class Ballot:
-    """The votes of one run: a file that is only ever appended to, a line each.
+    """The votes of one run: an append-only file, one line per vote.
 
-    Counting them again reads the new lines alone. Several threads may share a ballot.
+    Counting them again reads only the new lines. Several threads may share a ballot.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,7 +71,7 @@ class Ballot:
         self.lines.append({**asdict(vote), "time": time.strftime("%Y-%m-%d %H:%M:%S")})
 
     def undo(self) -> None:
-        """Take the last vote that counts back; nothing happens where there is none."""
+        """Take back the last vote that still counts, if there is one."""
         self.lines.append({"undo": True})
 
     def votes(self, items: Collection[str]) -> Counter[Vote]:
@@ -102,7 +102,7 @@ def ballot_of(folder: Path) -> Ballot:
 
 @lru_cache(maxsize=10_000)
 def same_vote(*values: str) -> Vote:
-    """Equal votes are one object: many fit into little memory."""
+    """Equal votes are one object, which saves memory."""
     return Vote(*values)
 
 
@@ -124,8 +124,8 @@ def rank(
     P(i is preferred to j) = 1 / (1 + exp(s_j - s_i)), with scores s that sum to zero; *equal* is
     half a vote for each. Scores maximise the likelihood times a normal prior of standard deviation
     `prior`, which keeps an unbeaten item finite (`np.inf`: no prior). Intervals are normal ones
-    from the inverse Fisher information under that constraint. They take votes for independent and
-    a tie for a whole vote, so with many ties they are wide.
+    from the inverse Fisher information under that constraint. They assume independent votes and
+    count a tie as a whole vote, so with many ties they are wide.
 
     Bradley & Terry 1952, Biometrika 39, 324-345; ties as halves and the prior as in Caron & Doucet
     2012, J. Comp. Graph. Stat. 21, 174-196, theirs a gamma; constraint: Firth & de Menezes 2004,

@@ -1,4 +1,4 @@
-"""The short texts that say which values to try: `0.5, 0.75`, `500-3000 (+500)`, `0.5-1.0 [6]`."""
+"""The syntax for values to try: `0.5, 0.75`, `500-3000 (+500)`, `0.5-1.0 [6]`."""
 
 import re
 import unicodedata
@@ -12,7 +12,7 @@ RANGE = re.compile(
     rf"(?:\((?P<by>{NUMBER})\)|\[(?P<count>\d+)\])?"
 )
 MOST_VALUES = 200
-LONGEST_PART = 60  # letters; longer numbers are beyond what a float holds
+LONGEST_PART = 60  # characters; longer numbers exceed a float's precision
 
 
 def parse_numbers(text: str, axis: str) -> tuple[float, ...]:
@@ -60,7 +60,7 @@ def parse_whole_numbers(text: str, axis: str) -> tuple[int, ...]:
 
 
 def choose_steps(text: str, saved: Sequence[int]) -> tuple[int, ...]:
-    """The saved checkpoints that `text` names: all when it is empty, else as `parse_numbers`.
+    """The saved checkpoints that `text` names: all if it is empty, else as `parse_numbers`.
 
     A range without a step (`500-2000`) takes every checkpoint saved in it; `last` is the newest.
     """

@@ -1,4 +1,4 @@
-"""What each LoRA costs to switch to: seconds and memory, measured while its pictures are made."""
+"""The cost of switching to each LoRA: seconds and memory, measured while its pictures are made."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ...lines import Lines
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds to read the LoRA's file, to put it into the model, and for a picture; bytes.
+    """Seconds to read the LoRA's file, to apply it, and per picture; memory in bytes.
 
-    `apply` is what ComfyUI takes from the previous LoRA to being ready to sample with this one.
-    `memory` is the most that tensors took on the graphics card; on a CPU the process's memory.
+    `apply` is the time that ComfyUI needs to switch from the previous LoRA to this one. `memory` is
+    the peak of tensors on the graphics card; on a CPU, the memory of the process.
     """
 
     read: float
@@ -24,7 +24,7 @@ class Cost:
 
 
 class Costs:
-    """The latest cost of every LoRA and strength, kept beside the pictures in a file of lines."""
+    """The latest cost of every LoRA and strength, kept in a file beside the pictures."""
 
     def __init__(self, folder: Path) -> None:
         self.lines = Lines(folder / "costs.jsonl", known_cost)
@@ -36,7 +36,7 @@ class Costs:
         self.lines.append({"lora": lora, "strength": strength, **asdict(cost)})
 
     def get(self, lora: str, strength: float) -> Cost | None:
-        """None where all its pictures were there before costs were measured."""
+        """The latest cost; None if all its pictures were made before costs were measured."""
         return self._known.get((lora, strength))
 
 

@@ -52,7 +52,7 @@ class Trial:
 
 
 class Counter(Protocol):
-    """Is told how many pictures there are, as `host.Progress` is."""
+    """Receives the number of pictures done, as `host.Progress` does."""
 
     def update(self, step: int, text: str = "", preview: Image.Image | None = None) -> None: ...
 
@@ -83,9 +83,9 @@ def generate(
 ) -> dict[tuple[Setting, Trial], Path]:
     """The picture of every setting and trial, as files in `samples`.
 
-    Makes only those that are missing, settings outermost, and writes each as soon as it exists:
-    what a cancelled call leaves behind is not made again. `progress` counts all pictures. What
-    each LoRA costs is noted beside the pictures.
+    Makes only the missing ones, settings outermost, and writes each at once: the pictures of a
+    cancelled call are not made again. `progress` counts all pictures. The cost of each LoRA is
+    recorded beside the pictures.
     """
     digest = base_digest(base)
     cells = {(s, t): cell_of(digest, s, t) for s in settings for t in trials}
@@ -95,14 +95,14 @@ def generate(
             refuse_others(base, lora, outline(lora.path))
     family = family_of(base.model)
 
-    def words(trial: Trial) -> tuple[str, Subject | None]:
+    def text_key(trial: Trial) -> tuple[str, Subject | None]:
         return trial.prompt, trial.subject if family.sees_pictures else None
 
     texts = {
         (prompt, subject): family.encode_prompts(
             base.clip, prompt, [tensor_of(each) for each in subject.whole] if subject else ()
         )
-        for prompt, subject in dict.fromkeys(words(trial) for _, trial in missing)
+        for prompt, subject in dict.fromkeys(text_key(trial) for _, trial in missing)
     }
     references = {
         subject: [family.encode_image(base.vae, tensor_of(each)) for each in subject.controls]
@@ -127,7 +127,7 @@ def generate(
                     picture=trial.subject.name,
                 )
                 progress.update(done, sampling)
-                text, blank = texts[words(trial)]
+                text, blank = texts[text_key(trial)]
                 latent = family.sample(
                     model,
                     text,
@@ -185,6 +185,6 @@ def outline(path: Path) -> dict[str, Tensor]:
 
 
 def base_digest(base: Base) -> str:
-    """A digest of model, text encoder and VAE, with the LoRAs that the user put on them."""
+    """A digest of model, text encoder and VAE, with the LoRAs that the user applied to them."""
     parts = host.base_hash(base.model), host.clip_hash(base.clip), host.vae_hash(base.vae)
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]

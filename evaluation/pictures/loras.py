@@ -1,4 +1,4 @@
-"""LoRA files to try, whoever made them."""
+"""LoRA files to try, from this trainer or any other."""
 
 import re
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from .samples import file_digest
 
 @dataclass(frozen=True)
 class LoraFile:
-    """A LoRA to try. `step` is 0 where the file does not tell."""
+    """A LoRA to try. `step` is 0 if it is unknown."""
 
     label: str
     path: Path

@@ -13,9 +13,9 @@ from ...trainer.runs.run import Run
 
 
 def pairs_of_run(run: Run) -> PairedDataset:
-    """The pairs that the run was trained with, captions and split as they were then.
+    """The pairs that the run was trained with, with the captions and split of that time.
 
-    Raises DatasetError where they were not noted or have moved, DamagedFileError.
+    Raises DatasetError if they were not recorded or have moved, and DamagedFileError.
     """
     path, remedy = run.folder / "run.yaml", say("Connect `pairs` instead.")
     with understanding(path, remedy):
@@ -30,5 +30,5 @@ def pairs_of_run(run: Run) -> PairedDataset:
 
 
 def instruction_of(pairs: PairedDataset) -> str:
-    """The caption that most of the training pairs have."""
+    """The most frequent caption of the training pairs."""
     return Counter(pair.caption for pair in pairs.train).most_common(1)[0][0] if pairs.train else ""

@@ -21,7 +21,7 @@ PNG_END = b"IEND\xaeB`\x82"
 
 @dataclass(frozen=True)
 class Cell:
-    """What a generated picture depends on. Equal cells are equal pictures.
+    """Everything that a generated picture depends on: equal cells are equal pictures.
 
     `base`, `lora` and `references` are digests of contents, `lora` empty for the base model alone.
     """
@@ -50,7 +50,7 @@ class Samples:
         self._paths = {path.stem[-16:]: path for path in folder.glob("*.png")}
 
     def __contains__(self, cell: Cell) -> bool:
-        """Whether the picture is there, and whole: one that was cut is to be made again."""
+        """Whether the picture exists and is whole: one that was cut off is made again."""
         path = self._paths.get(cell.key())
         return path is not None and is_whole(path)
 
@@ -86,7 +86,7 @@ class Samples:
 
 
 def is_whole(path: Path) -> bool:
-    """Whether a file is there and ends as a PNG does."""
+    """Whether a file exists and ends as a PNG does."""
     if not path.is_file() or path.stat().st_size < len(PNG_END):
         return False
     with path.open("rb") as file:
@@ -95,8 +95,8 @@ def is_whole(path: Path) -> bool:
 
 
 def noted_in(path: Path, name: str) -> dict[str, Any]:
-    """The settings that were noted in a PNG under a name; none in a picture that is not ours, or
-    damaged, which is said in the log."""
+    """The settings stored in a PNG under a name; empty for a foreign picture, or a damaged one,
+    which is logged."""
     try:
         noted = json.loads(picture_text(path, name) or "{}")
     except (DatasetError, ValueError, RecursionError) as error:

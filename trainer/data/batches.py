@@ -12,9 +12,9 @@ from ..batch import EncodedPair, seeded
 
 
 class Batches:
-    """Every pair once an epoch (as often as its repeats say), in batches of one shape.
+    """Every pair once per epoch (or as often as its repeats say), in batches of one shape.
 
-    The order of an epoch follows from (seed, epoch), so any step can be asked for at any time:
+    The order of an epoch follows from (seed, epoch), so that any step can be requested at any time:
     a resumed run needs no stored position.
     """
 
@@ -36,7 +36,7 @@ class Batches:
         return self.shuffled[1][position]
 
     def pairs(self) -> Iterator[EncodedPair]:
-        """All pairs, as often as they repeat."""
+        """All pairs, each as often as it repeats."""
         return chain.from_iterable(self.buckets.values())
 
     def epoch(self, epoch: int) -> list[list[EncodedPair]]:

@@ -1,4 +1,4 @@
-"""Latents and text embeddings, encoded once and kept on disk under the hash of their content."""
+"""Latents and text embeddings, encoded once and kept on disk, named by the hash of their source."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .pixels import tensor_of
 from .sizes import training_sizes
 
 MOST = 20 * GB  # on disk
-IN_USE = 24 * 3600.0  # seconds: another process may be training from files used since
+IN_USE = 24 * 3600.0  # seconds: another process may be training on files used since then
 
 
 class Cache:
@@ -58,7 +58,7 @@ class Cache:
         return EncodedPair(pair.stem, *parts, self.family.pads_text)
 
     def encode_images(self, pair: Pair, flip: bool = False, side: int = 0) -> list[Path]:
-        """Encode target and references, which lie in the result in this order."""
+        """Encode target and references; returns their files in this order."""
         paths = [pair.target, *pair.controls]
         sizes = self.sizes(pair, side)
         if pair.mask:
@@ -75,7 +75,7 @@ class Cache:
         return keys
 
     def encode_mask(self, pair: Pair, mask: Path, flip: bool = False, side: int = 0) -> Path:
-        """A target's mask, cut as the target is: a mean [1, 1, h, w] for each latent's pixels."""
+        """A target's mask [1, 1, h, w], cropped as the target is and averaged per latent pixel."""
         full, size = picture_size(pair.target), self.sizes(pair, side)[0]
         key = self.key("mask", content_hash(mask), f"{full} {size} {flip}")
 
@@ -88,7 +88,7 @@ class Cache:
         return self.keep(key, encoded)
 
     def encode_texts(self, pair: Pair, flip: bool) -> dict[tuple[str | None, bool], Path]:
-        """All texts that steps may give a pair: see `EncodedPair`."""
+        """All texts that steps may use for a pair: see `EncodedPair`."""
         preserved = self.config.preserved if self.config.preserve else ()
         texts: dict[tuple[str | None, bool], Path] = {}
         for instruction in (None, "", *preserved):
@@ -100,9 +100,9 @@ class Cache:
         return texts
 
     def encode_text(self, caption: str, pictures: Sequence[Path] = (), flip: bool = False) -> Path:
-        """Encode a caption, in the dtype the transformer will read it in.
+        """Encode a caption, in the dtype that the transformer computes in.
 
-        `pictures` are the controls that the encoder sees with it, whole and in their own size.
+        `pictures` are the controls that the encoder sees with it, uncropped and in their own size.
         """
         seen = [f"{content_hash(path)} {flip}" for path in pictures]
         key = self.key(self.clip_hash, str(self.dtype), caption, *seen)
@@ -122,7 +122,7 @@ class Cache:
         return [target, *(reference for _ in pair.controls)]
 
     def tiles(self, size: tuple[int, int]) -> str:
-        """Part of a latent's name: in tiles, where the limit asks for them, it is another."""
+        """Part of a latent's file name: encoding in tiles, as the limit may require, changes it."""
         tile = host.tile_side(self.base.vae, (size[1], size[0]), self.limit)
         if not tile:
             return ""
@@ -130,7 +130,7 @@ class Cache:
         return f" in tiles of {tile}"
 
     def notes(self) -> list[str]:
-        """What there is to say about the latents, once all are named."""
+        """Notes on the latents, once all are named."""
         return [
             f"max_vram {self.config.max_vram:g} GB: pictures of {width} × {height} are encoded in "
             f"tiles of {tile}, which changes their latents"
@@ -138,7 +138,7 @@ class Cache:
         ]
 
     def shrink(self, most: int = MOST) -> None:
-        """Delete what no run has used for longest until `most` bytes are left."""
+        """Delete the least recently used files until `most` bytes are left."""
         for path in self.used:
             if path.exists():
                 os.utime(path)

@@ -1,4 +1,4 @@
-"""Everything of a dataset that training reads, encoded before the first step."""
+"""The whole dataset, encoded before the first step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .cache import Cache
 def encode_dataset(
     cache: Cache, pairs: PairedDataset, progress: host.Progress
 ) -> tuple[Batches, list[EncodedPair]]:
-    """Encode what is not cached yet: batches to train on, and held-out pairs."""
+    """Batches to train on, and held-out pairs. Encodes what is not cached yet."""
     config = cache.config
     views = [*product(pairs.train, (False, True) if config.flip else (False,), config.sides)]
     held = [*product(pairs.holdout[:MOST_PAIRS], (False,), config.sides[:1])]
@@ -33,9 +33,11 @@ def encode_dataset(
 def encode_all(
     cache: Cache, views: Sequence[tuple[Pair, bool, int]], progress: host.Progress
 ) -> list[EncodedPair]:
-    """Encode pairs, mirrored where the flag says so, each at a resolution: all images first, then
-    all captions, so that the VAE and the text encoders are loaded once. Several processes share the
-    work."""
+    """Encode `views` of pairs: (pair, mirrored, resolution).
+
+    All images come first, then all captions, so that the VAE and the text encoders are loaded once.
+    Several processes share the work.
+    """
     share = parallel.mine(views)
     steps, count = cache.config.steps, len(share)
     for number, view in enumerate(share, start=1):
@@ -58,5 +60,5 @@ def encode_all(
         progress.update(0, text)
         encoded.append(cache.encode(*view))
     parallel.wait()
-    # what the others have encoded is on disk now, and only looked up
+    # what the others have encoded is on disk by now: only look it up
     return encoded if share == views else [cache.encode(*view) for view in views]

@@ -1,4 +1,4 @@
-"""Between pictures and ComfyUI's IMAGE tensors."""
+"""Conversion between pictures and ComfyUI's IMAGE tensors."""
 
 from __future__ import annotations
 

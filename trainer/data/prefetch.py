@@ -72,7 +72,7 @@ class Prefetch:
         return ready
 
     def prepare(self, step: int) -> ReadyStep:
-        """Read a step; on a graphics card, in parallel with the stream that trains."""
+        """Read a step; on a graphics card, in a stream parallel to the training."""
         if self.stream is None or self.consumer is None:
             return read_step(self.batches, self.family, self.config, self.device, step)
         with torch.cuda.stream(self.stream):

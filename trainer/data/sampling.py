@@ -1,4 +1,4 @@
-"""The random choices of a step: which pairs, how noisy, which noise."""
+"""The random choices of a step: which pairs, which noise levels, which noise."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StepPlan:
 def plan_step(batches: Batches, config: TrainConfig, step: int) -> StepPlan:
     """The plan of a step, which follows from (seed, step) alone.
 
-    So a continued run does the same as an unbroken one, and all processes agree on the plan.
+    A resumed run therefore does the same as an unbroken one, and all processes have the same plan.
     """
     groups = [batches.at(step * config.accumulate + i) for i in range(config.accumulate)]
     sizes = [len(group) for group in groups]

@@ -1,4 +1,4 @@
-"""How large pictures are trained on, and tried on afterwards."""
+"""The sizes of pictures in training and in tests of a LoRA."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..config import TrainConfig
 
 @dataclass(frozen=True)
 class Sizes:
-    """Budgets in pixels: results have at most the area of a square of `side`.
+    """Size limits: the result has at most the area of a square of `side` pixels.
 
-    References have that of `reference_side`, or the result's own size where it is 0. Width and
+    References have at most that of `reference_side`, or the result's own size if it is 0. Width and
     height are multiples of `multiple`; `square` crops the longer side first.
     """
 
@@ -33,6 +33,6 @@ class Sizes:
 
 
 def training_sizes(config: TrainConfig, multiple: int, side: int = 0) -> Sizes:
-    """The sizes that a run trains at; `side` chooses another of its resolutions than the first."""
+    """The sizes that a run trains at; `side` is one of its resolutions, by default the first."""
     square = config.aspect == "square"
     return Sizes(side or config.sides[0], config.reference_resolution, multiple, square)

@@ -1,4 +1,4 @@
-"""A picture to try a LoRA on: what the model is shown, and what it should make of it."""
+"""A test picture for a LoRA: the model's inputs and, if known, the result to expect."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .sizes import Sizes
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A test picture: controls and, where it is known, the true result. `size` is the result's.
+    """A test picture: controls and, if known, the true result. `size` is the result's.
 
-    `whole` are the controls as they came, for text encoders that see them.
+    `whole` are the uncropped controls, for text encoders that see them.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Subject:
 
 
 def subject_of_pair(pair: Pair, sizes: Sizes) -> Subject:
-    """The pair as it is trained on, whichever split it is of."""
+    """The pair as it is trained on, whichever split it belongs to."""
     target, whole = open_rgb(pair.target), tuple(map(open_rgb, pair.controls))
     size, reference = sizes.fit(target.size)
     target, *controls = crop_alike([target, *whole], [size, *(reference for _ in whole)])

@@ -1,4 +1,4 @@
-"""The protocol of a family, with all that families have in common."""
+"""The protocol of a family, and everything that families share."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from ..host import files as host_files
 from ..network.frozen import STREAMS
 from ..setting import ConfigError
 
-FULL_WIDTH = 1024  # of the hidden values; miniatures are narrower
+FULL_WIDTH = 1024  # hidden size; miniatures are narrower
 
 
 @dataclass(frozen=True)
 class Blocks:
     """A kind of block: its list in ComfyUI's network and in diffusers', and its linears.
 
-    `linears` has diffusers' names of each of ComfyUI's linears. Where these are several, their rows
-    lie in the one of ComfyUI in this order, in parts of `shares`, or of equal size. `kept` is what
-    one block keeps for backward, in the memory plan's units: tokens × width in the compute dtype.
-    `last` are the linears that a block ends with: times a gate made by one of `gates`, their output
-    is added to a stream, and nothing in the block reads it.
+    `linears` maps each of ComfyUI's linears to diffusers' names. If there are several, their rows
+    are stacked in ComfyUI's linear in this order, in parts of `shares`, or of equal size. `kept` is
+    what one block keeps for backward, in the memory plan's units: tokens × width in the compute
+    dtype. `last` are the linears that a block ends with: their output, times a gate made by one of
+    `gates`, is added to a stream, and nothing in the block reads it.
     """
 
     ours: str
@@ -42,15 +42,14 @@ class Blocks:
 
 
 class Family:
-    """A loaded model, as its family knows it.
+    """A loaded model, wrapped with everything specific to its family.
 
-    `classes` are the names of ComfyUI's classes of the model and of its network, `files` what to
-    load, by ComfyUI's kinds of files, with `clip_type` as its loaders call the text encoder, which
-    is `clip_files` files.
-    Latents have `channels` and a value for `pixels` × `pixels`; `patch` × `patch` of them are a
-    token; pictures have sides that are multiples of `multiple`. `targets` are the parts of linears'
-    names that the presets train. `transient` and `ends` are units, as `Blocks.kept` is: a block's
-    gradients, and the layers before and after the blocks.
+    `classes` are the names of ComfyUI's classes of the model and of its network. `files` are the
+    files to load, by ComfyUI's kinds; `clip_type` is its loaders' type of the text encoder, which
+    has `clip_files` files. A latent has `channels`, and one value per `pixels` × `pixels`; `patch`
+    × `patch` values are a token; the sides of pictures are multiples of `multiple`. `targets` are
+    parts of the names of linears, by value of the setting `targets`. `transient` and `ends` are
+    units like `Blocks.kept`: for a block's gradients, and for the layers outside the blocks.
     """
 
     title: ClassVar[str]
@@ -77,7 +76,7 @@ class Family:
     # ---- what is loaded ------------------------------------------------------------------------
 
     def check_model(self) -> None:
-        """Raise BaseModelError for a member of the family that cannot be trained on."""
+        """Raise BaseModelError for a model of the family that cannot be trained on."""
         host.check_readable(self.network)
 
     def check_vae(self, vae: host.Vae) -> None:
@@ -95,7 +94,7 @@ class Family:
 
     @property
     def contrasts(self) -> bool:
-        """Whether it is sampled against an empty prompt, by guidance (CFG)."""
+        """Whether it is sampled with classifier-free guidance, against an empty prompt."""
         return False
 
     def check_text_encoder(self, encoder: Any) -> None:
@@ -104,7 +103,7 @@ class Family:
 
     @property
     def width(self) -> int:
-        """Hidden values of a token."""
+        """The hidden size."""
         raise NotImplementedError
 
     @property
@@ -118,7 +117,7 @@ class Family:
 
     @property
     def file_name(self) -> str:
-        """The name of the file that the model was loaded from; empty if it is not known."""
+        """The name of the file that the model was loaded from; empty if unknown."""
         return host_files.file_name(self.model)
 
     @property
@@ -128,31 +127,31 @@ class Family:
 
     @property
     def guidance(self) -> float:
-        """What its maker advises to sample with: for `sample`."""
+        """The guidance that its maker recommends, for `sample`."""
         raise NotImplementedError
 
     @property
     def reference_method(self) -> str:
-        """How references are placed, where the network by itself would do otherwise."""
+        """How references are placed, if not as the network would by itself."""
         return ""
 
     def description(self) -> str:
-        """As on the node: FLUX.2 Klein base 4B, bf16."""
+        """For the node: FLUX.2 Klein base 4B, bf16."""
         return f"{self.member}, {host.weight_format(self.network)}"
 
     def notes(self) -> list[str]:
-        """What the user should know of this model before training on it."""
+        """Warnings about this model, before training on it."""
         return []
 
     def block_memory(self) -> tuple[tuple[int, int], ...]:
-        """For each kind in the order they run in: how many blocks, and the units one keeps."""
+        """For each kind of block in the order they run in: how many, and the units one keeps."""
         return tuple((len(getattr(self.network, kind.ours)), kind.kept) for kind in self.kinds)
 
     def unread(self, adapted: Collection[str]) -> set[str]:
-        """The linears whose output no gradient depends on, if these linears have adapters.
+        """The linears whose output no gradient depends on, if the `adapted` ones have adapters.
 
-        A checkpointed block need not compute them again. Where a gate is trained, its gradient is
-        made of that output.
+        A checkpointed block need not recompute them. The gradient of a trained gate does depend on
+        that output.
         """
         return {
             block + linear
@@ -162,8 +161,8 @@ class Family:
         }
 
     def used_again(self, adapted: Collection[str]) -> list[list[nn.Module]]:
-        """For each block, the linears whose weights are used both when it is computed again and in
-        its backward: those that make gates have no input with a gradient."""
+        """For each block, the linears whose weights are used both in its recomputation and in its
+        backward: those that make gates have no input with a gradient."""
         unread = self.unread(adapted)
         return [
             [
@@ -175,7 +174,7 @@ class Family:
         ]
 
     def named_blocks(self) -> Iterator[tuple[Blocks, str]]:
-        """The kind of each block, and what its linears' names begin with."""
+        """The kind of each block, and the prefix of its linears' names."""
         for kind in self.kinds:
             for place in range(len(getattr(self.network, kind.ours))):
                 yield kind, f"{kind.ours}.{place}."
@@ -187,21 +186,21 @@ class Family:
     ) -> Text:
         """A caption, as the nodes of this family's graphs encode it.
 
-        `pictures` [1, H, W, 3] in 0..1 are the controls as they are, for encoders that see them.
-        With a `limit` in bytes, weights that exceed it are streamed.
+        `pictures` [1, H, W, 3] in 0..1 are the uncropped controls, for encoders that see them. With
+        a `limit` in bytes, weights that exceed it are streamed.
         """
         return host.encode_text(clip, text, limit)
 
     def encode_prompts(
         self, clip: host.Clip, text: str, pictures: Sequence[Tensor] = ()
     ) -> tuple[Text, Text | None]:
-        """A prompt to sample with, and the empty one if the family `contrasts`."""
+        """A prompt to sample with, and the empty prompt if the family `contrasts`."""
         shown = pictures if self.sees_pictures else ()
         blank = self.encode_text(clip, "", shown) if self.contrasts else None
         return self.encode_text(clip, text, shown), blank
 
     def encode_image(self, vae: host.Vae, image: Tensor, limit: int = 0) -> Tensor:
-        """`host.encode_image`: a raw latent, as ComfyUI's nodes hand it on."""
+        """`host.encode_image`: a raw latent, as ComfyUI's nodes pass it on."""
         return host.encode_image(vae, image, limit)
 
     def normalised(self, raw: Tensor) -> Tensor:
@@ -259,8 +258,8 @@ class Family:
     ) -> Tensor:
         """The raw latent that this family's graphs give for the same inputs (euler).
 
-        `references` are raw latents, `width` and `height` in pixels; a guidance of 0 is the one
-        that the maker advises. `blank` is the empty prompt, if the family `contrasts`.
+        `references` are raw latents, `width` and `height` are in pixels; a guidance of 0 stands for
+        the recommended one. `blank` is the empty prompt, if the family `contrasts`.
         """
         guidance = guidance or self.guidance
         model = self.sampled_with(model)
@@ -271,15 +270,15 @@ class Family:
         return host.sample(*given, sigmas, method=self.reference_method)
 
     def shift(self, latent: Sequence[int]) -> float:
-        """How far the maker's sampler moves the noise levels of a target of shape [..., h, w]."""
+        """The timestep shift of the maker's sampler for a target of shape [..., h, w]."""
         raise NotImplementedError
 
     @classmethod
     def targeted(cls, names: Iterable[str], targets: str) -> list[str]:
-        """The linears of the blocks that a name in `targets`, or a regular expression, stands for.
+        """The linears of the blocks that the setting `targets` selects.
 
-        `attention`: projections around attention; `blocks`: and the MLPs; `all`: and the
-        modulation. Raises ConfigError if there is none.
+        `attention`: projections around attention; `blocks`: also the MLPs; `all`: also the
+        modulation; or a regular expression. Raises ConfigError if it matches none.
         """
         inside = tuple(f"{kind.ours}." for kind in cls.kinds)
         linears = [name for name in names if name.startswith(inside)]
@@ -307,7 +306,7 @@ class Family:
 
     @classmethod
     def linear_name(cls, words: str) -> str | None:
-        """ComfyUI's name of a linear, from one with `_` for `.` as kohya's files have it."""
+        """ComfyUI's name of a linear, from kohya's, which has `_` for `.`; None if unknown."""
         for kind in cls.kinds:
             match = re.fullmatch(rf"{kind.ours}_(\d+)_(.+)", words)
             linears = {linear.replace(".", "_"): linear for linear in kind.linears}
@@ -317,7 +316,7 @@ class Family:
 
     @classmethod
     def split(cls, name: str, up: Tensor) -> dict[str, Tensor]:
-        """diffusers' linears that one of ComfyUI's is, and the rows of `up` that belong to each."""
+        """The rows of `up` for each of diffusers' linears that ComfyUI's linear `name` combines."""
         start, index, linear = name.split(".", 2)
         kind = next(kind for kind in cls.kinds if kind.ours == start)
         parts = kind.linears[linear]
@@ -335,11 +334,11 @@ class Family:
 
     @classmethod
     def metadata(cls) -> dict[str, str]:
-        """What LoRA files say of the model they are for."""
+        """Metadata of LoRA files about the model they are for."""
         raise NotImplementedError
 
     def about(self) -> dict[str, str]:
-        """`metadata` of this very member."""
+        """`metadata`, for this particular model."""
         return self.metadata()
 
 

@@ -41,7 +41,7 @@ SINGLE = Blocks(
 )
 BLOCKS = ("_attn.", "_mlp.", "linear1", "linear2")
 TEXT_TOKENS = 512
-STEPS = 50  # for which the maker's sampler is made; its shift grows a little with fewer
+STEPS = 50  # that the maker's sampler is made for; its shift grows a little with fewer
 # Width of the network, its name, and its text encoder
 MEMBERS = {
     3072: ("Klein base 4B", "qwen_3_4b.safetensors"),
@@ -157,7 +157,7 @@ class Flux2(Family):
 
     @classmethod
     def fits(cls, tensors: Mapping[str, Tensor]) -> bool:
-        """Where FLUX.1 has MLPs four times as wide, these are three times, with gates."""
+        """FLUX.1's MLPs are four times as wide, these three times, with gates."""
         ratios = {"linear1": 9, "img_mlp.0": 6, "txt_mlp.0": 6}
         found = [has_rows(tensors, linear, ratio) for linear, ratio in ratios.items()]
         return super().fits(tensors) and False not in found and True in found

@@ -1,7 +1,7 @@
 """Qwen-Image: Edit, Edit-2509 and Edit-2511 on pairs, and Qwen-Image on single pictures.
 
-The text encoder is shown the control pictures. Latents have a frame's axis, which is added on the
-way into the network and taken away on the way out: everywhere else they are [B, channels, h, w].
+The text encoder sees the control pictures. Latents have an axis of frames inside the network only:
+everywhere else they are [B, channels, h, w].
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ BLOCK = Blocks(
     last=("img_mlp.net.2", "txt_mlp.net.2"),
     gates=("img_mod.1", "txt_mod.1"),
 )
-# Of the last block: the text's stream ends there, and these would get no gradient, or zeros
+# In the last block the text stream ends: there these would get no gradient, or zeros
 DEAD = ("attn.to_add_out", "attn.add_q_proj", "txt_mlp.net.0.proj", "txt_mlp.net.2")
 TIMESTEP_ZERO = "index_timestep_zero"
-MOST_PICTURES = 3  # that the text encoder's node takes
+MOST_PICTURES = 3  # as many as the text encoder's node takes
 EDIT_NODE, ONE_PICTURE_NODE = "TextEncodeQwenImageEditPlus", "TextEncodeQwenImageEdit"
 
 
@@ -105,13 +105,13 @@ class QwenImage(Family):
 
     @property
     def reference_method(self) -> str:
-        """A 2511 without its mark: ComfyUI's own graph says in the conditioning what it is."""
+        """For a 2511 without its mark, the method that ComfyUI's own graph sets for it."""
         marked = self.network.default_ref_method == TIMESTEP_ZERO
         return TIMESTEP_ZERO if "2511" in self.file_name and not marked else ""
 
     @property
     def edits(self) -> bool:
-        """2511 says so itself, Edit and 2509 only by their files' names."""
+        """Whether it is an edit model: 2511 is marked, others are known by their file names."""
         return self.method == TIMESTEP_ZERO or "edit" in self.file_name.lower()
 
     @property
@@ -158,7 +158,7 @@ class QwenImage(Family):
     def encode_text(
         self, clip: host.Clip, text: str, pictures: Sequence[Tensor] = (), limit: int = 0
     ) -> Text:
-        """By the node of ComfyUI's own graphs: whoever prompts the LoRA later uses the same."""
+        """With the node of ComfyUI's own graphs, which is also used to prompt the LoRA later."""
         if not pictures and not self.edits:
             return host.encode_text(clip, text, limit)
         if self.member == "Qwen-Image-Edit":
@@ -192,7 +192,7 @@ class QwenImage(Family):
         return super().predict(noised.unsqueeze(2), sigma, text, frames, guidance).squeeze(2)
 
     def shift(self, latent: Sequence[int]) -> float:
-        """That of ComfyUI's own graphs, whatever the size."""
+        """The shift in ComfyUI's own graphs, whatever the size."""
         return 3.1 if self.method == TIMESTEP_ZERO else 3.0
 
     def sampled_with(self, model: host.Model) -> host.Model:

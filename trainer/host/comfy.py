@@ -1,4 +1,4 @@
-"""What ComfyUI has loaded: checked, encoded with, sampled from, and its LoRA files."""
+"""The models that ComfyUI has loaded: encoding, sampling, and applying LoRA files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TILES, TILE_OVERLAP = (1024, 512, 256), 64  # pixels
 
 @dataclass
 class Base:
-    """What ComfyUI has loaded: a model, its text encoder and its VAE."""
+    """The loaded base: a model, its text encoder and its VAE."""
 
     model: Model
     clip: Clip
@@ -42,7 +42,7 @@ class Base:
     def drop_encoders(self, keep_vae: bool) -> None:
         """Free the host memory of the text encoder, and of the VAE unless it is kept.
 
-        For whoever has loaded them: nothing else may refer to them. ComfyUI forgets them by itself.
+        Only if nothing else refers to them. ComfyUI forgets them by itself.
         """
         del self.clip
         if not keep_vae:
@@ -56,7 +56,7 @@ class Base:
 
 
 def class_names(thing: object) -> list[str]:
-    """An object's class and those it descends from, by module and name."""
+    """The full names of an object's class and its base classes, the class itself first."""
     return [f"{each.__module__}.{each.__qualname__}" for each in type(thing).__mro__]
 
 
@@ -66,9 +66,9 @@ def class_names(thing: object) -> list[str]:
 def encode_image(vae: Vae, image: Tensor, limit: int = 0) -> Tensor:
     """Raw VAE latent (its mode) [B, C, h, w] of `image` [B, H, W, 3] in 0..1.
 
-    With a `limit` in bytes, in tiles where the whole would not fit: see `tile_side`.
+    With a `limit` in bytes, encodes in tiles if the whole would not fit: see `tile_side`.
     """
-    if vae.latent_dim == 3 and len(image) > 1:  # to which a batch is a video
+    if vae.latent_dim == 3 and len(image) > 1:  # such a VAE takes a batch for a video
         return torch.cat([encode_image(vae, one, limit) for one in image.split(1)])
     if not limit:
         return vae.encode(image).float().cpu()
@@ -83,10 +83,10 @@ def encode_image(vae: Vae, image: Tensor, limit: int = 0) -> Tensor:
 
 
 def tile_side(vae: Vae, size: Sequence[int], limit: int) -> int:
-    """Side in pixels of the tiles in which a picture [height, width] is encoded; 0 is as a whole.
+    """Side in pixels of the tiles to encode a picture [height, width] in; 0 encodes it as a whole.
 
-    By ComfyUI's own estimate of what that takes, not by what is free at the moment: the same limit
-    always gives the same latents, and tiles give others than the whole.
+    Decided by ComfyUI's own estimate, not by what is free at the moment: tiles change the latents,
+    and the same limit must always give the same ones.
     """
     if not limit or memory.is_device_cpu(vae.device):
         return 0
@@ -116,7 +116,7 @@ def encode_text(clip: Clip, text: str, limit: int = 0) -> Text:
 
 
 def encode_by_node(module: str, name: str, clip: Clip, limit: int = 0, **inputs: Any) -> Text:
-    """A prompt, and what else the encoder is shown, as one of ComfyUI's own nodes encodes it."""
+    """A prompt, with further inputs such as pictures, as one of ComfyUI's own nodes encodes it."""
     node = getattr(importlib.import_module(f"comfy_extras.{module}"), name)
     with within(limit, clip.patcher):
         ((cond, _),) = node.execute(clip=clip, **inputs).result[0]
@@ -124,10 +124,10 @@ def encode_by_node(module: str, name: str, clip: Clip, limit: int = 0, **inputs:
 
 
 def count_tokens(clip: Clip, text: str) -> int:
-    """Tokens that the model's own tokenizer makes of a text, with an end token.
+    """The number of tokens of a text by the model's own tokenizer, with an end token.
 
-    Padding is not counted, nor what a language model's template puts around every prompt. Of two
-    encoders the longer one counts.
+    Padding is not counted, nor is a language model's prompt template. Of two encoders, the larger
+    number counts.
     """
 
     def tokens(words: str) -> int:
@@ -142,7 +142,7 @@ def count_tokens(clip: Clip, text: str) -> int:
 
 
 def text_width(encoder: Any) -> int:
-    """Hidden values of a token in a language model that encodes text."""
+    """Hidden size of a language model that encodes text."""
     return getattr(encoder, encoder.clip).transformer.get_input_embeddings().weight.shape[-1]
 
 
@@ -186,10 +186,10 @@ def sample(
     cfg: float = 1.0,
     method: str = "",
 ) -> Tensor:
-    """Raw latent that KSampler gives for the same inputs (euler; without `sigmas` simple).
+    """The raw latent that KSampler gives for the same inputs: euler, by default `simple`.
 
-    `references` are raw latents, which the negative prompt gets too, placed by `method`, see
-    `conditioning`; `width` and `height` are in pixels.
+    `references` are raw latents, for the negative prompt too, placed by `method` (see
+    `conditioning`); `width` and `height` are in pixels.
     """
     with torch.inference_mode():
         latent = model.model.latent_format

@@ -1,4 +1,4 @@
-"""What switching a LoRA costs in ComfyUI: the loading before sampling, timed, and the memory."""
+"""The cost of switching LoRAs in ComfyUI: the time to load before sampling, and the memory."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from .device import peak_bytes
 
 
 def timed(model: Model, loads: list[float]) -> Model:
-    """A clone that, whenever it is sampled with, appends the seconds ComfyUI took to make it ready.
+    """A clone that appends to `loads`, at every sampling, the seconds that ComfyUI took to load it.
 
-    That is moving what is not yet on the device, and merging the LoRAs; nearly nothing the second
+    That covers moving weights to the device and merging LoRAs, and is almost nothing the second
     time.
     """
 
@@ -36,6 +36,6 @@ def timed(model: Model, loads: list[float]) -> Model:
 
 
 def memory_taken(device: torch.device) -> int:
-    """Most bytes that tensors took on a graphics card since `forget_peak`; on a CPU the process's
-    memory now, which includes everything else that ComfyUI holds."""
+    """Peak bytes of tensors on a graphics card since `forget_peak`; on a CPU, the present memory of
+    the process, which includes everything else that ComfyUI holds."""
     return peak_bytes(device) or psutil.Process().memory_info().rss

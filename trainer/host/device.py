@@ -1,4 +1,4 @@
-"""The device that ComfyUI computes on: what is loaded, what is free, what a model weighs."""
+"""The device that ComfyUI computes on: loading a model, free memory, the size of weights."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .weights import FrozenLinear, is_linear
 def load_alone(model: Model, beside: int, resident: int | None = None, buffers: int = 0) -> None:
     """Load this model and unload all others, leaving `beside` bytes of its device free.
 
-    Of its weights, ComfyUI streams what exceeds `resident` bytes, through `buffers` bytes.
+    ComfyUI streams the weights that exceed `resident` bytes, through `buffers` bytes.
     """
     unload_others(model)
     if resident is not None and resident < model.model_size():
-        # it loads whatever leaves so much free, its buffers and its reserve included
+        # ComfyUI loads as much as leaves this free, its buffers and its reserve included
         rest = free_bytes(model) - resident - buffers - memory.extra_reserved_memory()
         beside = max(beside, int(rest))
-        if model.is_dynamic():  # these are loaded as they are used, up to a watermark
+        if model.is_dynamic():  # weights are loaded when used, up to a watermark
             model._vbar_get(create=True).set_watermark_limit(resident)
     memory.load_models_gpu([model], beside, minimum_memory_required=beside)
     unload_others(model)
@@ -37,11 +37,11 @@ def load_alone(model: Model, beside: int, resident: int | None = None, buffers: 
 
 @contextmanager
 def within(limit: int, model: Model, work: float = 0) -> Iterator[None]:
-    """Inside, `model` and the `work` bytes of what is done with it stay below `limit` bytes of its
-    device, all other models unloaded; 0 is no limit.
+    """Inside, `model` and `work` bytes of activations stay below `limit` bytes of its device, with
+    all other models unloaded; 0 is no limit.
 
-    ComfyUI keeps a reserve free, and streams weights that would eat it up: here it is all the rest
-    of the device.
+    ComfyUI keeps a reserve free, and streams weights that would use it up. Here the reserve is the
+    rest of the device.
     """
     if not limit or memory.is_device_cpu(model.load_device):
         yield
@@ -58,7 +58,7 @@ def within(limit: int, model: Model, work: float = 0) -> Iterator[None]:
 
 @contextmanager
 def swapped(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Another value for a setting that is global to the process, inside the block."""
+    """Inside, an attribute that is global to the process has another value."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:
@@ -75,15 +75,15 @@ def unload_others(model: Model) -> None:
 
 
 def free_bytes(model: Model) -> int:
-    """Bytes of its device that are free or hold this model's weights."""
+    """Bytes on the model's device that are free or hold its weights."""
     on_cpu, free = model.load_device.type == "cpu", int(memory.get_free_memory(model.load_device))
     return free + (unmapped_bytes(model) if on_cpu else model.loaded_size())
 
 
 def unmapped_bytes(model: Model) -> int:
-    """Bytes of a model's weights that are not mapped from its file.
+    """Bytes of a model's weights that are not mapped from a file.
 
-    Mapped ones count as free already: the system drops their pages when it needs the room.
+    Mapped ones already count as free: the system drops their pages when it needs memory.
     """
     starts, ends = zip(*mapped_files(), strict=True)
     total = 0
@@ -106,7 +106,7 @@ def mapped_files() -> list[tuple[int, int]]:
 
 
 def stored_tensors(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Plain tensors; of quantised ones those that they keep their values in."""
+    """The plain tensors, and those in which quantised ones store their values."""
     for tensor in tensors:
         if hasattr(tensor, "__tensor_flatten__"):
             names, _ = tensor.__tensor_flatten__()
@@ -116,14 +116,14 @@ def stored_tensors(tensors: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
 
 
 def room_for(model: Model) -> int:
-    """Bytes of its device for this model and its training, all other models unloaded."""
+    """Bytes on the model's device for it and its training. Unloads all other models."""
     unload_others(model)
     return free_bytes(model) - int(memory.extra_reserved_memory())
 
 
 def weight_bytes(model: Model, dtype: torch.dtype) -> tuple[int, int, int, int, int]:
-    """Bytes of its weights, and of those that ComfyUI can stream; of the largest layer, and of its
-    cast to `dtype` (0 if it is stored like that); and the number of parameters."""
+    """Bytes of all weights, of those that ComfyUI can stream, of the largest layer, and of its cast
+    to `dtype` (0 if it is stored in that); and the number of parameters."""
     streams = memory.VRAMState.LOW_VRAM, memory.VRAMState.NORMAL_VRAM, memory.VRAMState.NO_VRAM
     movable = model.load_device.type != "cpu" and memory.vram_state in streams
     linears = [part for part in model.model.diffusion_model.modules() if is_linear(part)]
@@ -146,7 +146,7 @@ def card_bytes() -> int:
 
 
 def peak_bytes(device: torch.device) -> int:
-    """Most memory that tensors on this device have taken since `forget_peak`; 0 if not counted."""
+    """Peak bytes of tensors on this device since `forget_peak`; 0 if not counted."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 

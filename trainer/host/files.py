@@ -1,4 +1,4 @@
-"""Model files by the names that ComfyUI's loaders show: which were loaded, and loading them."""
+"""Model files by the names in ComfyUI's loaders: which were loaded, and loading them again."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ EXAMPLES = {
 
 
 def model_files(base: Base) -> dict[str, Any]:
-    """The files that model, text encoders and VAE were loaded from; None for what is not known.
+    """The files that model, text encoders and VAE were loaded from; None for unknown ones.
 
-    ComfyUI's loaders leave the call that would load again on the patcher: for the VAE from 0.30 on.
+    ComfyUI's loaders record their call on the patcher: for the VAE since 0.30.
     """
     model, weight_dtype = _loaded(base.model), _weight_dtype(base.model)
     texts, vae = _loaded(base.clip.patcher), _loaded(getattr(base.vae, "patcher", None))
@@ -40,7 +40,7 @@ def model_files(base: Base) -> dict[str, Any]:
 
 
 def lacking(files: Mapping[str, Any]) -> list[str]:
-    """In words, what of a job's model files is not named, or not where ComfyUI looks."""
+    """In words, which of a job's model files are not named, or not where ComfyUI looks."""
     problems = []
     kinds = {"checkpoint": "checkpoints"} if files.get("checkpoint") else KINDS
     for key, kind in kinds.items():
@@ -60,10 +60,10 @@ def lacking(files: Mapping[str, Any]) -> list[str]:
 
 
 def load_base(files: Mapping[str, Any], encoders: Callable[[Any], tuple[str, int]]) -> Base:
-    """Load a job's model by ComfyUI's loader nodes.
+    """Load a job's model with ComfyUI's loader nodes.
 
-    `encoders` says of a loaded model the type of its text encoders, and how many files they are.
-    Raises BaseModelError if a file is lacking.
+    `encoders` gives the type of a loaded model's text encoders, and their number of files. Raises
+    BaseModelError if a file is missing.
     """
     import nodes  # ComfyUI's
 
@@ -114,7 +114,7 @@ def _weight_dtype(model: Any) -> str:
 
 
 def _named(kind: str, path: str) -> str:
-    """The name that a loader's menu shows for this file; its path if ComfyUI has it elsewhere."""
+    """The name of this file in a loader's menu; its path if it is in none of ComfyUI's folders."""
     for folder in folder_paths.get_folder_paths(kind):
         if Path(path).is_relative_to(folder):
             return os.path.relpath(path, folder)
@@ -122,7 +122,7 @@ def _named(kind: str, path: str) -> str:
 
 
 def _known(kind: str, name: str) -> str:
-    """The name of a file for ComfyUI's loaders, which learn of its folder if it is a whole path."""
+    """The name of a file for ComfyUI's loaders; registers its folder if it is a full path."""
     path = Path(name).expanduser()
     if not path.is_absolute():
         return name

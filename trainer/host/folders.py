@@ -1,4 +1,4 @@
-"""Where the pack's files lie among ComfyUI's folders."""
+"""The pack's files in ComfyUI's folders."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def output_folder() -> Path:
 
 
 def latents_folder() -> Path:
-    """Encoded pictures and captions. Not in the temp folder, which ComfyUI empties at its start."""
+    """Encoded pictures and captions. Not in the temp folder, which ComfyUI empties at start."""
     return output_folder() / "kontext_cache"
 
 
 def rescue_folder() -> Path:
-    """Where work goes that the output folder refuses."""
+    """Where work goes if the output folder cannot be written."""
     return Path(folder_paths.get_user_directory()) / "kontext_rescued"
 
 
@@ -33,7 +33,7 @@ def pairs_folder() -> Path:
 
 
 def hash_store() -> Path:
-    """The file that remembers what pictures look like."""
+    """The file with perceptual hashes of pictures."""
     return pairs_folder() / "hashes.json"
 
 
@@ -43,12 +43,12 @@ def unpacked_folder() -> Path:
 
 
 def chosen_folder() -> Path:
-    """ComfyUI's first folder of LoRAs, where those go that are kept."""
+    """ComfyUI's first LoRA folder, for the checkpoints that are kept."""
     return Path(folder_paths.get_folder_paths("loras")[0])
 
 
 def thumbnails_folder() -> Path:
-    """Small pictures of pairs. ComfyUI empties it at its start, so it does not grow for ever."""
+    """Thumbnails of pairs. ComfyUI empties the folder at start, so it does not grow forever."""
     return pairs_folder() / "thumbnails"
 
 
@@ -58,6 +58,6 @@ def journal_file() -> Path:
 
 
 def data_sets() -> Register:
-    """The data sets that nodes have read, in a folder that is out of reach of ComfyUI's pages."""
+    """The data sets that nodes have read. ComfyUI's pages cannot reach this folder."""
     file = Path(folder_paths.get_user_directory()) / "__kontext" / "data_sets.json"
     return Register(file, input_folder(), unpacked_folder())

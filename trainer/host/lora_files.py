@@ -1,4 +1,4 @@
-"""LoRA files from anywhere: opening them, and what they add to the transformer's linears."""
+"""LoRA files of any origin: opening them, and the low-rank parts in them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...language import say
 from ..files import LoraError
 from .device import Model
 
-# All that the loaders of safetensors and of torch's files raise on damage
+# Everything that the loaders of safetensors and of torch's files raise on damage
 UNREADABLE = (
     SafetensorError, OSError, ValueError, RuntimeError, TypeError, AttributeError, KeyError,
     IndexError, EOFError, MemoryError, OverflowError, struct.error, pickle.UnpicklingError,
@@ -60,10 +60,10 @@ class LowRankPart:
 
 
 def low_rank_parts(model: Model, tensors: dict[str, Tensor]) -> tuple[list[LowRankPart], list[str]]:
-    """What a LoRA in any names that ComfyUI loads adds to the transformer's linears, and the keys
-    that are something else: of text encoders, biases, norms, or unknown.
+    """The low-rank parts of a LoRA with any key names that ComfyUI loads, and its other keys: of
+    text encoders, biases, norms, or unknown.
 
-    Raises LoraError for adapters that are no low-rank pairs.
+    Raises LoraError for adapters that are not low-rank pairs.
     """
     names = comfy.lora.model_lora_keys_unet(model.model, {})
     tensors = comfy.lora_convert.convert_lora(dict(tensors))

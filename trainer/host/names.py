@@ -22,7 +22,7 @@ class HostError(ValueError):
 
 
 def require_names() -> None:
-    """Raises HostError, with what is missing, where training would break half-way."""
+    """Raise HostError naming what is missing, rather than let training break half-way."""
     missing = missing_names()
     if missing:
         raise HostError(
@@ -37,7 +37,7 @@ def require_names() -> None:
 
 
 def report_missing() -> None:
-    """Say at the start what is missing; everything but training works without it."""
+    """Log at start what is missing; everything but training works without it."""
     missing = missing_names()
     if missing:
         logging.error(

@@ -12,15 +12,15 @@ import comfy.utils
 from comfy_execution.utils import get_executing_context
 from PIL import Image
 
-SECONDS_BETWEEN = 0.25  # movements; ComfyUI's page draws its nodes anew at each of them
-STATUS = "kontext.status"  # an event: a text for a node to show, until the next one
+SECONDS_BETWEEN = 0.25  # updates; ComfyUI's page redraws its nodes at each of them
+STATUS = "kontext.status"  # an event: the text that a node shows until the next one
 
 interrupt = memory.interrupt_current_processing
 throw_if_interrupted = memory.throw_exception_if_processing_interrupted
 
 
 def watched(hook: Callable[..., None] | None) -> None:
-    """Call `hook` with every movement of ComfyUI's progress bars; None ends it."""
+    """Call `hook` at every update of ComfyUI's progress bars; None ends that."""
     comfy.utils.set_progress_bar_global_hook(hook)
 
 
@@ -33,7 +33,7 @@ class Progress:
         self.last_text = self.last_move = 0.0
 
     def end_at(self, total: int) -> None:
-        """The work turns out to be this much."""
+        """Change the total."""
         self.bar.total = total
 
     def update(self, step: int, text: str = "", preview: Image.Image | None = None) -> None:
@@ -57,7 +57,7 @@ class Progress:
 
 
 def show_error(error: Exception) -> None:
-    """Put the sentence of `error` on the node that is running, if a server runs one."""
+    """Show the message of `error` on the node that is running, if a server runs one."""
     running = get_executing_context()
     if running:
         text = str(error) or type(error).__name__
@@ -65,10 +65,10 @@ def show_error(error: Exception) -> None:
 
 
 def tell_pages(event: str, content: dict[str, Any]) -> None:
-    """Send an event with JSON to every open page of ComfyUI; without one it goes nowhere.
+    """Send an event with JSON to every open page of ComfyUI.
 
-    `workflow` is the id of the graph that runs, so that other graphs' nodes do not take it for
-    theirs; empty where the graph came without one, as from a script.
+    Its `workflow` is the id of the running graph, so that nodes of other graphs ignore it; empty if
+    the graph has none, as from a script.
     """
     from server import PromptServer  # exists only once the server has been started
 

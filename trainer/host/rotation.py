@@ -10,11 +10,11 @@ from torch.autograd.function import once_differentiable
 
 
 def rotated(q: Tensor, k: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries and keys [B, heads, tokens, D] turned, bit for bit as ComfyUI's Flux trains.
+    """Rotated queries and keys [B, heads, tokens, D], bit for bit as ComfyUI's Flux trains.
 
     `turns` [B, 1, tokens, D / 2, 2, 2] float32 are rotation matrices. Autograd through the same
-    operations would hold several float32 copies of both at once. A compiler holds none, and torch
-    2.11's took a wrong gradient from `Rotation` in float32 (tests/trainer/test_compile.py).
+    operations would hold several float32 copies of both at once. The compiler holds none, and
+    torch 2.11's gave `Rotation` a wrong float32 gradient (tests/trainer/network/test_compile.py).
     """
     if torch.compiler.is_compiling():
         return turn(q, turns), turn(k, turns)
@@ -22,7 +22,7 @@ def rotated(q: Tensor, k: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Rotation(torch.autograd.Function):
-    """x turned by matrices that are not trained; nothing but these is kept for backward."""
+    """x rotated by fixed matrices; only these are kept for backward."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, turns: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class Rotation(torch.autograd.Function):
 
 
 def turn(x: Tensor, turns: Tensor) -> Tensor:
-    """Each pair of neighbouring values of x, times its matrix; in float32, given back as x is."""
+    """Each pair of neighbouring values of x times its matrix, in float32, returned in x's dtype."""
     pairs = x.to(turns.dtype).reshape(*x.shape[:-1], -1, 1, 2)
     out = turns[..., 0] * pairs[..., 0]
     return out.addcmul_(turns[..., 1], pairs[..., 1]).reshape(x.shape).type_as(x)

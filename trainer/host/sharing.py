@@ -33,7 +33,7 @@ shared: {shared}
 
 
 def access() -> Access:
-    """What may be read and written on behalf of this server's clients."""
+    """The folders that this server may read and write for its clients."""
     folders, shared = owners_list()
     own = (
         folder_paths.get_input_directory(),
@@ -46,7 +46,7 @@ def access() -> Access:
 
 
 def others_can_reach() -> bool:
-    """Whether more than this machine's own programs may ask the server, as it was started."""
+    """Whether other machines or sites can reach the server, as it was started."""
     if args.enable_cors_header or args.multi_user:
         return True
     return not all(is_loopback(address.strip()) for address in args.listen.split(","))
@@ -67,14 +67,14 @@ def list_file() -> Path:
 def owners_list() -> tuple[tuple[Path, ...], str]:
     """The owner's folders, and whether the server counts as shared: auto, yes or no.
 
-    Raises AccessError for a file that says anything else: nothing is read until it is right.
+    Raises AccessError for a file that cannot be understood: nothing is read until it is corrected.
     """
     file = list_file()
     return owners_choice(file, file.stat().st_mtime_ns if file.exists() else 0)
 
 
 def write_folders(texts: Sequence[str]) -> None:
-    """Replace the owner's folders. Raises AccessError naming those that are none, StorageError."""
+    """Replace the owner's folders. Raises AccessError naming missing ones, and StorageError."""
     folders = [Path(text.strip().strip('"')).expanduser() for text in texts if text.strip()]
     wrong = [str(path) for path in folders if not (path.is_absolute() and is_folder(path))]
     if wrong:
@@ -100,7 +100,7 @@ def is_folder(path: Path) -> bool:
 
 
 def write_template() -> None:
-    """Put an empty list where the owner of a server that others can reach finds it."""
+    """Write an empty list for the owner to fill in, if others can reach the server."""
     file = list_file()
     if not others_can_reach() or file.exists():
         return

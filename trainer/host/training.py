@@ -1,4 +1,4 @@
-"""Training on the weights that ComfyUI has loaded: what must be switched, and the forward pass."""
+"""Training on the weights that ComfyUI has loaded: its switches, and the forward pass."""
 
 from __future__ import annotations
 
@@ -49,10 +49,9 @@ def predict_velocity(
     """The network's output, `noise - latent`, as `apply_model` calls it.
 
     `noised` and `references` are normalised latents in the compute dtype, `sigma` [B] float32,
-    `text` of batch size B; `method` places the references, unless empty, otherwise than the network
-    by itself; `more` is what else a conditioning may hold. The model makes its inputs
-    of these by its own `extra_conds`; references don't pass through it, which would normalise them
-    again.
+    `text` of batch size B. `method`, unless empty, replaces the network's own way of placing the
+    references; `more` are further entries of a conditioning. The model's own `extra_conds` turns
+    them into its inputs, except for the references, which it would normalise again.
     """
     batch, dtype, device = noised.shape[0], noised.dtype, noised.device
     conditions = model.extra_conds(
@@ -90,11 +89,11 @@ def plain_attention(_selected: Callable, *args: Any, **options: Any) -> Tensor:
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Operations that have a backward, and no shortcuts that only sampling can afford.
+    """Inside, all operations have a backward, and shortcuts meant for sampling are off.
 
-    ComfyUI's own switch swaps its fused rotary kernels for a function that autograd would keep
-    much of. Some packs put an attention without a backward into Flux's module itself; `--fast`
-    adds float16 products up in float16.
+    ComfyUI's own switch replaces its fused rotary kernels by a function for which autograd keeps a
+    lot. Some packs put an attention without a backward into Flux's module itself; `--fast`
+    accumulates float16 products in float16.
     """
     with (
         swapped(memory, "in_training", True),
@@ -120,7 +119,7 @@ def sampling_allowed() -> Iterator[None]:
 
 @contextmanager
 def computing_with(threads: int) -> Iterator[None]:
-    """Inside, torch adds up on the CPU in the order that it has with this many threads."""
+    """Inside, torch uses this many CPU threads, which decide the order of its sums."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

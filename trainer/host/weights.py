@@ -1,7 +1,4 @@
-"""The loaded weights in whatever format they are stored: which they are, and products with them.
-
-Together with `host` the only module that touches ComfyUI's internals.
-"""
+"""The loaded weights, in whatever format they are stored: products with them, checks, hashes."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from torch import Tensor, nn
 
 from ...language import say
 
-LARGEST_ERROR = 0.5  # 4-bit activations cost 0.15; a weight read in the wrong way more than 1
+LARGEST_ERROR = 0.5  # 4-bit activations are 0.15 off, a weight read in the wrong way more than 1
 
 
 class BaseModelError(ValueError):
@@ -37,7 +34,7 @@ def is_linear(module: nn.Module) -> bool:
 
 
 def is_bitsandbytes(module: nn.Module) -> bool:
-    """True for the 4-bit layers of the NF4 loaders, which do not say how large they are."""
+    """True for the 4-bit layers of the NF4 loaders, which lack in_features and out_features."""
     return hasattr(module, "quant_state") and getattr(module, "weight", None) is not None
 
 
@@ -69,18 +66,18 @@ def cast_weight(module: Any, like: Tensor) -> Iterator[tuple[Tensor, Tensor | No
 
 
 def plain(tensor: Any, like: Tensor) -> Any:
-    """A dense tensor of no special class, in the dtype of `like`; None stays None."""
+    """A dense plain tensor in the dtype of `like`; None stays None."""
     if isinstance(tensor, comfy.ops.QuantizedTensor):
         tensor = tensor.dequantize()
     return None if tensor is None else tensor.as_subclass(Tensor).to(like)
 
 
 def bitsandbytes_weight(module: Any) -> Tensor:
-    """The dense weight, in the dtype bitsandbytes has for it.
+    """The dense weight, in bitsandbytes' own dtype.
 
-    These loaders quantise what is not stored in 4 bits when it reaches the graphics card.
+    These loaders quantise a weight that is not stored in 4 bits once it reaches the graphics card.
     """
-    from bitsandbytes.functional import dequantize_4bit  # there if such a layer is
+    from bitsandbytes.functional import dequantize_4bit  # installed if there is such a layer
 
     stored = module.weight.data.as_subclass(Tensor)
     return stored if module.quant_state is None else dequantize_4bit(stored, module.quant_state)
@@ -107,7 +104,7 @@ class FrozenLinear:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Of the dense weight, however it is packed."""
+        """The shape of the dense weight, however it is packed."""
         module = self.module
         if is_bitsandbytes(module):
             out, into = (module.weight if module.quant_state is None else module.quant_state).shape
@@ -117,7 +114,7 @@ class FrozenLinear:
     def forward(self, x: Tensor) -> Tensor:
         """The layer as ComfyUI runs it, for any dtype of `x`."""
         self.kept = None
-        if self.unread:  # not-a-number: whoever did read it would not go unnoticed
+        if self.unread:  # NaN: if something did read it, that would show
             return x.new_full((*x.shape[:-1], self.out_features), math.nan)
         keep = self.keeping and x.requires_grad and self.dequantises(x)
         if keep or self.must_cast(x):
@@ -131,17 +128,17 @@ class FrozenLinear:
         return cast_weight(self.module, like)
 
     def must_cast(self, x: Tensor) -> bool:
-        """True where the layer's own forward would fail, or overwrite something, in training."""
+        """True if the layer's own forward would fail in training, or overwrite something."""
         if isinstance(self.module, comfy.ops.fp8_ops.Linear):
             return True  # the fp8 "fast" path clamps its input in place
         if is_bitsandbytes(self.module):
-            return True  # they round their bias to the dtype of the input, for good
+            return True  # it would round its bias to the input's dtype for good
         stored_plain = type(self.module.weight) is nn.Parameter
         return stored_plain and self.module.weight.dtype != x.dtype
 
     def dequantises(self, x: Tensor) -> bool:
-        """True where forward makes a dense weight in new memory: not for weights that are stored
-        dense, streamed through ComfyUI's buffers, or multiplied in 8 bits."""
+        """True if forward makes a dense weight in new memory: not for one that is stored dense,
+        streamed through ComfyUI's buffers, or multiplied in 8 bits."""
         module = self.module
         weight = module.weight
         if hasattr(module, "_v") or weight.device != x.device:
@@ -164,14 +161,14 @@ class FrozenLinear:
         return self.backward(rows)
 
     def column_norms(self, device: torch.device) -> Tensor:
-        """Length of each column of the dense weight [in], float32 on `device`."""
+        """Norm of each column of the dense weight [in], float32 on `device`."""
         with cast_weight(self.module, torch.empty(0, device=device)) as (weight, _):
             norms = torch.linalg.vector_norm(weight, dim=0)
         return norms if self.input_scale is None else norms * self.input_scale.to(norms).abs()
 
     @property
     def input_scale(self) -> Tensor | None:
-        """AWQ files scale the layer's input, [in]; all others do not."""
+        """The scale [in] of the layer's input, which only AWQ files have."""
         return getattr(self.module, "pre_quant_scale", None)
 
 
@@ -179,7 +176,7 @@ class FrozenLinear:
 
 
 def check_uncompiled(network: nn.Module) -> None:
-    """Raise BaseModelError if modules have been replaced by compiled ones for good."""
+    """Raise BaseModelError if modules have been permanently replaced by compiled ones."""
     for name, module in network.named_modules():
         compiled = hasattr(module, "_orig_mod") or module._compiled_call_impl is not None
         if compiled:
@@ -211,7 +208,7 @@ def check_readable(network: nn.Module) -> None:
 
 
 def check_products(network: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """Raise BaseModelError unless layers compute with the very weight that backward will use.
+    """Raise BaseModelError unless layers compute with the same weight that backward will use.
 
     One layer of each class and storage format gets 32 random inputs; the model must be loaded.
     """
@@ -243,7 +240,7 @@ def check_products(network: nn.Module, device: torch.device, dtype: torch.dtype)
 
 
 def weight_format(network: nn.Module) -> str:
-    """The format that most of the weights are stored in, in short: bf16, fp8, …"""
+    """The format of most of the weights, in short: bf16, fp8, …"""
     counts: dict[str, int] = {}
     for module in network.modules():
         if is_linear(module):
@@ -265,9 +262,9 @@ def storage(module: Any) -> tuple[type, str]:
 
 
 def without_object_patches(model: Model) -> None:
-    """Undo what other nodes have put in the place of modules (compiled blocks, for one).
+    """Undo other nodes' replacements of modules (compiled blocks, for example).
 
-    ComfyUI puts it back when the model is sampled with again.
+    ComfyUI restores them when the model is sampled with again.
     """
     model.unpatch_model(unpatch_weights=False)
 
@@ -297,7 +294,7 @@ def leaves(tree: Any, name: str) -> Iterator[tuple[str, Tensor]]:
 
 
 def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """A model's state as it is stored. ComfyUI-GGUF answers with placeholders: look behind them."""
+    """A model's state as stored, with the tensors behind ComfyUI-GGUF's placeholders."""
     parameters = dict(module.named_parameters())
     return {
         name: parameters[name].as_subclass(Tensor)
@@ -312,7 +309,7 @@ def vae_hash(vae: comfy.sd.VAE) -> str:
 
 
 def clip_hash(clip: comfy.sd.CLIP) -> str:
-    """Hash of a text encoder with all that changes what it says: options, layer, LoRAs."""
+    """Hash of a text encoder with everything that changes its output: options, layer, LoRAs."""
     options = f"{clip.tokenizer_options} {clip.layer_idx}"
     return fingerprint({}, base_hash(clip.patcher), options)
 

@@ -28,7 +28,7 @@ class Checkpoint:
 
     @property
     def damage(self) -> str:
-        """What is wrong with the file, "" if nothing is."""
+        """What is wrong with the file; empty if nothing is."""
         try:
             return damage_of(self.path, file_mark(self.path))
         except OSError as error:
@@ -36,7 +36,7 @@ class Checkpoint:
 
     @property
     def is_intact(self) -> bool:
-        """Whether its tensors are those that were saved, by the hash in it. Reads the file."""
+        """Whether its tensors match the hash in its metadata. Reads the file."""
         return bool(not self.damage and matches_its_hash(self.path, file_mark(self.path)))
 
 
@@ -57,7 +57,7 @@ def matches_its_hash(path: Path, _mark: str) -> bool:
 
 @lru_cache(maxsize=10_000)
 def damage_of(path: Path, _mark: str) -> str:
-    """What is wrong with a LoRA's file, by its header, its length and the names in it."""
+    """What is wrong with a LoRA's file, judged by header, length and key names."""
     try:
         with safe_open(path, "pt") as file:  # checks that header and length agree
             names = set(file.keys())

@@ -1,4 +1,4 @@
-"""LoRA files in the names that other programs know."""
+"""LoRA files with the key names of other programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .metadata import save_lora
 
 FORMATS = ("comfyui", "diffusers", "peft")
 
-# Parts of an adapter: our names, and what they are called in kohya's and LyCORIS' files
+# Parts of an adapter: our names, and those in kohya's and LyCORIS' files
 PARTS = {
     "down": "lora_down.weight",
     "up": "lora_up.weight",
@@ -63,9 +63,9 @@ def diffusers_tensors(
 
 
 def read_lora(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], float]:
-    """`<linear>.<part>` of a LoRA in kohya's, LyCORIS' or ComfyUI's names, and its alpha.
+    """Tensors `<linear>.<part>` of a LoRA with kohya's, LyCORIS' or ComfyUI's key names; its alpha.
 
-    Raises LoraError for a file that is for no known model, or has other parts than PARTS.
+    Raises LoraError for a file that is for no known model, or has parts that are not in PARTS.
     """
     tensors: dict[str, Tensor] = {}
     alphas = set()
@@ -84,7 +84,7 @@ def read_lora(named: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], float]:
 
 
 def part_of_layer(key: str) -> tuple[str, str]:
-    """The layer of a key, and our name of the part."""
+    """The layer that a key belongs to, and our name for its part. Raises LoraError."""
     for part, suffix in PARTS.items():
         if key.endswith(f".{suffix}"):
             return key.removesuffix(f".{suffix}"), part
@@ -98,7 +98,7 @@ def kind_of(tensors: Mapping[str, Tensor]) -> str:
 
 
 def unfit(kind: str) -> str:
-    """Why neither diffusers nor PEFT has this kind of adapter."""
+    """Why neither diffusers nor PEFT supports this kind of adapter."""
     if kind == "DoRA":
         return say(
             "diffusers and PEFT normalise the rows of the weight, this adapter its columns, as "
@@ -137,10 +137,10 @@ def export_lora(
     format: str,
     overwrite: bool = False,
 ) -> Path:
-    """Write a LoRA, read in kohya's or ComfyUI's names, in one of FORMATS; returns its path.
+    """Write a LoRA that has kohya's or ComfyUI's key names in one of FORMATS; returns its path.
 
     `peft` makes a folder: `path` without its suffix. Raises FileExistsError if another LoRA is
-    there, unless `overwrite`, and LoraError for a kind of adapter that the format does not have.
+    there, unless `overwrite`, and LoraError for an adapter that the format does not support.
     """
     tensors, alpha = read_lora(named)
     kind = kind_of(tensors)
@@ -190,7 +190,7 @@ def make_room(path: Path, tensors: Mapping[str, Tensor], overwrite: bool) -> Non
 
 
 def holds(path: Path, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a safetensors file has just these tensors."""
+    """Whether a safetensors file has exactly these tensors."""
     saved = safetensors.torch.load(path.read_bytes())
     return saved.keys() == tensors.keys() and all(
         torch.equal(saved[name], tensors[name]) for name in tensors

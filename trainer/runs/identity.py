@@ -17,15 +17,15 @@ MOST_NAMED = 5
 
 
 class RunError(ValueError):
-    """The name of a run is unfit, taken or unknown, or its files lack what the request needs."""
+    """A run's name is invalid, taken or unknown, or its files lack what was requested."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """What a run was made from; a run can only be continued with the same.
+    """The settings, pairs and models of a run, which can only be continued with the same ones.
 
-    `pairs` holds each pair's text and the hashes of its pictures, by stem; names and folders of the
-    files don't matter. The hashes of the encoders are empty in runs that did not keep them.
+    `pairs` has the texts and picture hashes of each pair, by stem; names and folders of the files
+    do not matter. The encoders' hashes are empty in runs of versions that did not record them.
     """
 
     config: TrainConfig
@@ -37,7 +37,7 @@ class Identity:
     pairs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def differences(self, other: Identity) -> dict[str, str]:
-        """What `other` would change: the name of each setting, and the change in words."""
+        """How `other` differs: each change in words, by the name of the setting."""
         ours, theirs = asdict(self.config), asdict(other.config)
         changed = {
             name: say(
@@ -70,7 +70,7 @@ def identity_of(
     vae_hash: str,
     start_hash: str,
 ) -> Identity:
-    """The identity of a run that trains on these. Reads every picture once."""
+    """The identity of a run on these pairs and models. Reads every picture once."""
     marks = {pair.stem: pair_marks(pair) for pair in pairs}
     text = json.dumps(list(marks.items()), ensure_ascii=False)
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
@@ -92,7 +92,7 @@ def mark(value: object) -> str:
 def pair_differences(
     ours: Mapping[str, Mapping[str, str]], theirs: Mapping[str, Mapping[str, str]]
 ) -> str:
-    """In words: the pairs that were added, removed or changed, by name."""
+    """The pairs that were added, removed or changed, by name, in words."""
     changes = {
         say("pairs added"): [stem for stem in theirs if stem not in ours],
         say("pairs removed"): [stem for stem in ours if stem not in theirs],
@@ -111,7 +111,7 @@ def pair_differences(
 
 
 def part_changed(part: str) -> str:
-    """In words, that this field of a pair has changed."""
+    """That this field of a pair has changed, in words."""
     changes = {
         "target": say("other target pictures"),
         "controls": say("other control pictures"),

@@ -1,4 +1,4 @@
-"""One process to a run: a lock file that says who holds it, and shows that he is alive."""
+"""One process per run: a lock file names the process that holds it, and shows that it is alive."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from .identity import RunError
 
 NAME = "lock.json"
 BEAT = 10.0  # seconds between two signs of life
-CLOCK_CHANGES = 60.0  # seconds by which the system may correct when a process was born
+CLOCK_CHANGES = 60.0  # seconds by which the system may correct a process's time of birth
 WRITING = 2.0  # seconds within which a lock file is written
-SILENCE = 120.0  # seconds after which the process of another machine is taken for dead
+SILENCE = 120.0  # seconds after which a process of another machine counts as dead
 
 
 HELD: set[str] = set()  # tokens of the locks of this process
@@ -37,7 +37,7 @@ class LockedError(RunError):
 
 @dataclass(frozen=True)
 class Owner:
-    """The process that holds a run. `born` tells it from a later one with the same number."""
+    """The process that holds a run. `born` distinguishes it from a later one of the same number."""
 
     token: str
     user: str
@@ -47,7 +47,7 @@ class Owner:
     since: str
 
     def lives_here(self) -> bool:
-        """Whether it is a living process of this machine."""
+        """Whether it is alive on this machine."""
         try:
             return abs(psutil.Process(self.process).create_time() - self.born) < CLOCK_CHANGES
         except psutil.Error:
@@ -65,7 +65,7 @@ class Lock:
 
     @property
     def mine(self) -> bool:
-        """False once another process holds the run: this one was asleep, or cut off, for long."""
+        """False once another process holds the run, because this one was asleep or cut off."""
         found = owner_of(self.file)
         return found is None or found.token == self.owner.token
 
@@ -82,12 +82,12 @@ class Lock:
         with suppress(OSError):
             if self.mine:
                 self.file.unlink(missing_ok=True)
-            self.file.parent.rmdir()  # of a run that came to nothing; any other is not empty
+            self.file.parent.rmdir()  # removes only an empty folder, of a run that never began
 
 
 @contextmanager
 def holding(folder: Path, name: str) -> Iterator[Lock]:
-    """Nobody else may work on the run in `folder` meanwhile. LockedError says who does."""
+    """Inside, this process alone holds the run in `folder`. LockedError says who else does."""
     with storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     lock = Lock(folder, taken(folder / NAME, name))
@@ -98,7 +98,7 @@ def holding(folder: Path, name: str) -> Iterator[Lock]:
 
 
 def taken(file: Path, name: str) -> Owner:
-    """Make the lock file, in place of one whose owner is dead."""
+    """Make the lock file, replacing one whose owner is dead. Raises LockedError."""
     born = psutil.Process().create_time()
     owner = Owner(uuid4().hex, user(), machine(), os.getpid(), born, time.strftime("%H:%M"))
     while True:
@@ -112,7 +112,7 @@ def taken(file: Path, name: str) -> Owner:
             continue
         if holder is None and silence < SILENCE or holder and alive(holder, silence):
             raise held_by(name, holder, silence)
-        # of several that find a dead one's lock, only the one that makes this file may remove it
+        # of several processes that find a dead one's lock, only the maker of this file removes it
         breaking = file.with_name(f"lock.{holder.token if holder else 'damaged'}.broken")
         if not made(breaking, asdict(owner)):
             breaker, silent = owner_of(breaking), silence_of(breaking) or 0
@@ -127,7 +127,7 @@ def taken(file: Path, name: str) -> Owner:
 
 
 def alive(owner: Owner, silence: float) -> bool:
-    """On this machine the process itself is asked, on another one the sign of life counts."""
+    """Whether the owner is alive: on this machine by its process, elsewhere by its sign of life."""
     if owner.host == machine() and owner.process == os.getpid():
         return owner.token in HELD  # else given back while the drive was away
     return owner.lives_here() if owner.host == machine() else silence < SILENCE

@@ -1,7 +1,7 @@
-"""What LoRA files say about themselves, for model browsers and other trainers.
+"""The metadata of LoRA files, for model browsers and other trainers.
 
 modelspec.* keys follow Stability AI's model specification 1.0.0, ss_* and sshs_* keys those of
-kohya's sd-scripts. All of it follows from the run, so that a file written again has the same bytes.
+kohya's sd-scripts. Everything follows from the run: a file written again has the same bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .identity import Identity
 
 HASHES = ("modelspec.hash_sha256", "sshs_model_hash")
 CLAUSE_ENDS = ",.;:!?\n，。；：！？"
-# A word of its own before the first comma; longer Chinese ones are instructions
+# A single word before the first comma; longer Chinese ones are instructions
 TRIGGER = re.compile(r"([!-+\--~]{1,24}|[^\x00-\x7f，]{1,5}) ?[,，]")
 THUMBNAIL = 256  # pixels a side, as the specification recommends
 
@@ -47,12 +47,12 @@ def save_lora(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, 
 
 
 def without_hashes(metadata: Mapping[str, str]) -> dict[str, str]:
-    """What a file says apart from the hashes, which `save_lora` takes anew."""
+    """A file's metadata without the hashes, which `save_lora` computes anew."""
     return {key: text for key, text in metadata.items() if key not in HASHES}
 
 
 def run_metadata(run: str, step: int, identity: Identity) -> dict[str, str]:
-    """What a run's LoRA after `step` steps says, by the name and the identity of the run."""
+    """The metadata of a run's LoRA after `step` steps."""
     config, title = identity.config, f"{run}_{step:06d}"
     side = max(config.sides)
     return {
@@ -73,7 +73,7 @@ def run_metadata(run: str, step: int, identity: Identity) -> dict[str, str]:
 
 
 def origin(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The day a run was begun, and the file of its base model, as far as its run.yaml says.
+    """The day a run was begun, and the file of its base model, if its run.yaml has them.
 
     Not the time of saving: it would change the bytes of a checkpoint that is written again.
     """
@@ -90,7 +90,7 @@ def origin(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def about_pairs(run: str, step: int, identity: Identity) -> dict[str, str]:
-    """What the pairs say about the LoRA; nothing for a run that did not note them."""
+    """Metadata derived from the pairs; nothing for a run without a record of them."""
     pairs = [pair for pair in identity.pairs.values() if pair.get("split", "train") == "train"]
     if not pairs:
         return {}
@@ -118,7 +118,7 @@ def about_pairs(run: str, step: int, identity: Identity) -> dict[str, str]:
 def shared_words(captions: Sequence[str]) -> str:
     """The words that all captions begin with, such as a trigger word and an instruction.
 
-    They end with a clause if there is one, else with a word.
+    Cut after a clause if possible, else after a word.
     """
     texts = {caption.strip() for caption in captions}
     shared = os.path.commonprefix(list(texts))

@@ -1,4 +1,4 @@
-"""Names that a run may have, on every system."""
+"""Run names that are valid on every system."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
 
 
 def checked_name(name: str) -> str:
-    """The name without outer blanks. RunError unless it can name a folder on every system."""
+    """The name, stripped. Raises RunError unless it can name a folder on every system."""
     name = name.strip()
     if not name:
         raise RunError(say("Give the run a name."))

@@ -1,4 +1,4 @@
-"""A second place for a run's work, where its own folder refuses it, and the way back."""
+"""A second place for a run's work if its own folder cannot be written, and the way back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .run import Run
 
 
 def personal_folder() -> Path:
-    """Where this user's programs keep what they need again; nobody else writes there."""
+    """The folder for the state of this user's programs; nobody else writes there."""
     named = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_STATE_HOME")
     return Path(named) if named else Path(os.path.expanduser("~"), ".local", "state")
 
@@ -27,9 +27,9 @@ LAST_RESORT = personal_folder() / "kontext_rescued"
 def rescue(
     run: Run, identity: Identity, places: Sequence[Path], save: Callable[[Run], None]
 ) -> Run | None:
-    """Save into a new folder in the first of `places` that takes it; None if none does.
+    """Save into a new folder in the first of `places` that can be written; None if none can.
 
-    The folder is built like the output folder, so that the run can be opened there.
+    The folder is laid out like the output folder, so that the run can be opened there.
     """
     for place in (*places, LAST_RESORT):
         folder = place / time.strftime("%Y-%m-%d_%H-%M-%S")
@@ -49,14 +49,14 @@ def rescue(
 def log_of(run: Run) -> bytes:
     try:
         return (run.folder / "log.jsonl").read_bytes()
-    except OSError:  # gone with the folder: the weights matter more
+    except OSError:  # lost with the folder: the weights matter more
         return b""
 
 
 def bring_back(name: str, output: Path, identity: Identity, places: Sequence[Path]) -> Run | None:
-    """Take up the latest rescued work on the run of this name and identity, if it is newer.
+    """Move the latest rescued work on the run of this name and identity back, if it is newer.
 
-    Returns where it lay. Raises StorageError, with the rescued files untouched, if there is
+    Returns the rescued run. Raises StorageError, with the rescued files untouched, if there is
     still no room for them.
     """
     run = Run(name, output)
@@ -66,7 +66,7 @@ def bring_back(name: str, output: Path, identity: Identity, places: Sequence[Pat
         return None
     if run.exists() and is_another(run, identity):
         return None
-    # the state last: what a crash in between leaves is the run before, and this can be repeated
+    # the state last: after a crash in between, the run is as before, and this can be repeated
     inside = [
         *(checkpoint.path for checkpoint in newest.checkpoints()),
         newest.folder / "pairs.json",
@@ -84,7 +84,7 @@ def bring_back(name: str, output: Path, identity: Identity, places: Sequence[Pat
 
 
 def rescued(name: str, places: Sequence[Path]) -> list[Run]:
-    """The runs of this name in rescue places, as far as they are this user's own."""
+    """The runs of this name in rescue places that this user owns."""
     found = []
     for place in (*places, LAST_RESORT):
         try:
@@ -96,13 +96,13 @@ def rescued(name: str, places: Sequence[Path]) -> list[Run]:
 
 
 def is_own(folder: Path) -> bool:
-    """Whether this user made a folder: what others have put there is not trusted."""
+    """Whether this user made the folder: files from others are not trusted."""
     mine = not hasattr(os, "getuid") or folder.lstat().st_uid == os.getuid()
     return mine and folder.is_dir() and not folder.is_symlink()
 
 
 def fits(found: Run, identity: Identity) -> bool:
-    """Whether rescued work is whole, and of the run that is to be trained. Else it stays there."""
+    """Whether rescued work is intact and of the run to be trained. Otherwise it stays there."""
     try:
         return found.state.step() > 0 and not found.obstacles(identity)
     except (RunError, DamagedFileError, OSError, KeyError, TypeError, ValueError) as error:
@@ -111,7 +111,7 @@ def fits(found: Run, identity: Identity) -> bool:
 
 
 def is_another(run: Run, identity: Identity) -> bool:
-    """Whether the name is somebody else's now. What cannot be read is not."""
+    """Whether the name now belongs to another run. An unreadable one does not count."""
     try:
         return bool(run.differences(identity))
     except RunError:
@@ -127,7 +127,7 @@ def saved_step(run: Run) -> int:
 
 
 def join_logs(newer: Run, run: Run) -> None:
-    """Add the steps of rescued work to the run's log, which may be the longer one."""
+    """Add the steps of rescued work to the run's log, which may be the longer of the two."""
     entries = {entry["step"]: entry for source in (run, newer) for entry in source.lines}
     with storing(run.folder):
         run.folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Beginning with another LoRA: in whatever names and rank it comes, as parameters of this run's."""
+"""Starting from another LoRA: its weights, whatever its key names and rank, as this run's own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..files import LoraError
 from ..network.lora import Lora, LowRank
 from .export import kind_of, read_lora
 
-OF_TEXT = ("lora_te", "text_encoder")  # what the keys of text encoders begin with
+OF_TEXT = ("lora_te", "text_encoder")  # prefixes of the keys of text encoders
 
 
 def start_from(
@@ -25,11 +25,11 @@ def start_from(
     config: TrainConfig,
     resize: bool = False,
 ) -> list[str]:
-    """Take up a LoRA as read from a file; returns what of it there is no place for.
+    """Copy the weights of a LoRA, as read from a file; returns notes on what was left out.
 
-    A plain LoRA may be in any names that ComfyUI loads, of any rank: a smaller one fits as it is,
-    a larger one is cut down to the run's by `resize` (its best approximation in that rank). Other
-    adapters must have the run's own shapes. Raises LoraError for what does not fit.
+    A plain LoRA may have any key names that ComfyUI loads, and any rank: a smaller one fits as it
+    is, a larger one is cut down to the run's by `resize` (the best approximation of that rank).
+    Other adapters must have the run's own shapes. Raises LoraError for what does not fit.
     """
     if config.adapter != "lora":
         _start_alike(lora, named, config)
@@ -71,7 +71,7 @@ def start_from(
         if down.shape[0] > config.rank and resize:
             up, down, share = cut(up, down, config.rank)
             kept = min(kept, share)
-        if down.shape[0] <= config.rank:  # what is added to it is fresh, and changes nothing
+        if down.shape[0] <= config.rank:  # the remaining rank is new, and changes nothing yet
             state[f"{name}.up"][:, : up.shape[1]] = up / layer.scale
             state[f"{name}.down"][: down.shape[0]] = down
     if needed > config.rank and not resize:
@@ -106,10 +106,10 @@ def start_from(
 
 
 def joined(parts: Sequence[host.LowRankPart], rows: int) -> tuple[Tensor, Tensor]:
-    """up [rows, r] and down [r, in] of all that is added to one linear.
+    """up [rows, r] and down [r, in] of everything that is added to one linear.
 
-    Where its parts (q, k and v, say) read their input alike, as this trainer's own exports do,
-    they share the rank; else it is the sum of theirs.
+    If its parts (q, k and v, say) have the same `down`, as in this trainer's own exports, they
+    share the rank; otherwise r is the sum of their ranks.
     """
     first = parts[0].down
     shared = all(torch.equal(part.down, first) for part in parts)
@@ -128,7 +128,7 @@ def joined(parts: Sequence[host.LowRankPart], rows: int) -> tuple[Tensor, Tensor
 
 
 def cut(up: Tensor, down: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
-    """The nearest pair of this rank (Eckart & Young 1936), and the share of its length it keeps.
+    """The closest up and down of this rank (Eckart & Young 1936), and the share of the norm kept.
 
     By QR of both sides, so that only a matrix of the old rank is decomposed.
     """
@@ -154,7 +154,7 @@ def _require_shape(name: str, up: Tensor, down: Tensor, layer: LowRank) -> None:
 
 
 def _require_kind(named: Mapping[str, Tensor]) -> None:
-    """Raise LoraError that names the adapter of a file, if it is one that this trainer has."""
+    """Raise a LoraError that names the kind of adapter, if this trainer has it."""
     tensors, _ = read_lora(named)
     kind = kind_of(tensors)
     if kind != "LoRA":

@@ -1,4 +1,4 @@
-"""What continuing a run needs, besides its pairs and settings: one file, replaced at every save."""
+"""The state for resuming a run, besides its pairs and settings: one file, replaced at each save."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .identity import RunError
 
 @dataclass(frozen=True)
 class State:
-    """The saved state of a run: weights, optimiser, averages, and the step that they follow."""
+    """The saved state of a run: weights, optimiser, averages, and the steps done."""
 
     path: Path
 
@@ -26,12 +26,12 @@ class State:
         return self.path.is_file()
 
     def write(self, step: int, tensors: Mapping[str, Tensor], rest: str = "") -> None:
-        """Replace the state; `rest` is what is no tensor."""
+        """Replace the state; `rest` is everything that is not a tensor."""
         threads = str(torch.get_num_threads())
         save_checked(tensors, self.path, {"step": str(step), "rest": rest, "threads": threads})
 
     def read(self) -> tuple[int, dict[str, Tensor], str]:
-        """The step that the state follows, its tensors, and the rest. RunError if damaged."""
+        """The steps done, the tensors, and the rest. RunError if damaged."""
         metadata = self.metadata()
         try:
             # not mapped: Windows could not replace the file while the optimiser holds its tensors
@@ -43,16 +43,16 @@ class State:
         return int(metadata["step"]), tensors, metadata["rest"]
 
     def step(self) -> int:
-        """The step that the state follows; -1 without one. RunError if damaged."""
+        """The steps done; -1 without a state. RunError if damaged."""
         return int(self.metadata().get("step", -1))
 
     def threads(self) -> int:
-        """CPU threads that the state was computed with; without one, those of now."""
+        """CPU threads that the state was computed with; without a state, the present number."""
         threads = self.metadata().get("threads", "")
         return int(threads) if threads.isdecimal() and int(threads) else torch.get_num_threads()
 
     def metadata(self) -> dict[str, str]:
-        """What was noted with the tensors: `step`, `threads` and `rest`; empty without a state."""
+        """`step`, `threads` and `rest`; empty without a state."""
         if not self.exists():
             return {}
         try:
