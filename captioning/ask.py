@@ -24,18 +24,14 @@ def describe_chosen(
     with the captioner.
     """
     pairs = [desk.pairs[number] for number in numbers]
-    number_of = {pair.stem: number for pair, number in zip(pairs, numbers, strict=True)}
+    keys = {pair.stem: desk.opened.keys[n] for pair, n in zip(pairs, numbers, strict=True)}
     known = desk.asking
     asking = Asking(known.texts, known.problems, 0, len(pairs), working=True)
     desk.asking = asking
     try:
         answers = describe_pairs(pairs, captioner, side, journal, skip_failed=True)
         for done, answer in enumerate(answers, 1):
-            number = number_of[answer.pair.stem]
-            if answer.problem:
-                asking.problems[number] = answer.problem
-            else:
-                asking.texts[number] = answer.text
+            desk.answer(keys[answer.pair.stem], answer.text, answer.problem)
             asking.done = done
             progress(done)
     finally:

@@ -15,6 +15,7 @@ from ..dataset.files import CAPTION_SUFFIXES
 from ..dataset.load import PairSource
 from ..dataset.opened import Opened, choose, open_pairs
 from ..dataset.pair import DatasetError, Matching, Pair
+from ..dataset.text import caption_of
 from ..language import say
 from .bulk import LONGEST_TEXT, Bulk, changed_all
 from .compose import compose_caption, strip_parts
@@ -78,10 +79,30 @@ class Desk:
             self._take(open_pairs(self.source, matching))
 
     def _take(self, opened: Opened) -> None:
+        before = self.opened.keys if self.steps or self.asking.texts or self.asking.problems else ()
         opened.listing  # noqa: B018  worked out now, not when the page waits for it
         self.opened = opened
         self.pairs = [decided(pair, opened.choices) for pair in opened.pairs]
         self.captions = [pair.caption for pair in self.pairs]
+        if before and before != opened.keys:
+            self._renumber(before)
+
+    def _renumber(self, before: Sequence[str]) -> None:
+        """Pictures have come or gone: what is remembered of a pair follows it to its new number,
+        and is forgotten with it. `before` are the keys as they were numbered.
+        """
+        numbers = {key: number for number, key in enumerate(self.opened.keys)}
+        now = {old: numbers[key] for old, key in enumerate(before) if key in numbers}
+        steps = []
+        for step in self.steps:
+            left = tuple(replace(c, number=now[c.number]) for c in step.changes if c.number in now)
+            if left or step.choices:
+                steps.append(replace(step, changes=left))
+        self.steps = steps
+        for texts in (self.asking.texts, self.asking.problems):
+            kept = {now[number]: text for number, text in texts.items() if number in now}
+            texts.clear()
+            texts.update(kept)
 
     # ---- what is shown ---------------------------------------------------------------------
 
@@ -117,7 +138,13 @@ class Desk:
 
     def joined(self, description: str) -> str:
         choices = self.opened.choices
-        return compose_caption("", choices.instruction, description, choices.ending)
+        return joined(choices.instruction, description, choices.ending)
+
+    def as_written(self) -> list[Pair]:
+        """The pairs, each with its caption as it is by now."""
+        with self.lock:
+            both = zip(self.pairs, self.captions, strict=True)
+            return [replace(pair, caption=caption) for pair, caption in both]
 
     # ---- captions --------------------------------------------------------------------------
 
@@ -162,7 +189,7 @@ class Desk:
             for number in numbers:
                 # whatever of the new parts stands there already is not written twice
                 text = strip_parts(self.description(number), "", instruction, ending)
-                after = compose_caption("", instruction, text, ending)
+                after = joined(instruction, text, ending)
                 if after != self.captions[number]:
                     changes.append(Change(number, self.captions[number], after))
             return changes
@@ -179,7 +206,8 @@ class Desk:
             choices = None
             if shared:
                 old = read_choices(self.opened.folder)
-                new = replace(old, instruction=shared[0].strip(), ending=shared[1].strip())
+                instruction, ending = (" ".join(text.split()) for text in shared)
+                new = replace(old, instruction=instruction, ending=ending)
                 write_choices(self.opened.folder, new)
                 self.opened, choices = replace(self.opened, choices=new), (old, new)
             conflicts = self._save(changes)
@@ -223,6 +251,16 @@ class Desk:
                 raise ConflictError(conflicts)
             return back
 
+    def answer(self, key: str, text: str, problem: str) -> None:
+        """Keep what a captioner said of a pair, whatever its number is by now."""
+        with self.lock:
+            if key in self.opened.keys:
+                number = self.opened.keys.index(key)
+                if problem:
+                    self.asking.problems[number] = problem
+                else:
+                    self.asking.texts[number] = text
+
     # ---- on disk ---------------------------------------------------------------------------
 
     def _save(self, changes: Sequence[Change]) -> dict[int, str]:
@@ -263,6 +301,11 @@ class Desk:
 
     def _remember(self, step: Step) -> None:
         self.steps = [*self.steps, step][-MOST_STEPS:]
+
+
+def joined(instruction: str, description: str, ending: str) -> str:
+    """The caption as it is read back from its file."""
+    return caption_of(compose_caption("", instruction, description, ending))
 
 
 def digest(changes: Sequence[Change]) -> str:

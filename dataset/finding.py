@@ -96,7 +96,11 @@ def kind_name(kind: str) -> str:
 
 # ---- what was found, for the page of the pairs -----------------------------------------------
 
-_found: dict[tuple[Path, ...], tuple[str, tuple[Finding, ...]]] = {}
+ABOUT_CAPTION = frozenset(
+    ("no caption", "letters", "garbled caption", "long caption", "instruction missing")
+)
+
+_found: dict[tuple[Path, ...], tuple[str, str, tuple[Finding, ...]]] = {}
 
 
 def remember(pairs: Sequence[Pair], findings: Sequence[Finding]) -> None:
@@ -106,13 +110,18 @@ def remember(pairs: Sequence[Pair], findings: Sequence[Finding]) -> None:
         for stem in finding.stems:
             about.setdefault(stem, []).append(finding)
     for pair in pairs:
-        _found[pair.files] = _marks(pair), tuple(about.get(pair.stem, ()))
+        _found[pair.files] = _marks(pair), pair.caption, tuple(about.get(pair.stem, ()))
 
 
 def remembered(pair: Pair) -> tuple[Finding, ...] | None:
-    """What the last check found on these pictures; None if it has not seen them as they are."""
-    marks, findings = _found.get(pair.files, ("", ()))
-    return findings if marks and marks == _marks(pair) else None
+    """What the last check found on these pictures; None if it has not seen them as they are.
+    What it found on a caption does not count for another one.
+    """
+    marks, caption, findings = _found.get(pair.files, ("", "", ()))
+    if not marks or marks != _marks(pair):
+        return None
+    same = caption == pair.caption
+    return findings if same else tuple(f for f in findings if f.kind not in ABOUT_CAPTION)
 
 
 def _marks(pair: Pair) -> str:

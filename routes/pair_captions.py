@@ -62,8 +62,11 @@ async def caption(request: web.Request) -> web.StreamResponse:
 
     def write(desk: Desk) -> dict[str, Any]:
         key, before, description = map(str, words)
-        change = desk.write(number, key, before, description)
-        return {**text_of(desk, number), **state(desk, [change])}
+        with desk.lock:
+            known = desk.stamp
+            change = desk.write(number, key, before, description)
+            now = state(desk, [change])
+        return {**text_of(desk, number), **now, "known": known}
 
     return await answered(request, write)
 
@@ -119,10 +122,13 @@ async def answers(request: web.Request) -> web.StreamResponse:
     """The descriptions that wait to be accepted, and how far the captioner is."""
 
     def waiting(desk: Desk) -> dict[str, Any]:
-        asking = desk.asking
+        with desk.lock:
+            listing, asking = desk.opened.listing, desk.asking
+            texts, problems = dict(asking.texts), dict(asking.problems)
         return {
-            "texts": dict(asking.texts),
-            "problems": dict(asking.problems),
+            "listing": listing,
+            "texts": texts,
+            "problems": problems,
             "done": asking.done,
             "total": asking.total,
             "working": asking.working,

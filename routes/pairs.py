@@ -14,8 +14,9 @@ from aiohttp import web
 
 from ..captioning.desk import Desk
 from ..captioning.desks import desk_of
+from ..captioning.tokens import count_tokens
 from ..dataset.check import check
-from ..dataset.finding import kind_name, remember, remembered
+from ..dataset.finding import ABOUT_CAPTION, kind_name, remember, remembered
 from ..dataset.pair import PairedDataset
 from ..dataset.thumbs import sprite, whole
 from ..language import say
@@ -134,10 +135,12 @@ async def choose(request: web.Request) -> web.StreamResponse:
 
     def decide() -> dict[str, Any]:
         desk = opened(request)
-        numbers = numbers_of(content, desk)
-        desk.choose(numbers, what, value)
-        rows = {number: row(desk, number) for number in numbers}
-        return {"rows": rows, "stamp": desk.stamp, "undo": len(desk.steps)}
+        with desk.lock:
+            known, numbers = desk.stamp, numbers_of(content, desk)
+            desk.choose(numbers, what, value)
+            rows = {number: row(desk, number) for number in numbers}
+            now = {"known": known, "stamp": desk.stamp, "undo": len(desk.steps)}
+        return {"rows": rows, **now}
 
     return web.json_response(await asyncio.to_thread(decide))
 
@@ -200,9 +203,9 @@ class Checking:
             return
         try:
             excluded = desk.opened.choices.excluded
-            pairs = PairedDataset(tuple(p for p in desk.pairs if p.stem not in excluded))
+            pairs = PairedDataset(tuple(p for p in desk.as_written() if p.stem not in excluded))
             self.desk, self.done, self.total, self.stop = desk, 0, len(pairs), False
-            found = check(pairs, None, self.tick)
+            found = check(pairs, lambda text: count_tokens(text).t5, self.tick)
             remember(pairs.pairs, found)
             self.general[identity] = [shown(each) for each in found if not each.stems]
         except Stopped:
@@ -225,8 +228,11 @@ async def findings(request: web.Request) -> web.StreamResponse:
 
     def found() -> dict[str, Any]:
         desk = opened(request)
-        seen = {number: remembered(pair) for number, pair in enumerate(desk.pairs)}
+        with desk.lock:
+            listing, pairs = desk.opened.listing, desk.as_written()
+        seen = {number: remembered(pair) for number, pair in enumerate(pairs)}
         return {
+            "listing": listing,
             "running": _checking.desk is desk,
             "done": _checking.done,
             "total": _checking.total,
@@ -257,7 +263,8 @@ async def start_check(request: web.Request) -> web.StreamResponse:
 
 
 def shown(finding: Any) -> dict[str, Any]:
-    return {**asdict(finding), "stems": [], "name": kind_name(finding.kind)}
+    about = {"name": kind_name(finding.kind), "caption": finding.kind in ABOUT_CAPTION}
+    return {**asdict(finding), "stems": [], **about}
 
 
 # ---- what an address names -------------------------------------------------------------------

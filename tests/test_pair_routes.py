@@ -159,6 +159,43 @@ def test_a_check_ends_with_findings_on_pairs(post, ask, home, source, index):
     assert any(each["kind"] == "few pairs" for each in found["general"])
 
 
+def test_a_check_reads_captions_as_they_are_written_by_now(post, ask, home, source, index):
+    """Nothing stands on a caption that was found on an earlier one."""
+    for name in NAMES:
+        (source.base / FOLDER / "after" / f"{name}.txt").unlink()
+    assert post(home + "/again", {})[0] == 200
+    captions = {0: "a ring", 1: "word " * 600, 2: ""}
+    for number in (0, 1):
+        mine = {"number": number, "key": index["pairs"][number][0], "before": ""}
+        assert post(home + "/caption", {**mine, "description": captions[number]})[0] == 200
+
+    def kinds() -> list[set[str]]:
+        found = json.loads(ask(home + "/findings")[2])["pairs"]
+        return [{each["kind"] for each in found.get(str(number), ())} for number in range(3)]
+
+    assert post(home + "/check", {"stop": False})[0] == 200
+    while json.loads(ask(home + "/findings")[2])["running"]:
+        pass
+    about = {"no caption", "long caption"}
+    assert [each & about for each in kinds()] == [set(), {"long caption"}, {"no caption"}]
+    mine = {"number": 2, "key": index["pairs"][2][0], "before": "", "description": "a ring"}
+    assert post(home + "/caption", mine)[0] == 200
+    assert [each & about for each in kinds()] == [set(), {"long caption"}, set()]
+
+
+def test_a_page_learns_that_another_one_wrote(post, home, index):
+    """Whoever did not know what is `known` before an answer has to read everything anew."""
+    keys = [row[0] for row in index["pairs"]]
+    other = {"number": 1, "key": keys[1], "before": f"see {NAMES[1]}", "description": "theirs"}
+    theirs = post(home + "/caption", other)[1]
+    assert theirs["known"] == index["stamp"] != theirs["stamp"]
+    mine = {"number": 0, "key": keys[0], "before": f"see {NAMES[0]}", "description": "mine"}
+    assert post(home + "/caption", mine)[1]["known"] == theirs["stamp"] != index["stamp"]
+    decision = {"listing": index["listing"], "numbers": [0], "what": "excluded", "value": True}
+    answer = post(home + "/choose", decision)[1]
+    assert answer["known"] != answer["stamp"] == post(home + "/again", {})[1]["stamp"]
+
+
 def test_a_file_added_meanwhile_is_noticed(post, ask, home, index, source):
     assert post(home + "/again", {})[1]["stamp"] == index["stamp"]
     for side in ("before", "after"):

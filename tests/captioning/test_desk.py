@@ -186,6 +186,45 @@ def test_a_table_is_decided_on_but_its_captions_are_not_written(source):
     assert len(find_pairs(desk.source).dataset) == 3
 
 
+def put_first(source) -> None:
+    """A new pair, which stands before all others."""
+    for side in ("before", "after"):
+        Image.new("RGB", (8, 8), "green").save(source.base / side / "0.png")
+
+
+def test_undo_and_answers_follow_a_pair_to_another_number(desk, source):
+    desk.write(1, desk.opened.keys[1], desk.captions[1], "a green ring")
+    desk.answer(desk.opened.keys[2], "an old print", "")
+    desk.answer(desk.opened.keys[0], "", "too dark")
+    put_first(source)
+    desk.look_again()
+    desk.answer(desk.opened.keys[1], "a red ring", "")  # asked before, said now
+    assert desk.asking.texts == {3: "an old print", 1: "a red ring"}
+    assert desk.asking.problems == {1: "too dark"}
+    desk.undo()
+    assert on_disk(source)["b"] == b"Clean it. a blue ring, sharp"
+    assert desk.captions[2] == "Clean it. a blue ring, sharp"
+
+
+def test_the_captions_of_pairs_that_are_gone_are_not_undone_elsewhere(desk, source):
+    desk.write(2, desk.opened.keys[2], desk.captions[2], "mine")
+    desk.write(1, desk.opened.keys[1], desk.captions[1], "mine")
+    for side in ("before", "after"):
+        (source.base / side / "c.png").unlink()
+    desk.look_again()
+    desk.undo()
+    assert loaded(source)["b"] == "Clean it. a blue ring, sharp"
+    desk.undo()  # the instruction, of those that are left
+    assert loaded(source) == {"a": TEXTS["a"], "b": TEXTS["b"]}
+
+
+def test_what_is_written_is_what_is_read_back(desk):
+    for text in ("a\0b", "half \ud83d", "\ufeffring", '"quoted"\n👩‍🎨 ring'):
+        desk.write(1, desk.opened.keys[1], desk.captions[1], text)
+        desk.look_again()
+        desk.write(1, desk.opened.keys[1], desk.captions[1], "ring")
+
+
 def test_a_number_of_another_listing_is_refused(desk, source):
     key = desk.opened.keys[1]
     for side in ("before", "after"):
