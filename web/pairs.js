@@ -2,6 +2,7 @@
 // page of their pairs; and what that page asks of the graph around it.
 
 import { app } from "../../scripts/app.js";
+import { api } from "../../scripts/api.js";
 import { inLanguage } from "./shared/graph.mjs";
 import { openPage, tell } from "./shared/overlay.mjs";
 import { ancestors, runPart } from "./shared/prompt.mjs";
@@ -37,7 +38,7 @@ async function openPairs(node) {
   const read = JSON.stringify(output[loader].inputs);
   const known = node.properties.kontextPairs;
   try {
-    if (known?.read !== read) {
+    if (known?.read !== read || !(await isKnown(known.id))) {
       tell(words.open, words.waiting);
       const report = { class_type: "PreviewAny", inputs: { source: [loader, 2] } };
       const made = await runPart({ ...ancestors(output, loader), kontext_report: report }, workflow);
@@ -49,6 +50,9 @@ async function openPairs(node) {
     if (LOADERS.includes(node.comfyClass)) await openPage("/kontext/pairs", words.open, "", hearing);
   }
 }
+
+/** Whether this server knows the data set: the graph may come from another one. */
+const isKnown = async (id) => (await api.fetchApi(`/kontext/pairs/${id}`)).status !== 404;
 
 /** Queue the captioner of the graph for the pairs that the page has selected. */
 async function describe(node, { set, listing, numbers, side }, answer) {

@@ -270,11 +270,12 @@ def test_no_letter_is_lost_on_a_slow_server(chromium, server, camera):
     page.wait_for_function("() => window.pairs.set.texts.has(0)")
 
     looks = []
+    listing = page.evaluate("() => window.pairs.set.listing")
 
     def answers(route):
         looks.append(len(looks))
         texts = {"1": "a ring of gold"} if len(looks) > 1 else {}
-        about = {"done": 0, "total": 0, "working": False}
+        about = {"listing": listing, "done": 0, "total": 0, "working": False}
         route.fulfill(json={"texts": texts, "problems": {}, **about})
 
     page.route("**/answers", answers)
@@ -287,4 +288,76 @@ def test_no_letter_is_lost_on_a_slow_server(chromium, server, camera):
     page.evaluate("() => window.postMessage({ kontext: 'described' }, location.origin)")
     page.locator("[data-do=accept]").first.wait_for(timeout=10_000)
     assert page.errors == []
+    page.close()
+
+
+def put_set(server, name: str, stems: list[str]) -> tuple[str, Path]:
+    """A data set without captions, read by its node; its page's path and its targets' folder."""
+    folder = Path(server.base) / "input" / name
+    for side in ("before", "after"):
+        for number, stem in enumerate(stems):
+            picture(folder / side / f"{stem}.png", number, side == "after")
+    prompt = {
+        "load": {
+            "class_type": "KontextLoadPairs",
+            "inputs": {"control_folder": f"{name}/before", "target_folder": f"{name}/after"},
+        },
+        "show": {"class_type": "PreviewAny", "inputs": {"source": ["load", 2]}},
+    }
+    graph = api_form.with_defaults(prompt, server.get("/object_info"))
+    with ThreadPoolExecutor(1) as apart:  # from the browser's event loop
+        entry = apart.submit(server.run, graph).result()
+    return f"/kontext/pairs/{entry['outputs']['load']['kontext_pairs'][0]}", folder / "after"
+
+
+def test_pictures_come_and_go_while_one_types(chromium, server):
+    """Letters stay with the pair they were meant for; where it is gone, they do nothing."""
+    path, targets = put_set(server, "50 % #1 换", ["b 1", "b 2"])
+    page = open_page(chromium, server.url + path, "en")
+    page.wait_for_function("() => window.pairs.set.texts.size === 2")
+    page.fill("#instruction", "not yet written")
+    page.fill("#search", "b")  # what is listed anew leaves what is being written elsewhere
+    assert page.input_value("#instruction") == "not yet written"
+    page.fill("#search", "")
+    page.fill("#instruction", "")
+
+    page.locator(".caption textarea").first.click()
+    page.keyboard.type("ring, ")
+    for side in ("before", "after"):
+        picture(targets.parent / side / "a 0.png", 9, side == "after")
+    page.evaluate("() => window.pairs.lookAgain()")
+    page.wait_for_function("() => window.pairs.set.pairs.length === 3")
+    page.keyboard.type("xxx")
+    saved(page)
+    page.wait_for_function("() => window.pairs.set.pairs[1].caption === 'ring, xxx'")
+    assert (targets / "b 1.txt").read_text("utf-8") == "ring, xxx"
+    assert not (targets / "a 0.txt").exists()
+
+    # the file says something else, and its text has not come yet when one types on
+    (targets / "b 1.txt").write_text("by an editor", "utf-8")
+    page.evaluate("() => { window.pairs.set.read = async () => {}; }")
+    page.evaluate("() => window.pairs.lookAgain()")
+    page.wait_for_function("() => window.pairs.set.pairs[1].caption === 'by an editor'")
+    page.keyboard.type("!")
+    page.locator("[data-do=theirs]").wait_for()
+    assert (targets / "b 1.txt").read_text("utf-8") == "by an editor"
+    page.evaluate("() => { delete window.pairs.set.read; }")
+    page.locator("[data-do=theirs]").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "() => document.querySelector('[data-number=\"1\"] textarea').value === 'by an editor'"
+    )
+
+    page.locator(".pair[data-number='1'] textarea").click()
+    for side in ("before", "after"):
+        (targets.parent / side / "b 1.png").unlink()
+    page.evaluate("() => window.pairs.lookAgain()")
+    page.wait_for_function("() => window.pairs.set.pairs.length === 2")
+    page.keyboard.type("xhx")
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(500)
+    assert page.evaluate("() => window.pairs.set.pairs.map(pair => pair.flags)") == [0, 0]
+    page.keyboard.press("x")
+    page.locator(".pair.excluded").wait_for()
+    assert not [each for each in page.errors if "409" not in each]  # the conflict
     page.close()

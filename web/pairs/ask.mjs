@@ -42,6 +42,7 @@ export async function followMachine(set, page) {
     if (page.machine?.begun) {
       notice(set.answers.size ? words.askedAll : [...set.problems.values()][0] ?? "");
       line.textContent = "";
+      if (set.filter.state === "answers") set.refilter();
     }
   } catch (error) {
     notice(error.message);

@@ -16,7 +16,9 @@ export class Caption {
     this.box = element("div", { class: "caption" });
     this.field = element("textarea", {
       rows: 2, placeholder: words.description, "aria-label": words.description, spellcheck: "true",
-      oninput: () => this.typed(), onblur: () => this.save(),
+      oninput: () => this.typed(),
+      onfocus: () => { set.writing = this.key; },
+      onblur: () => { set.writing = undefined; this.save(); },
     });
     this.field.disabled = Boolean(set.unwritable);
     this.line = element("p", { class: "joined", title: words.joined });
@@ -33,8 +35,9 @@ export class Caption {
   show() {
     const text = this.text;
     if (!text) return;
-    if (!unsaved.has(this)) this.field.value = text.description;
-    else if (!this.known) this.field.value = text.description + this.field.value; // typed before it came
+    if (!this.known) this.agree(text, text.description + (unsaved.has(this) ? this.field.value : "")); // typed before it came
+    else if (!unsaved.has(this) && (text.caption !== this.base || text.description !== this.described))
+      this.agree(text, text.description);
     this.known = true;
     const unknown = new Set(text.unreadable);
     this.line.replaceChildren(...marked(text.caption, unknown));
@@ -47,6 +50,12 @@ export class Caption {
       ...(unknown.size ? [element("span", { class: "doubtful" }, words.unreadable([...unknown].slice(0, 12).join("")))] : []),
       this.state ?? "");
     this.showAnswer();
+  }
+
+  /** What is in the field is about this caption of the file, whatever the page learns later. */
+  agree({ caption, description }, value = this.field.value) {
+    Object.assign(this, { base: caption, described: description });
+    if (this.field.value !== value) this.field.value = value;
   }
 
   showAnswer() {
@@ -65,6 +74,7 @@ export class Caption {
   async accept(edit = false) {
     const answer = this.set.answers.get(this.number);
     if (answer === undefined || this.field.disabled) return;
+    if (!this.known) this.base = this.set.pairs[this.number].caption;
     this.field.value = answer;
     this.known = true; // and what stood there is replaced
     this.typed();
@@ -74,7 +84,6 @@ export class Caption {
   }
 
   typed() {
-    if (!unsaved.has(this)) this.base = this.set.pairs[this.number].caption;
     unsaved.add(this);
     this.say(words.saving);
     clearTimeout(this.timer);
@@ -88,7 +97,7 @@ export class Caption {
     return this.saving;
   }
 
-  async send(keepalive, before = this.base) {
+  async send(keepalive, { before, again = true } = {}) {
     if (!unsaved.has(this) || this.conflicting) return;
     try {
       while (!this.known) {
@@ -96,16 +105,17 @@ export class Caption {
         this.show();
       }
       const description = this.field.value;
-      const { caption } = await this.set.write(this.number, this.key, description, before, keepalive);
-      this.base = caption;
+      this.agree(await this.set.write(this.number, this.key, description, before ?? this.base, keepalive));
       if (this.field.value === description) unsaved.delete(this);
       this.say(words.saved);
     } catch (error) {
-      if (error.found?.[this.number] === undefined) {
-        this.say("");
-        return notice(error.message);
-      }
-      this.conflict(error.found[this.number]);
+      const [found] = Object.values(error.found ?? {});
+      if (found !== undefined) return this.conflict(found);
+      // files that came or went give pairs other numbers
+      if (again && (await this.set.lookAgain().catch(() => false))) return this.send(keepalive, { again: false });
+      if (!this.set.pairs.some(({ key }) => key === this.key)) unsaved.delete(this); // the pair is gone
+      this.say("");
+      notice(error.message);
     }
   }
 
@@ -121,9 +131,12 @@ export class Caption {
         element("button", { "data-do": "theirs", onclick: async () => {
           end();
           unsaved.delete(this);
+          this.base = undefined; // whatever is read is shown
           await this.set.lookAgain();
+          await this.set.read([this.number]);
+          this.show();
         } }, words.theirs),
-        element("button", { class: "strong", "data-do": "mine", onclick: () => { end(); this.send(false, found); } }, words.mine)));
+        element("button", { class: "strong", "data-do": "mine", onclick: () => { end(); this.send(false, { before: found }); } }, words.mine)));
   }
 
   say(text) {

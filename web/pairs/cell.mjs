@@ -17,7 +17,7 @@ export class Cell {
     this.view.addEventListener("pointermove", (event) => this.slide(event));
     this.view.addEventListener("pointerleave", () => this.split(50));
     this.pick = element("input", { type: "checkbox", tabindex: -1, title: words.choose, "aria-label": words.choose,
-      onclick: (event) => act.pick(number, event) });
+      onclick: (event) => act.pick(this.number, event) });
     this.badges = element("div", { class: "badges" });
     this.name = element("span", { class: "stem" });
     this.chips = element("div", { class: "chips" });
@@ -45,6 +45,12 @@ export class Cell {
     this.chips.replaceChildren(...chips(this.set.findings[this.number] ?? []));
     this.caption?.show();
     if (this.loaded && this.loaded !== this.source(pair)) this.load();
+  }
+
+  /** Files have come or gone, and the pair has another number. */
+  move(number) {
+    this.number = this.caption.number = this.box.dataset.number = number;
+    this.show();
   }
 
   // a swapped pair has the key of its files, but another picture

@@ -50,9 +50,16 @@ function previewed(dialog, set, numbers, change, button) {
       save.hidden = true;
       const asked = { numbers: numbers(), change: change() };
       const { changes, digest } = await set.edit(asked.numbers, asked.change);
-      rows.replaceChildren(...changes.slice(0, MOST_ROWS).map(([number, before, after]) =>
-        element("div", { class: "change" }, element("b", {}, set.pairs[number].stem), difference(before, after))));
-      if (changes.length > MOST_ROWS) rows.append(element("p", {}, words.more(changes.length - MOST_ROWS)));
+      rows.replaceChildren();
+      const show = (from) => {
+        const to = from + MOST_ROWS;
+        rows.append(...changes.slice(from, to).map(([number, before, after]) =>
+          element("div", { class: "change" }, element("b", {}, set.pairs[number].stem), difference(before, after))));
+        if (changes.length <= to) return;
+        const more = element("button", { class: "quiet", onclick: () => { more.remove(); show(to); } }, words.more(changes.length - to));
+        rows.append(more);
+      };
+      show(0);
       if (!changes.length && asked.change.kind !== "shared") return rows.replaceChildren(words.nothing);
       save.hidden = false;
       save.textContent = words.apply(changes.length);
@@ -115,7 +122,7 @@ export function editMany(dialog, set) {
     preview.save.hidden = true;
     inputs.querySelector("input").focus();
   };
-  for (const each of [text, by, added]) each.addEventListener("keydown", ({ key }) => key === "Enter" && preview.look());
+  for (const each of [text, by, added]) each.addEventListener("keydown", ({ key, isComposing }) => key === "Enter" && !isComposing && preview.look());
   dialog.show(words.edit.replace("…", ""), kinds, inputs,
     element("div", { class: "row" }, element("label", {}, `${words.where} `, choice), button, preview.save), preview.rows);
   show("replace");

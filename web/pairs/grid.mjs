@@ -23,6 +23,7 @@ export class Grid {
       set.addEventListener(type, ({ detail }) => this.refresh(detail));
     set.addEventListener("changed", () => this.waiting || this.fill()); // their texts are read again
     for (const type of ["found", "answered"]) set.addEventListener(type, () => this.refresh());
+    field.addEventListener("focusin", ({ target }) => this.stand(Number(target.closest(".pair").dataset.number)));
   }
 
   /** Columns, and the height of a row, for the room there is. */
@@ -47,23 +48,27 @@ export class Grid {
   }
 
   rebuild() {
-    for (const [number, cell] of this.cells) {
-      if (this.typedIn(cell)) {
-        cell.show(); // and who is typing goes on
-        continue;
+    const cells = [...this.cells.values()];
+    this.cells.clear();
+    for (const cell of cells)
+      if (this.keep(cell)) this.cells.set(cell.number, cell); // and who is typing goes on
+      else {
+        cell.gone();
+        cell.box.remove();
       }
-      cell.gone();
-      cell.box.remove();
-      this.cells.delete(number);
-    }
     this.current = Math.min(this.current, Math.max(0, this.set.shown.length - 1));
+    for (const number of this.cells.keys()) this.stand(number);
     this.draw();
   }
 
-  /** Whether somebody writes in a cell whose pair is still the same. */
-  typedIn({ caption, number, key }) {
-    const same = this.set.pairs[number]?.key === key && this.set.shown.includes(number);
-    return same && this.layout === "captions" && caption?.field === document.activeElement;
+  /** Whether somebody writes in a cell whose pair is still there. Where it is not, what is typed
+   *  from now on is meant for nothing else. */
+  keep(cell) {
+    if (this.layout !== "captions" || cell.caption?.field !== document.activeElement) return false;
+    const pair = this.set.pairs.find(({ key }) => key === cell.key);
+    if (pair) cell.move(pair.number);
+    else this.act.lost();
+    return Boolean(pair);
   }
 
   /** Put what is in view, and a little more, into the page, and take everything else out. */
@@ -150,6 +155,14 @@ export class Grid {
     else if (top + rowHeight + GAP > scrollTop + screen)
       this.root.scrollTop = Math.max(0, Math.min(top, top + rowHeight + GAP - screen));
     this.draw();
+  }
+
+  /** The keys are where somebody writes. */
+  stand(number) {
+    const place = this.set.shown.indexOf(number);
+    if (place < 0) return;
+    this.current = place;
+    for (const cell of this.cells.values()) cell.box.classList.toggle("current", cell.number === number);
   }
 
   move(by) {

@@ -29,6 +29,9 @@ export class Look {
     for (const type of ["changed", "found"]) set.addEventListener(type, () => this.open && this.show());
     for (const type of ["read", "written", "answered"])
       set.addEventListener(type, () => this.open && this.caption?.show());
+    set.addEventListener("listed", () => this.open && this.follow());
+    // by the mouse, a button leaves the keys to the pictures
+    root.addEventListener("click", ({ detail, target }) => detail && target.closest("button")?.blur());
   }
 
   get open() {
@@ -49,6 +52,18 @@ export class Look {
     this.show();
     this.act.reveal(number);
     await this.set.read([number]).catch(this.act.failed);
+  }
+
+  /** The list was read anew: the pair may have another number, or be gone. */
+  follow() {
+    const { field, key } = this.caption, pair = this.set.pairs.find((each) => each.key === key);
+    if (!pair) {
+      if (field === document.activeElement) this.act.lost();
+      return this.close();
+    }
+    this.number = this.caption.number = pair.number;
+    this.show();
+    this.set.read([pair.number]).catch(this.act.failed);
   }
 
   show() {

@@ -27,6 +27,7 @@ class Page {
       choose: (numbers, what, value) => this.choose(numbers, what, value),
       reveal: (number) => this.grid.reveal(number),
       failed: this.failed,
+      lost: () => { this.lost = true; },
     };
     this.grid = new Grid(byId("grid"), byId("field"), set, act);
     this.look = new Look(byId("look"), set, act);
@@ -36,6 +37,7 @@ class Page {
     this.grid.setLayout(localStorage.kontextPairs === "pictures" ? "pictures" : "captions");
     this.showCounts();
     document.addEventListener("keydown", (event) => this.key(event));
+    document.addEventListener("pointerdown", () => { this.lost = false; });
     addEventListener("focus", () => this.lookAgain());
     addEventListener("pagehide", () => saveAll(true));
     set.readFindings().then((found) => found.running && this.followCheck()).catch(this.failed);
@@ -89,9 +91,13 @@ class Page {
     this.fillShared();
   }
 
+  /** As the server has it; what is being written there stays. */
   fillShared() {
-    this.instruction.value = this.set.instruction;
-    this.ending.value = this.set.ending;
+    for (const name of ["instruction", "ending"]) {
+      const field = this[name], value = this.set[name];
+      if (field.value === (field.filled ?? "") || field.value.trim() === value) field.value = value;
+      field.filled = value;
+    }
     this.showShared();
   }
 
@@ -251,6 +257,7 @@ class Page {
       byId("progress").textContent = found.running ? words.checking(found.done, found.total) : "";
     } while (found.running);
     this.checking = false;
+    if (this.set.filter.state) this.set.refilter();
     this.checkButton.textContent = words.check;
     notice(words.checked(Object.keys(this.set.findings).length));
     if (found.general.length)
@@ -269,6 +276,12 @@ class Page {
   key(event) {
     const inField = event.target.matches("textarea, select, input:not([type=checkbox])");
     const command = event.ctrlKey || event.metaKey;
+    if (event.isComposing) return; // it means the letters being put together
+    if (this.lost) {
+      // typed on, for a pair that is gone
+      this.lost = !["Escape", "Tab"].includes(event.key);
+      return;
+    }
     if (!byId("dialog").hidden) {
       if (event.key === "Escape") this.dialog.close();
       return;
@@ -279,7 +292,7 @@ class Page {
       else return;
       return event.preventDefault();
     }
-    if (event.altKey) return;
+    if (event.altKey || (event.target.closest("button, a") && ["Enter", " "].includes(event.key))) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (command ? this.command(key) : this.look.open ? this.look.key(key) : this.keyed(event, key)) event.preventDefault();
   }
@@ -292,7 +305,6 @@ class Page {
   }
 
   keyed(event, key) {
-    if (event.target.closest("button, a") && ["Enter", " "].includes(key)) return false;
     const { grid, set } = this;
     const moves = {
       ArrowLeft: () => grid.move(-1), ArrowRight: () => grid.move(1),

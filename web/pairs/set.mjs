@@ -2,6 +2,8 @@
 
 import { HOME, ask } from "../shared/page.mjs";
 
+const MOST_TEXTS = 200; // that the server gives at once
+
 export const OUT = 1, HELD = 2, SWAPPED = 4, MASKED = 8;
 
 /** An answer that is no success: its sentence, and for a conflict what the files say. */
@@ -32,6 +34,7 @@ export class DataSet extends EventTarget {
     this.general = [];
     this.answers = new Map();
     this.filter = { text: "", state: "", tag: "" };
+    this.writing = undefined; // key of the pair in which somebody writes: it stays in view
     this.take(index);
   }
 
@@ -45,8 +48,25 @@ export class DataSet extends EventTarget {
     this.pairs = pairs.map((row, number) => this.pair(number, row));
     this.texts.clear();
     this.reading = new Map(); // number → the answer with its text, while that is on its way
-    if (other) this.selected.clear();
+    if (other) {
+      this.selected.clear();
+      this.findings = {};
+      this.answers = new Map();
+    }
     this.refilter();
+  }
+
+  /** All that the server lists, and with it what is known of single pairs. */
+  async takeAll(index) {
+    const known = [Object.keys(this.findings).length && this.readFindings, this.answers.size && this.readAnswers];
+    this.take(index);
+    await Promise.all(known.map((read) => read && read.call(this)));
+  }
+
+  /** The server's state after an answer; where another page wrote in between, lookAgain sees it. */
+  agree({ known, stamp, undo }) {
+    if (known === this.stamp) this.stamp = stamp;
+    this.undo = undo;
   }
 
   pair = (number, [key, stem, caption, flags, repeats, controls]) =>
@@ -58,6 +78,7 @@ export class DataSet extends EventTarget {
   }
 
   matches(pair) {
+    if (pair.key === this.writing) return true;
     const { text, state, tag } = this.filter;
     if (text && !`${pair.stem}\n${pair.caption}`.toLowerCase().includes(text)) return false;
     if (tag && !this.tagsOf(pair).includes(tag)) return false;
@@ -67,7 +88,6 @@ export class DataSet extends EventTarget {
       held: () => pair.flags & HELD,
       swapped: () => pair.flags & SWAPPED,
       empty: () => !pair.caption.trim(),
-      long: () => { const [t5, most] = this.texts.get(pair.number)?.tokens ?? [0, 1]; return t5 > most; },
       selected: () => this.selected.has(pair.number),
       answers: () => this.answers.has(pair.number),
       found: () => found.length,
@@ -109,12 +129,12 @@ export class DataSet extends EventTarget {
     const answer = await send("choose", { listing: this.listing, numbers, what, value });
     for (const [number, row] of Object.entries(answer.rows)) this.pairs[number] = this.pair(+number, row);
     for (const number of numbers) this.texts.delete(number);
-    Object.assign(this, { stamp: answer.stamp, undo: answer.undo });
+    this.agree(answer);
     this.tell("changed", numbers);
   }
 
   async takeBack() {
-    this.take(await send("undo", {}));
+    await this.takeAll(await send("undo", {}));
   }
 
   // ---- captions -------------------------------------------------------------------------------
@@ -122,9 +142,9 @@ export class DataSet extends EventTarget {
   /** Descriptions and tokens of pairs that come into view. */
   async read(numbers) {
     const missing = numbers.filter((number) => !this.texts.has(number) && !this.reading.has(number));
-    if (missing.length) {
-      const coming = this.fetchTexts(missing);
-      for (const number of missing) this.reading.set(number, coming);
+    for (let from = 0; from < missing.length; from += MOST_TEXTS) {
+      const some = missing.slice(from, from + MOST_TEXTS), coming = this.fetchTexts(some);
+      for (const number of some) this.reading.set(number, coming);
     }
     await Promise.all(numbers.map((number) => this.reading.get(number)));
   }
@@ -147,11 +167,12 @@ export class DataSet extends EventTarget {
     const moved = this.pairs[place]?.key !== key && this.pairs.find((pair) => pair.key === key);
     const number = moved ? moved.number : place;
     const answer = await send("caption", { number, key, before, description }, keepalive);
-    const { also, stamp, undo, ...text } = answer;
-    Object.assign(this, { stamp, undo });
+    const { also, stamp, undo, known, ...text } = answer;
+    this.agree(answer);
     for (const each of also) {
       this.pairs[each].caption = text.caption;
       this.texts.set(each, text);
+      if (this.findings[each]) this.findings[each] = this.findings[each].filter((found) => !found.caption);
     }
     this.tell("written", also);
     return text;
@@ -160,7 +181,7 @@ export class DataSet extends EventTarget {
   /** What an edit of many captions would change; with the digest of that, it is saved. */
   async edit(numbers, change, agreed = "") {
     const answer = await send("edit", { listing: this.listing, numbers, ...change, agreed });
-    if (agreed) this.take(answer);
+    if (agreed) await this.takeAll(answer);
     return answer;
   }
 
@@ -170,13 +191,13 @@ export class DataSet extends EventTarget {
   async lookAgain() {
     const { stamp } = await send("again", {});
     if (stamp === this.stamp) return false;
-    this.take(await ask("index"));
+    await this.takeAll(await ask("index"));
     return true;
   }
 
   async readFindings() {
     const answer = await ask("findings");
-    this.findings = answer.pairs;
+    this.findings = answer.listing === this.listing ? answer.pairs : {}; // else of pairs by other numbers
     this.general = answer.general;
     this.checked = answer.checked;
     this.tell("found", answer);
@@ -186,9 +207,10 @@ export class DataSet extends EventTarget {
   startCheck = (stop = false) => send("check", { stop });
 
   async readAnswers() {
-    const answer = await ask("answers");
-    this.answers = new Map(Object.entries(answer.texts).map(([number, text]) => [+number, text]));
-    this.problems = new Map(Object.entries(answer.problems).map(([number, text]) => [+number, text]));
+    const answer = await ask("answers"), same = answer.listing === this.listing;
+    const numbered = (texts) => new Map(Object.entries(same ? texts : {}).map(([number, text]) => [+number, text]));
+    this.answers = numbered(answer.texts);
+    this.problems = numbered(answer.problems);
     this.tell("answered", answer);
     return answer;
   }

@@ -12,7 +12,7 @@ const ENGLISH = {
   left: "Without a partner. Click one on each side to pair them; the rest is left aside.",
   name: "name of the data set", start: (count) => `Bring in ${count} pairs`, bringing: (done, all) => `${done} of ${all}`,
   clear: "Begin again", sets: "Data sets", none: "None yet. Run a Load node, or bring pictures in.", open: "Open",
-  undo: "take apart", failed: (name, why) => `${name}: ${why}`,
+  undo: "take apart", failed: (name, why) => `${name}: ${why}`, more: (count) => `${count} more`,
 };
 const CHINESE = {
   title: "图片对", theme: "浅色或深色", close: "关闭",
@@ -23,7 +23,7 @@ const CHINESE = {
   left: "没有配对的图片。在左右各点一张即可配对，其余不会导入。",
   name: "数据集名称", start: (count) => `导入 ${count} 对`, bringing: (done, all) => `${done}/${all}`,
   clear: "重新开始", sets: "数据集", none: "还没有。请运行加载节点，或导入图片。", open: "打开",
-  undo: "拆开", failed: (name, why) => `${name}：${why}`,
+  undo: "拆开", failed: (name, why) => `${name}：${why}`, more: (count) => `还有 ${count} 张`,
 };
 const words = chinese ? CHINESE : ENGLISH;
 const PICTURE = /\.(png|jpe?g|webp|bmp|tiff?|avif|gif|jfif)$/i;
@@ -53,13 +53,14 @@ async function dropped(items) {
 
 /** What is brought in: pictures of both sides, and which belong together. */
 const draft = {
-  sides: { before: [], after: [] }, others: 0, pairs: [], hand: [], chosen: {}, name: "",
+  sides: { before: [], after: [] }, others: 0, pairs: [], hand: [], chosen: {}, name: "", most: MOST_SHOWN,
 
   async add(side, files) {
     const pictures = files.filter((file) => PICTURE.test(file.name) && !file.name.startsWith("."));
     this.others += files.length - pictures.length;
     this.sides[side].push(...pictures.sort((one, other) => (one.name < other.name ? -1 : 1)));
     this.hand = [];
+    this.chosen = {};
     const [before, after] = SIDES.map((each) => this.sides[each].map(({ name }) => name));
     this.pairs = before.length && after.length ? (await askAt(`${HOME}/match`, { before, after })).pairs : [];
     if (!this.name) this.name = folderName(pictures[0]);
@@ -86,7 +87,8 @@ const draft = {
   },
 };
 
-const stemOf = (name) => name.replace(/\.[^.]*$/, "");
+/** As the server names pairs (dataset/drop.py): without what no file may be called everywhere. */
+const stemOf = (name) => name.replace(/\.[^.]*$/, "").replace(/[<>:"/\\|?*\x00-\x1f]/g, "_").replace(/^[ .]+|[ .]+$/g, "") || "_";
 const suffixOf = (name) => name.match(/\.[^.]*$/)[0].toLowerCase();
 const folderName = (file) => file?.webkitRelativePath?.split("/")[0] ?? "";
 
@@ -119,8 +121,20 @@ function side(name) {
     }
   });
   if (draft.left(name).length && draft.sides.before.length && draft.sides.after.length)
-    box.append(element("div", { class: "left" }, ...draft.left(name).slice(0, MOST_SHOWN).map((number) => leftover(name, number))));
+    box.append(...leftovers(name));
   return box;
+}
+
+function leftovers(name) {
+  const left = draft.left(name), rest = left.length - draft.most;
+  const more = () => {
+    draft.most += MOST_SHOWN;
+    show();
+  };
+  return [
+    element("div", { class: "left" }, ...left.slice(0, draft.most).map((number) => leftover(name, number))),
+    ...(rest > 0 ? [element("button", { class: "quiet", "data-more": name, onclick: more }, words.more(rest))] : []),
+  ];
 }
 
 const urls = new Map();
@@ -132,7 +146,18 @@ function leftover(name, number) {
     element("img", { alt: "", src: urls.get(file) }), element("span", {}, file.name));
 }
 
+/** Draw all anew; the keys stay where they were, or at the first leftover of that side. */
 function show() {
+  const { left, more } = document.activeElement.dataset;
+  const side = document.activeElement.closest(".side")?.dataset.side;
+  draw();
+  if (left === undefined && more === undefined) return;
+  const box = byId("bring").querySelector(`[data-side=${side}]`);
+  const same = [...box.querySelectorAll("[data-left]")].find((each) => each.dataset.left === left);
+  (same ?? box.querySelector(more ? "[data-more]" : "[data-left]"))?.focus();
+}
+
+function draw() {
   const both = draft.sides.before.length && draft.sides.after.length;
   const name = element("input", { id: "name", placeholder: words.name, "aria-label": words.name, value: draft.name,
     oninput: ({ target }) => { draft.name = target.value; } });

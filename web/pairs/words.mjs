@@ -12,7 +12,7 @@ const ENGLISH = {
   pictures: "Pictures", captions: "Captions",
   search: "Search names and captions", any: "all pairs",
   states: {
-    excluded: "left out", held: "held out", swapped: "swapped", empty: "no caption", long: "too long",
+    excluded: "left out", held: "held out", swapped: "swapped", empty: "no caption",
     selected: "selected", answers: "with a machine description", found: "any finding",
   },
   notes: "Without a partner", tags: "Tags", check: "Check", stop: "Stop", checking: (done, all) => `Checking ${done} of ${all}`,
@@ -70,7 +70,7 @@ const CHINESE = {
   pictures: "图片", captions: "打标文本",
   search: "搜索名称和打标文本", any: "全部图片对",
   states: {
-    excluded: "不参与", held: "验证", swapped: "已互换", empty: "没有打标文本", long: "过长",
+    excluded: "不参与", held: "验证", swapped: "已互换", empty: "没有打标文本",
     selected: "已选中", answers: "有机器描述", found: "有检查结果",
   },
   notes: "没有配对的图片", tags: "标签", check: "检查", stop: "停止", checking: (done, all) => `正在检查 ${done}/${all}`,
