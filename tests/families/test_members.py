@@ -32,12 +32,20 @@ def test_members_are_told_by_what_they_are_and_else_by_name(folder):
         ("flux-2-klein-4b.safetensors", "distilled"),
         ("qwen_image_edit_2511_lightning.safetensors", "distilled"),
         ("qwen_image_edit_2511_stripped.safetensors", "__index_timestep_zero__"),
+        ("qwen_image_lightning.safetensors", "(qwen_image_fp8_e4m3fn.safetensors)"),
+        ("qwen_edit_2509_turbo.safetensors", "(qwen_image_edit_2509_fp8_e4m3fn.safetensors)"),
     ],
 )
 def test_a_distilled_or_stripped_file_is_warned_of(folder, name, words):
-    weights = flux2_weights() if "klein" in name else qwen_weights("lightning" in name)
+    weights = flux2_weights() if "klein" in name else qwen_weights("2511_lightning" in name)
     notes = family_of(load_model(weights, folder / name)).notes()
     assert any(words in note and name in note for note in notes)
+
+
+def test_the_base_that_is_named_is_of_the_same_size(folder, monkeypatch):
+    family = family_of(load_model(flux2_weights(), folder / "flux-2-klein-9b.safetensors"))
+    monkeypatch.setattr(Flux2, "width", 4096)
+    assert any("(flux-2-klein-base-9b.safetensors)" in note for note in family.notes())
 
 
 def test_a_model_of_a_later_comfyui_is_refused_by_name():
@@ -49,6 +57,14 @@ def test_a_model_of_a_later_comfyui_is_refused_by_name():
 
     with pytest.raises(host.BaseModelError, match="QwenImage21.*not FLUX.1 or FLUX.2"):
         family_of(Patcher())
+
+
+def test_a_model_that_only_looks_like_the_family_is_refused_by_name(folder):
+    layered = load_model(
+        qwen_weights(use_additional_t_cond=True), folder / "qwen_image_x.safetensors"
+    )
+    with pytest.raises(host.BaseModelError, match="Qwen-Image-Layered"):
+        family_of(layered).check_model()
 
 
 def test_a_lora_tells_its_family_by_the_width_of_its_layers():

@@ -139,9 +139,29 @@ class Family:
         """For the node: FLUX.2 Klein base 4B, bf16."""
         return f"{self.member}, {host.weight_format(self.network)}"
 
+    @property
+    def distilled(self) -> bool:
+        """Whether it is made for few steps, judging by its file's name."""
+        return False
+
+    @property
+    def base_file(self) -> str:
+        """The file to train on in place of a distilled one."""
+        return self.files["diffusion_model"]
+
     def notes(self) -> list[str]:
         """Warnings about this model, before training on it."""
-        return []
+        if not self.distilled:
+            return []
+        return [
+            say(
+                "{file} is a distilled model, judging by its name. Train on the base model "
+                "({base}), and use the LoRA on the distilled one: training undoes what makes it "
+                "fast.",
+                file=self.file_name,
+                base=self.base_file,
+            )
+        ]
 
     def block_memory(self) -> tuple[tuple[int, int], ...]:
         """For each kind of block in the order they run in: how many, and the units one keeps."""

@@ -128,6 +128,15 @@ class Flux1(Family):
         return "FLUX.1 dev" if "dev" in name else self.title
 
     @property
+    def distilled(self) -> bool:
+        return any(word in self.file_name.lower() for word in ("turbo", "lightning", "hyper"))
+
+    @property
+    def base_file(self) -> str:
+        dev = self.member == "FLUX.1 dev"
+        return "flux1-dev.safetensors" if dev else self.files["diffusion_model"]
+
+    @property
     def guidance(self) -> float:
         return 3.5 if self.member == "FLUX.1 dev" else 2.5
 

@@ -42,12 +42,13 @@ SINGLE = Blocks(
 BLOCKS = ("_attn.", "_mlp.", "linear1", "linear2")
 TEXT_TOKENS = 512
 STEPS = 50  # that the maker's sampler is made for; its shift grows a little with fewer
-# Width of the network, its name, and its text encoder
+# Width of the network, its name, and the files of its text encoder and of its base
 MEMBERS = {
-    3072: ("Klein base 4B", "qwen_3_4b.safetensors"),
-    4096: ("Klein base 9B", "qwen_3_8b_fp8mixed.safetensors"),
-    6144: ("dev", "mistral_3_small_flux2_bf16.safetensors"),
+    3072: ("Klein base 4B", "qwen_3_4b.safetensors", "flux-2-klein-base-4b.safetensors"),
+    4096: ("Klein base 9B", "qwen_3_8b_fp8mixed.safetensors", "flux-2-klein-base-9b.safetensors"),
+    6144: ("dev", "mistral_3_small_flux2_bf16.safetensors", "flux2_dev_fp8mixed.safetensors"),
 }
+UNKNOWN = ("Klein base", "qwen_3_4b.safetensors", "flux-2-klein-base-4b.safetensors")
 
 
 def resolution_shift(tokens: int, steps: int = STEPS) -> float:
@@ -108,18 +109,21 @@ class Flux2(Family):
 
     @property
     def distilled(self) -> bool:
-        """By the file's name: keys and shapes are those of the base."""
         name = self.file_name.lower()
         return ("klein" in name and "base" not in name) or "turbo" in name
 
     @property
     def member(self) -> str:
-        member = MEMBERS.get(self.width, ("dev" if self.guided else "Klein base", ""))[0]
+        member = MEMBERS.get(self.width, ("dev",) if self.guided else UNKNOWN)[0]
         return f"{self.title} {member.replace('base ', '') if self.distilled else member}"
 
     @property
     def text_encoder(self) -> str:
-        return MEMBERS.get(self.width, ("", "qwen_3_4b.safetensors"))[1]
+        return MEMBERS.get(self.width, UNKNOWN)[1]
+
+    @property
+    def base_file(self) -> str:
+        return MEMBERS.get(self.width, UNKNOWN)[2]
 
     @property
     def contrasts(self) -> bool:
@@ -128,19 +132,6 @@ class Flux2(Family):
     @property
     def guidance(self) -> float:
         return 4.0 if self.guided else 5.0 if self.contrasts else 1.0
-
-    def notes(self) -> list[str]:
-        if not self.distilled:
-            return []
-        return [
-            say(
-                "{file} is a distilled model, judging by its name. Train on the base model "
-                "({base}), and use the LoRA on the distilled one: training undoes what makes it "
-                "fast.",
-                file=self.file_name,
-                base=self.files["diffusion_model"],
-            )
-        ]
 
     def encode_text(
         self, clip: host.Clip, text: str, pictures: Sequence[Tensor] = (), limit: int = 0

@@ -33,6 +33,12 @@ BLOCK = Blocks(
 )
 # In the last block the text stream ends: there these would get no gradient, or zeros
 DEAD = ("attn.to_add_out", "attn.add_q_proj", "txt_mlp.net.0.proj", "txt_mlp.net.2")
+BASES = {
+    "Qwen-Image": "qwen_image_fp8_e4m3fn.safetensors",
+    "Qwen-Image-Edit": "qwen_image_edit_fp8_e4m3fn.safetensors",
+    "Qwen-Image-Edit-2509": "qwen_image_edit_2509_fp8_e4m3fn.safetensors",
+    "Qwen-Image-Edit-2511": "qwen_image_edit_2511_bf16.safetensors",
+}
 TIMESTEP_ZERO = "index_timestep_zero"
 MOST_PICTURES = 3  # as many as the text encoder's node takes
 EDIT_NODE, ONE_PICTURE_NODE = "TextEncodeQwenImageEditPlus", "TextEncodeQwenImageEdit"
@@ -68,6 +74,17 @@ class QwenImage(Family):
     sees_pictures = True
     pads_text = True
     contrasts = True
+
+    def check_model(self) -> None:
+        if self.network.time_text_embed.use_additional_t_cond:
+            raise host.BaseModelError(
+                say(
+                    "This is Qwen-Image-Layered, whose layers of one picture are not trained here. "
+                    "Load {file}.",
+                    file=self.files["diffusion_model"],
+                )
+            )
+        super().check_model()
 
     def check_vae(self, vae: host.Vae) -> None:
         super().check_vae(vae)
@@ -129,6 +146,10 @@ class QwenImage(Family):
         return self.title
 
     @property
+    def base_file(self) -> str:
+        return BASES[self.member]
+
+    @property
     def guidance(self) -> float:
         return 1.0 if self.distilled else 2.5 if self.edits else 4.0
 
@@ -143,17 +164,7 @@ class QwenImage(Family):
                     file=self.file_name,
                 )
             )
-        if self.distilled:
-            notes.append(
-                say(
-                    "{file} is a distilled model, judging by its name. Train on the base model "
-                    "({base}), and use the LoRA on the distilled one: training undoes what makes "
-                    "it fast.",
-                    file=self.file_name,
-                    base=self.files["diffusion_model"],
-                )
-            )
-        return notes
+        return notes + super().notes()
 
     def encode_text(
         self, clip: host.Clip, text: str, pictures: Sequence[Tensor] = (), limit: int = 0
