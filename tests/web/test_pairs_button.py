@@ -52,6 +52,15 @@ def test_the_button_and_the_captioner_of_the_graph(server):
         frame.locator(".caption textarea").nth(1).fill("a ring of gold")
         frame.locator(".facts .state", has_text="saved").nth(1).wait_for()
         frame.locator("[data-do=accept]").first.wait_for(state="detached")
+
+        # a graph that was saved on another server names a data set that this one does not know
+        opened.page.evaluate("""() => {
+            document.querySelector("iframe.kontext-page").remove();
+            const node = app.graph.nodes.find(node => node.type === "KontextCaptionPairs");
+            node.properties.kontextPairs.id = "0".repeat(12);
+        }""")
+        opened.press_button("KontextCaptionPairs", "kontext_pairs_page")
+        frame.locator(".there").nth(2).wait_for(timeout=60_000)
     texts = {path.stem: path.read_text("utf-8") for path in base.glob("input/asked/after/*.txt")}
     assert texts.keys() == set(NAMES[:2]) and texts[NAMES[1]] == "a ring of gold"
     assert texts[NAMES[0]] == "an old print"  # what this captioner says of photographs
