@@ -25,7 +25,7 @@ SMOOTHING_SHARE = 0.05  # of the steps done so far, the width of the moving aver
 class Tested:
     """The held-out pairs at one step: the `losses` of the LoRA and of the `base` alone.
 
-    `change` is the mean of each pair's own change as a share of its base loss, 0 = as the base.
+    `change` is the mean relative change of each pair's loss from its base loss.
     """
 
     step: int
@@ -44,7 +44,7 @@ class Tested:
 
     @property
     def summary(self) -> str:
-        """The change in percent with its interval, or that so few pairs say nothing."""
+        """The change in percent with its interval, or that there are too few pairs for one."""
         mean, low, high = (100 * value for value in interval_numbers(self.change))
         if not self.is_evidence:
             return say(
@@ -56,8 +56,10 @@ class Tested:
 
 
 class Course:
-    """What a run's log says so far. Adding a step, and any one number, takes the same time
-    however long the run is; a million steps take 48 MB."""
+    """A run's log so far. Adding a step or reading a number takes constant time.
+
+    A million steps take 48 MB.
+    """
 
     def __init__(self, log: Iterable[Entry] = ()) -> None:
         self._columns = {name: array("d") for name in NUMBERS}
@@ -71,8 +73,8 @@ class Course:
         return len(self._sums) - 1
 
     def add(self, entry: Entry) -> None:
-        """The next step. The bounds of a held-out change are a 95 % interval over the pairs;
-        unbounded with fewer than 3 of them."""
+        """Add the next step. A held-out change has a 95 % interval over the pairs, unbounded with
+        fewer than 3."""
         for name, column in self._columns.items():
             value = entry.get(name)
             column.append(math.nan if value is None else value)
@@ -85,7 +87,7 @@ class Course:
             self.notes.append((step, str(entry["note"])))
 
     def column(self, name: str) -> Array:
-        """One of NUMBERS for every step; not-a-number where it was not measured."""
+        """One of NUMBERS for every step; NaN where it was not measured."""
         return np.array(self._columns[name])
 
     def number(self, name: str, place: int) -> float:
@@ -97,7 +99,7 @@ class Course:
         return int(self._columns["step"][-1]) if len(self) else 0
 
     def smoothed(self, place: int) -> float:
-        """Mean loss of the steps up to this place: of a twentieth of them, at least of ten."""
+        """Moving average of the loss at this place, over the last twentieth of the steps so far."""
         end = place + 1
         start = max(0, end - smoothing_width(end))
         return (self._sums[end] - self._sums[start]) / (end - start)
@@ -111,12 +113,12 @@ def interval_numbers(interval: Interval) -> tuple[float, float, float]:
 
 
 def smoothing_width(steps: int) -> int:
-    """Steps that are averaged: a twentieth of those done, at least ten."""
+    """Width of the moving average in steps: a twentieth of those done, at least ten."""
     return max(10, round(steps * SMOOTHING_SHARE))
 
 
 def thinned(length: int, most: int) -> list[int]:
-    """At most `most` places in a sequence of this length, evenly spread, with the last one."""
+    """At most `most` evenly spread places in a sequence of this length, including the last."""
     every = max(1, math.ceil(length / most))
     return list(range(length - 1, -1, -every))[::-1]
 
@@ -129,8 +131,10 @@ COLUMNS = (
 
 
 def as_csv(course: Course, first: int = 0, end: int | None = None) -> str:
-    """The log as a table with COLUMNS, from the place `first` to before `end`; below a heading if
-    that is from the beginning. What was not measured at a step is empty."""
+    """The log as CSV with COLUMNS, from place `first` up to `end`, with a header if `first` is 0.
+
+    Values that were not measured are empty.
+    """
     tested: dict[int, Tested] = {}
     for each in reversed(course.tested):
         if len(course) == first or each.step < course.number("step", first):

@@ -1,7 +1,7 @@
-"""What the curves of a run say, in plain words, with the numbers that say it.
+"""A diagnosis of a run's curves in plain words, with the numbers behind it.
 
-Nothing is said that chance would say: of runs whose loss is noise without a trend, about one in
-twenty at worst is called oscillating or memorising (simulated, tests/evaluation/progress).
+Chance alone rarely gives one: of runs whose loss is noise without a trend, at most about one in
+twenty is called oscillating or memorising (simulated, tests/evaluation/progress).
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ SENTENCES: dict[str, Callable[..., str]] = {
 
 @dataclass(frozen=True)
 class Symptom:
-    """One thing to say: a key of SENTENCES, and the numbers in it (percentages are rounded)."""
+    """One statement: a key of SENTENCES, and the numbers in it (percentages are rounded)."""
 
     kind: str
     numbers: dict[str, float] = field(default_factory=dict)
@@ -121,7 +121,7 @@ class Symptom:
 
 
 def diagnose(course: Course) -> list[Symptom]:
-    """What a log says, the most important first. Never empty; works on the log of any moment."""
+    """The diagnosis of a log at any moment, the most important symptom first. Never empty."""
     pairs = len(course.tested[-1].losses) if course.tested else 0
     trusted = course.tested if pairs >= FEWEST_PAIRS else []
     losses = np.log(np.maximum(course.column("loss"), 1e-12))
@@ -147,10 +147,10 @@ def diagnose(course: Course) -> list[Symptom]:
 
 
 def swinging(losses: Array) -> Symptom | None:
-    """Rises of the training loss (its logarithm, one a step) that noise does not explain.
+    """Rises of the training loss that noise does not explain; `losses` are logarithms, per step.
 
-    Means over pieces of the log against the best curve that only falls. Draws of single steps are
-    independent, so under noise the sum of squares is at most chi-squared.
+    Compares means over pieces of the log with the closest non-increasing curve. The noise of single
+    steps is independent, so without real rises the sum of squares is at most chi-squared.
     """
     noise = np.mean(np.diff(losses) ** 2) / 2  # of one step, whatever the trend (von Neumann 1941)
     worst: Symptom | None = None
@@ -174,7 +174,7 @@ def swinging(losses: Array) -> Symptom | None:
 
 
 def jumping(tested: Sequence[Tested]) -> Symptom | None:
-    """Held-out losses that go up and down between measurements by more than the pairs scatter."""
+    """Held-out losses that jump up and down between measurements, significantly over the pairs."""
     if len(tested) <= FEWEST_TESTS:
         return None
     level = 1 - 0.05 / (len(tested) - 1)
@@ -193,7 +193,7 @@ def jumping(tested: Sequence[Tested]) -> Symptom | None:
 
 
 def rising(tested: Sequence[Tested], steps: Array, losses: Array) -> Symptom | None:
-    """A held-out loss that has left its best for good, and what training did meanwhile."""
+    """A held-out loss that has left its best for good, and what the training loss did meanwhile."""
     rise = rise_from_best(shares_of(tested)) if tested else None
     if rise is None:
         return None
@@ -219,7 +219,7 @@ def rising(tested: Sequence[Tested], steps: Array, losses: Array) -> Symptom | N
 def trend(tested: Sequence[Tested], done: int, rate: float) -> Symptom:
     """The last third of the held-out measurements against the third before it.
 
-    `rate` is the learning rate of the time, as a share of its peak.
+    `rate` is the learning rate during the last third, as a share of its peak.
     """
     matrix = shares_of(tested)
     thirds = np.array_split(matrix, 3)
@@ -245,7 +245,7 @@ def trend(tested: Sequence[Tested], done: int, rate: float) -> Symptom:
 
 
 def training_trend(losses: Array, done: int) -> Symptom:
-    """The same from the training loss alone, whose single steps are noisy."""
+    """The same by the training loss alone, whose single steps are noisy."""
     first, middle, last = np.array_split(losses, 3)
     fall = float(middle.mean() - last.mean())
     reach = 2 * float(np.sqrt(middle.var(ddof=1) / len(middle) + last.var(ddof=1) / len(last)))

@@ -1,4 +1,4 @@
-"""What is shown of a run in progress: its page and table on disk, the chart in ComfyUI."""
+"""Displays a run in progress: its page and table on disk, the chart in ComfyUI."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ DIAGNOSES = 50  # in a run, besides those after measuring the held-out pairs
 class Follower(Watcher):
     """Writes `log.csv` and `run.html` at every checkpoint and sends ComfyUI's pages the steps.
 
-    Every event holds the whole chart, so that a page that was just opened has it too. Without a
-    node there are none. A step costs the same however many came before it. `graph`, the one that
-    trains, is kept, to continue the run from its page.
+    Every event holds the whole chart, for pages that have just been opened. Without a node there
+    are no events. The cost of a step does not grow with the run. `graph`, the graph that trains, is
+    saved so that the run can be continued from its page.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Follower(Watcher):
             host.tell_pages(EVENT, {"node": self.node_id, "run": self.run.name, **chart})
 
     def saved(self) -> None:
-        """Write the page and the table. Where the disk refuses them, training continues."""
+        """Write the page and the table. If the disk refuses them, training continues."""
         try:
             self.table.write()
             write_page(self.run, self.course, self.pairs)
@@ -81,14 +81,14 @@ class Follower(Watcher):
 
 
 class Table:
-    """`log.csv` of a run: written once as a whole, then continued by the steps that were added."""
+    """`log.csv` of a run: written once as a whole, then extended by new steps."""
 
     def __init__(self, run: Run, course: Course) -> None:
         self.path, self.course = run.folder / "log.csv", course
         self.written = self.continued()
 
     def continued(self) -> int:
-        """How many steps the file has of this log; 0 unless its last line is one of its rows."""
+        """How many of the log's steps the file has; 0 unless its last line is one of them."""
         if not self.path.exists():
             return 0
         with self.path.open("rb") as file:
@@ -101,7 +101,7 @@ class Table:
         return 0
 
     def write(self) -> None:
-        """Raises StorageError; the next call then writes the whole."""
+        """Add the new steps. Raises StorageError; then the next call writes the whole file."""
         continued, self.written = self.written, 0
         text = as_csv(self.course, continued).encode("utf-8")
         if continued and self.path.exists():
@@ -113,10 +113,10 @@ class Table:
 
 
 def progress(course: Course, first: int, steps: int, symptoms: Sequence[Symptom]) -> dict[str, Any]:
-    """The chart of a log as JSON. The `first` entries were there before this start.
+    """The chart of a log as JSON. The `first` entries are from before this start.
 
-    `loss` is rows of step, loss, mean loss; `held_out` of step and change in percent with its
-    bounds, null where there are none. `memory` is bytes, 0 if not counted.
+    `loss` has rows of step, loss, mean loss; `held_out` of step, change in percent and its bounds,
+    null if unbounded. `memory` is in bytes, 0 if not counted.
     """
     last, tested = len(course) - 1, course.tested
     return {
@@ -139,9 +139,9 @@ def progress(course: Course, first: int, steps: int, symptoms: Sequence[Symptom]
 
 
 def pace(course: Course, first: int, steps: int) -> dict[str, float]:
-    """Seconds of a usual step, and seconds left: with the tests and pictures still to come.
+    """Seconds of a typical step, and seconds left, including measurements and samples.
 
-    `seconds` of the log are counted from this start, which was before the entry `first`.
+    `seconds` in the log are counted from this start, just before the entry `first`.
     """
     count = len(course)
     recent = range(max(first, count - 21), count)
@@ -154,7 +154,7 @@ def pace(course: Course, first: int, steps: int) -> dict[str, float]:
 
 
 def known(value: float) -> float:
-    """0 for what was not measured: JSON has no such number."""
+    """The value, or 0 if it was not measured: JSON has no NaN."""
     return value if math.isfinite(value) else 0.0
 
 

@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_POINTS = 1500  # more than that many steps are thinned out: no eye can tell
+MOST_POINTS = 1500  # per curve; more could not be seen
 BLUE, PALE, GREEN, ORANGE, GREY = "#1f4e9c", "#9db4d6", "#2e8b57", "#b06a1e", "#888888"
 
 
 def draw_loss(log: Iterable[Entry], checkpoints: Sequence[int], title: str) -> Image.Image:
-    """Loss, held-out loss and learning rate over the steps of a log, a mark at each checkpoint,
-    and what the curves say."""
+    """Loss, held-out loss and learning rate over the steps of a log, with a mark at each checkpoint
+    and the diagnosis."""
     with lettering():
         return drawn(loss_figure(Course(log), checkpoints, title, diagnosed=True))
 
 
 def loss_svg(course: Course, checkpoints: Sequence[int], title: str) -> str:
-    """The same without what the curves say, as an <svg> element for a page."""
+    """The same without the diagnosis, as an <svg> element for a page."""
     text = io.StringIO()
     with lettering():
         loss_figure(course, checkpoints, title, diagnosed=False).savefig(text, format="svg")
@@ -86,8 +86,10 @@ def draw_training(axes: Axes, course: Course) -> None:
 
 
 def draw_held_out(axes: Axes, tested: Sequence[Tested]) -> None:
-    """Change of the loss on pairs that are not trained on, against the base model's on the very
-    same questions. The bars are 95 % intervals, paired over the pairs."""
+    """Change of the held-out loss against the base model's on the same pairs, noise and levels.
+
+    The bars are 95 % intervals, paired over the pairs.
+    """
     from matplotlib.ticker import PercentFormatter
 
     steps = [each.step for each in tested]

@@ -1,4 +1,4 @@
-"""The list of all runs: how far each is, how good it got, when, and how much room it takes."""
+"""The list of all runs: progress, best held-out loss, time and size of each."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SAMPLES = "step_*.png"
 
 @dataclass(frozen=True)
 class Summary:
-    """A run in the list. `state` is training, finished, stopped or damaged, with the `problem`.
+    """A run in the list. `state` is training, finished, stopped or damaged (see `problem`).
 
-    `steps` are those to do, fewer than planned where `ending` says why it ends early. `best` is the
-    step with the lowest held-out loss among the saved LoRAs, `change` that loss
-    against the base's in percent; None where none was measured. `changed` is in seconds since 1970.
-    `keep` is the step that was recommended when the checkpoints were scored.
+    `steps` is its last step, earlier than planned if `ending` gives a reason. `best` is the step of
+    the saved LoRA with the lowest held-out loss, `change` that loss against the base model's in
+    percent; both None if none was measured. `changed` is in seconds since 1970. `keep` is the step
+    recommended when the checkpoints were scored.
     """
 
     name: str
@@ -87,7 +87,7 @@ def summary(run: Run) -> Summary:
 
 
 def ending(run: Run) -> str:
-    """How a run that was trained to its end ended, in a sentence."""
+    """A sentence on how a finished run ended."""
     about = summary(run)
     values = {"steps": about.done, "count": about.checkpoints, "folder": run.lora_folder}
     if about.best is None:
@@ -102,7 +102,7 @@ def ending(run: Run) -> str:
 
 
 def latest_sample(run: Run) -> str:
-    """The name of its file; empty where there is none."""
+    """The file name of the latest sample; empty if there is none."""
     return newest(run.folder / "samples", SAMPLES).name
 
 
@@ -115,7 +115,7 @@ def state(run: Run, done: int, steps: int) -> str:
 
 
 def planned(run: Run) -> int:
-    """Steps to train, whatever else stands in run.yaml: it may be of another version."""
+    """Planned steps. Reads nothing else of run.yaml, which may be of another version."""
     return int(run.file.read()["config"]["steps"])
 
 
@@ -154,5 +154,5 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def newest(folder: Path, pattern: str) -> Path:
-    """The file that was written last; an empty path where there is none."""
+    """The file that was written last; an empty path if there is none."""
     return max(folder.glob(pattern), key=lambda path: path.stat().st_mtime, default=Path())

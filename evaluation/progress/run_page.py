@@ -52,7 +52,7 @@ def write_page(run: Run, course: Course, pairs: PairedDataset | None = None) -> 
 
 
 def run_page(run: Run, course: Course, pairs: PairedDataset | None) -> str:
-    """One HTML file that loads nothing. Names and captions are the user's: all text is escaped.
+    """One self-contained HTML file. Names and captions are the user's, so all text is escaped.
 
     A file name that is not Unicode is shown with question marks.
     """
@@ -77,7 +77,7 @@ def run_page(run: Run, course: Course, pairs: PairedDataset | None) -> str:
 
 
 def headings() -> dict[str, str]:
-    """What the page says wherever it says the same, by the names that the template uses."""
+    """The fixed texts of the page, by their names in the template."""
     return {
         "samples": say("Samples"),
         "same_noise": say("Control, result and target, always from the same noise."),
@@ -112,7 +112,7 @@ def at_step(step: int) -> str:
 
 
 def samples(folder: Path) -> dict[int, list[Sample]]:
-    """The samples of each step, earliest first; of some steps only, where there are many."""
+    """The samples of each step, earliest first; if there are many, of evenly spread steps only."""
     steps: dict[int, list[Path]] = {}
     for path in folder.glob("step_*.png"):
         if match := SAMPLE.fullmatch(path.stem):
@@ -139,7 +139,7 @@ def thumbnail(path: Path, _modified: int) -> Sample:
     try:
         # the strip is three pictures wide or more
         small = ImageOps.contain(open_rgb(path), (THUMBNAIL * 6, THUMBNAIL))
-    except DatasetError as error:  # what is only shown must not stop a training
+    except DatasetError as error:  # a display error must not stop training
         return Sample(path.name, "", str(error))
     content = io.BytesIO()
     small.save(content, "JPEG", quality=85)
@@ -148,8 +148,8 @@ def thumbnail(path: Path, _modified: int) -> Sample:
 
 
 def checkpoints(run: Run, course: Course) -> list[dict[str, Any]]:
-    """The saved LoRAs; `best` marks the lowest held-out loss among them, if it is evidence, `keep`
-    the one that was recommended when they were scored, and `verdict` what was found then."""
+    """The saved LoRAs. `best` marks the lowest held-out loss among them, if it is evidence; `keep`
+    and `verdict` are from scoring."""
     scored = outcome_of(run.folder)
     verdicts = scored.checkpoints if scored else {}
     tested = {each.step: each for each in course.tested}
@@ -176,8 +176,8 @@ def shown_verdict(scored: Mapping[str, Any] | None) -> str:
 
 
 def settings(config: TrainConfig) -> list[tuple[str, Any, bool, str]]:
-    """Name as the interface has it, value, whether it differs from the default, and topic; topic
-    by topic."""
+    """Name in the interface, value, whether it differs from the default, and topic; in the order of
+    the topics."""
     usual, given = asdict(TrainConfig()), asdict(config)
     shown = input_names("KontextTrainingSettings", "KontextTrainLora")
     topic = {each.name: each.metadata.get("topic", "") for each in fields(TrainConfig)}
@@ -189,7 +189,7 @@ def settings(config: TrainConfig) -> list[tuple[str, Any, bool, str]]:
 
 
 def describe(pairs: PairedDataset) -> dict[str, Any]:
-    """What is known of the pairs without looking at their pixels, and the first of them."""
+    """Facts about the pairs that need no pixels, and the first pairs."""
     shown = [*pairs.train, *pairs.holdout][:MOST_PAIRS]
     captions = Counter(pair.caption for pair in pairs)
     sizes = Counter(size_of(pair.target) for pair in shown)
@@ -216,10 +216,10 @@ def row(pair: Pair) -> dict[str, str]:
 
 
 def size_of(path: Path) -> str:
-    """Width × height as shown upright, from the head of the file; why not, if it is damaged."""
+    """Width × height as shown upright, from the file's header; "unreadable" if it is damaged."""
     try:
         width, height = picture_size(path)
-    except DatasetError:  # what is only shown must not stop a training
+    except DatasetError:  # a display error must not stop training
         return say("unreadable")
     return f"{width} × {height}"
 

@@ -1,4 +1,4 @@
-"""The end of a training: its checkpoints scored, and the one to keep marked in the run's folder."""
+"""After training: score the checkpoints, and mark the one to keep in the run's folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STRENGTHS = (0.6, 0.8, 1.0, 1.2)
 
 @dataclass(frozen=True)
 class Conclusion:
-    """The step of the checkpoint to keep, None where none can be recommended, and the advice."""
+    """The step of the checkpoint to keep (None if none can be recommended), and the advice."""
 
     step: int | None
     advice: str
@@ -31,8 +31,8 @@ def conclude(request: TrainingRequest, run: Run) -> Conclusion | None:
     """Score a finished run, if its settings ask for it, and pin the checkpoint to keep.
 
     With `choose` name, its LoRA is also saved as `<run>_best.safetensors` beside the others. What
-    was measured before is kept: done again, this costs next to nothing. Under torchrun the first
-    process does it alone.
+    was measured before is kept, so repeating this costs almost nothing. Under torchrun, only the
+    first process does it.
     """
     if run.config.choose == "off" or not parallel.is_first():
         return None
@@ -52,7 +52,7 @@ def conclude(request: TrainingRequest, run: Run) -> Conclusion | None:
 
 
 def name_best(run: Run, path: Path | None) -> None:
-    """A copy of the LoRA to keep, under a name that says so; the copy of earlier goes."""
+    """Copy the LoRA to keep under a name that says so, replacing the last copy; None removes it."""
     copy = run.lora_folder / f"{run.name}_best.safetensors"
     with storing(copy):
         if path is None:

@@ -1,7 +1,7 @@
-"""Whether results lie where their controls do: a known fault of edit LoRAs is that they do not.
+"""Whether results are aligned with their controls: edit LoRAs are known to shift or zoom.
 
-Registered as Check Pairs does it (dataset/measure.py): phase correlation of gradients. Tests hold
-a known shift to half a pixel, a zoom to a tenth of it, a border to one pixel.
+Registered as Check Pairs does it (dataset/measure.py), by phase correlation of gradients. In tests
+a known shift is found to half a pixel, a zoom to a tenth of it, a border to one pixel.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from ...dataset.check_pair import COMPARABLE, FAR, SHIFTED, ZOOMED
 from ...dataset.measure import Grey, grey, offset
 from ...language import say
 
-FLAT = 2.0  # grey levels, of 255, within which a line at the edge counts as border
-BORDERED = 4.0  # pixels; less is no border worth a word
+FLAT = 2.0  # grey levels of 255: a line at the edge that varies no more counts as border
+BORDERED = 4.0  # pixels; a narrower border is not worth mentioning
 
 
 @dataclass(frozen=True)
 class Displacement:
     """`shift` in pixels, `zoom` (1 = none, 1.02 = things are 2 % larger), and the width in pixels
-    of a border that neither control nor target has. Not-a-number where the pictures are too
-    different to be compared."""
+    of a border that neither control nor target has. NaN if the pictures are too different to
+    compare."""
 
     shift: float
     zoom: float
     border: float
 
     def remarks(self, base: Displacement) -> list[str]:
-        """What is too much of it, beside what the base model does."""
+        """A sentence for each value that is too large, with the base model's value."""
         found = []
         if self.shift >= SHIFTED:
             found.append(
@@ -64,7 +64,7 @@ UNKNOWN = Displacement(np.nan, np.nan, np.nan)
 
 
 def displacement(result: Image.Image, control: Image.Image, target: Image.Image) -> Displacement:
-    """How a result lies against its control. All three of one size."""
+    """The displacement of a result against its control. All three have the same size."""
     made, before, after = (grey(picture) for picture in (result, control, target))
     found = offset(before, made)
     believed = found.peak >= COMPARABLE and found.distance < FAR * max(made.shape)
@@ -76,8 +76,8 @@ def displacement(result: Image.Image, control: Image.Image, target: Image.Image)
 
 
 def border_widths(picture: Grey) -> np.ndarray:
-    """How many lines at the top, bottom, left and right are of one grey: [4], at most half of the
-    picture each."""
+    """The number of lines of one grey at the top, bottom, left and right [4], each at most half of
+    the picture."""
     sides = (picture, picture[::-1], picture.T, picture.T[::-1])
     return np.array([_flat_lines(side[: len(side) // 2]) for side in sides])
 
@@ -88,7 +88,7 @@ def _flat_lines(lines: Grey) -> int:
 
 
 def typical(each: Sequence[Displacement]) -> Displacement:
-    """The medians over several pictures, of those that could be compared."""
+    """The medians over those pictures that could be compared."""
     values = np.array([astuple(one) for one in each], dtype=np.float64).reshape(-1, 3)
     medians = [
         float(np.median(column[np.isfinite(column)])) if np.isfinite(column).any() else np.nan

@@ -1,4 +1,4 @@
-"""Pictures of the finalists on held-out pairs, and what they say about each."""
+"""Pictures of the finalists on held-out pairs, and their measures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ COPIED = 0.5
 class PicturePlan:
     """How many held-out pairs to make pictures of, and how.
 
-    `off_task` is an instruction the LoRA was not trained on; empty measures no drift.
+    `off_task` is an instruction that the LoRA was not trained on; if empty, drift is not measured.
     """
 
     pairs: int = 8
@@ -59,7 +59,7 @@ class PictureSummary:
     displacement: Displacement = UNKNOWN
 
     def remarks(self, base: PictureSummary) -> list[str]:
-        """What the numbers show that a loss cannot, in sentences."""
+        """Sentences about what the pictures show and a loss cannot."""
         found = []
         if self.done < LITTLE_DONE:
             found.append(
@@ -92,9 +92,9 @@ def summarise_pictures(
     samples: Samples,
     work: Work,
 ) -> dict[Setting, PictureSummary]:
-    """Make the pictures (those that are missing) at equal seeds, and measure them.
+    """Make the missing pictures with the same seed for all settings, and measure all of them.
 
-    `work` counts their steps among all that there is to do.
+    `work` counts their sampling steps as part of the whole scoring.
     """
     family = family_of(base.model)
     sizes = Sizes(config.sides[0], config.reference_resolution, family.multiple)
@@ -134,7 +134,7 @@ def summarise_pictures(
 
 
 def control_of(subject: Subject) -> Image.Image | None:
-    """The first control in the size of the result; None for a picture made from words alone."""
+    """The first control in the size of the result; None for a picture made from text alone."""
     first = subject.controls[0] if subject.controls else None
     return first.resize(subject.size, Image.Resampling.LANCZOS) if first else None
 

@@ -1,4 +1,4 @@
-"""The training loss of fixed pairs at fixed noise: the one number that compares checkpoints."""
+"""The training loss on fixed pairs with fixed noise, by which checkpoints can be compared."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Array = NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Draws:
-    """How many noise levels, noises of each, and which ones: see `held_out_losses`."""
+    """The number of noise levels, of noises at each, and their seed: see `held_out_losses`."""
 
     levels: int
     noises: int
@@ -45,8 +45,10 @@ SCREENING, FINAL = Draws(4, 1, seed=1), Draws(8, 2, seed=2)
 
 
 class LossFile:
-    """Losses already computed, one line each: adding a checkpoint computes only that. A damaged
-    line is computed again."""
+    """Losses already computed, one per line: for a new checkpoint, only its own are computed.
+
+    Those of a damaged line are computed again.
+    """
 
     def __init__(self, path: Path) -> None:
         self.lines = Lines(path, known_losses)
@@ -81,7 +83,7 @@ class LossQuery:
     draws: Draws
 
     def key(self, base: str, config: TrainConfig) -> str:
-        """Names everything the losses depend on; the cached files of a pair name its content."""
+        """A digest of everything the losses depend on; cached files are named by their content."""
         lora, strength = "", 0.0
         if self.setting.lora:
             lora, strength = self.setting.lora.digest, self.setting.strength
@@ -100,9 +102,9 @@ def score_losses(
 ) -> dict[LossQuery, Array]:
     """The losses [level, noise] of every query. Only what is not in `file` is computed.
 
-    Jobs of one LoRA, and of one strength of it, should follow each other: it is applied once for
-    them. Every result is written at once, so that Cancel keeps what is done. `work` counts them
-    among all that there is to do.
+    Queries with the same LoRA and strength should follow each other: it is applied once for them.
+    Every result is written at once, so that Cancel loses nothing. `work` counts the forward passes
+    as part of the whole scoring.
     """
     identity = host.base_hash(base.model)
     keys = {query: query.key(identity, config) for query in queries}
@@ -130,7 +132,7 @@ def score_losses(
 
 
 def forwards(queries: Sequence[LossQuery]) -> int:
-    """What queries cost, in forward passes of the transformer."""
+    """The number of forward passes of the transformer for these queries."""
     return sum(query.draws.forwards for query in queries)
 
 

@@ -1,7 +1,7 @@
-"""What a generated picture has in common with its control, its target and the training targets.
+"""Measures of a generated picture against its control, its target and the training targets.
 
-Pictures are [3, H, W] in 0..1. An `Embed` turns one into a vector: a vision model's, or
-`thumbnail` where the user has none.
+Pictures are [3, H, W] in 0..1. An `Embed` turns one into a vector, by a vision model or, without
+one, by `thumbnail`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ FEWEST_UNCHANGED = 0.05  # share of the picture
 
 @dataclass(frozen=True)
 class PictureScore:
-    """One generated picture, measured. Not-a-number where there is nothing to measure.
+    """The measures of one generated picture; NaN if there is nothing to measure.
 
-    `psnr` and `ssim` against the true target; `direction` is cos(E(out) - E(control),
-    E(target) - E(control)); `done` is how much of the edit was made, 0 for the control returned
-    and 1 for the target; `preserved` is the PSNR against the control where the target leaves it
-    alone; `memorised` is 1 where a training target is far nearer than the true one.
+    `psnr` and `ssim` are against the true target; `direction` is cos(E(out) - E(control),
+    E(target) - E(control)); `done` is the share of the edit made, 0 for the unchanged control and 1
+    for the target; `preserved` is the PSNR against the control where the target leaves it
+    unchanged; `memorised` is 1 if a training target is much closer than the true one.
     """
 
     psnr: float
@@ -66,7 +66,7 @@ def score_picture(
 
 
 def psnr(out: Tensor, target: Tensor) -> float:
-    """Peak signal-to-noise ratio in decibel, 80 for equal pictures."""
+    """Peak signal-to-noise ratio in decibels, 80 for equal pictures."""
     return float(-10 * (out - target).square().mean().clamp_min(1e-8).log10())
 
 
@@ -94,9 +94,9 @@ def preserved(out: Tensor, control: Tensor, target: Tensor) -> float:
 
 
 def memorised(out: Tensor, target: Tensor, training_targets: Sequence[Tensor]) -> float:
-    """1 if a training target is at most half as far away as the true target, on thumbnails.
+    """1 if a training target is less than half as far away as the true target, on thumbnails.
 
-    Half, because a picture that resembles nothing yet is a little nearer to one of many.
+    Half, because a picture that resembles nothing is a little closer to one of many by chance.
     """
     small = thumbnail(out)
     own = (small - thumbnail(target)).norm()
@@ -104,7 +104,7 @@ def memorised(out: Tensor, target: Tensor, training_targets: Sequence[Tensor]) -
 
 
 def drift(out: Tensor, base: Tensor) -> float:
-    """Root mean square difference that the LoRA makes to a picture it should leave to the base."""
+    """Root mean square change by the LoRA to a picture that it should leave to the base model."""
     return float((out - base).square().mean().sqrt())
 
 
@@ -115,5 +115,5 @@ def thumbnail(picture: Tensor, side: int = 32) -> Tensor:
 
 
 def mean(values: Sequence[float]) -> float:
-    """Mean of the values that are numbers."""
+    """Mean of the values that are not NaN."""
     return float(torch.tensor(values, dtype=torch.float64).nanmean())

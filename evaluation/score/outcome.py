@@ -1,4 +1,4 @@
-"""What Score Checkpoints left in a run's folder, for whoever asks later."""
+"""The results of Score Checkpoints, as saved in a run's folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...language import say
 
 @dataclass(frozen=True)
 class Outcome:
-    """`best` is a file name, None where no checkpoint could be recommended, as `note` says.
+    """`best` is a file name, or None if no checkpoint could be recommended; `note` says why.
 
     `checkpoints` has verdict, gain, gain_low and gain_high by file name; bounds may be None.
     """
@@ -25,7 +25,7 @@ class Outcome:
 
 
 def outcome_of(folder: Path) -> Outcome | None:
-    """The latest scores of the run in this folder, None before there are any.
+    """The latest scores of the run in this folder; None before there are any.
 
     Raises DamagedFileError.
     """

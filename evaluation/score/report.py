@@ -33,7 +33,7 @@ COLOURS = {
 
 
 def rows(scores: Scores) -> list[dict[str, Any]]:
-    """One flat record per checkpoint, gains in shares of the base model's loss."""
+    """One flat record per checkpoint; gains are shares of the base model's loss."""
     records = []
     for place, (lora, verdict) in enumerate(
         zip(scores.loras, scores.judgement.verdicts, strict=True)
@@ -62,7 +62,7 @@ def rows(scores: Scores) -> list[dict[str, Any]]:
 
 
 def _pictures(scores: Scores, place: int) -> dict[str, float | None]:
-    """The measures of a finalist's pictures; None for those that no pictures were made of."""
+    """The measures of a finalist's pictures; None for checkpoints without pictures."""
     if not scores.pictures:
         return {}
     summary = scores.pictures.get(place)
@@ -106,7 +106,7 @@ def as_json(scores: Scores) -> str:
 
 
 def write_scores(scores: Scores, folder: Path) -> Image.Image:
-    """Keep the scores as a table, for programs and as a chart; returns it. Raises StorageError."""
+    """Save the scores as CSV, JSON and chart; returns the chart. Raises StorageError."""
     write_atomically(folder / "scores.csv", as_csv(scores).encode("utf-8-sig"))
     write_atomically(folder / "scores.json", as_json(scores).encode("utf-8"))
     chart = draw_chart(scores)
@@ -115,7 +115,7 @@ def write_scores(scores: Scores, folder: Path) -> Image.Image:
 
 
 def as_table(scores: Scores) -> str:
-    """Aligned columns; `>` marks the checkpoint to keep, `=` those that are just as good."""
+    """A table in aligned columns; `>` marks the checkpoint to keep, `=` those just as good."""
     head = (
         "",
         say("checkpoint"),

@@ -37,7 +37,7 @@ class StrengthScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """All that was found out about the LoRAs."""
+    """The results for all LoRAs."""
 
     loras: tuple[LoraFile, ...]
     series: Series
@@ -47,13 +47,13 @@ class Scores:
 
     @property
     def best(self) -> LoraFile | None:
-        """The checkpoint to keep, None where the data cannot say."""
+        """The checkpoint to keep; None if the data cannot decide."""
         place = self.judgement.recommended
         return None if place is None else self.loras[place]
 
     @property
     def best_strength(self) -> float:
-        """Of the strengths as good as the best one, that nearest to 1."""
+        """The strength closest to 1 among those as good as the best."""
         if not self.strengths:
             return 1.0
         top = max(self.strengths, key=lambda score: score.gain.mean)
@@ -63,7 +63,7 @@ class Scores:
 
 
 def bands(series: Series, place: int) -> tuple[float, float, float]:
-    """A checkpoint's held-out gain by noise level, as in BANDS, in shares of the base loss there.
+    """A checkpoint's held-out gain in each of BANDS, as a share of the base loss there.
 
     Low noise decides texture, high noise composition.
     """
@@ -91,8 +91,8 @@ def score(
     """Judge all LoRAs at strength 1 by losses, look at the finalists' pictures, then measure the
     recommended one at every strength.
 
-    `config` gives the geometry and the noise the run was trained with; losses and pictures are
-    kept in `folder`. Raises DatasetError where no pair is held out.
+    `config` has the picture sizes and the noise that the run was trained with; losses and pictures
+    are kept in `folder`. Raises DatasetError if no pair is held out.
     """
     file = LossFile(folder / "scores" / "losses.jsonl")
     several = sorted({1.0, *strengths})
@@ -151,15 +151,15 @@ def score(
 def cost(
     loras: int, pairs: PairedDataset, strengths: int, plan: PicturePlan
 ) -> tuple[int, int, int]:
-    """Forward passes to screen all, and at most for finalists with strengths, and for pictures."""
+    """Forward passes to screen all LoRAs; and at most for finalists, strengths and pictures."""
     holdout, finalists = len(pairs.holdout), min(loras, Rules().shortlist) + 1
     screening = (loras + 1) * (holdout + min(holdout, len(pairs.train))) * SCREENING.forwards
     return screening, *later_cost(finalists, holdout, strengths, plan)
 
 
 def later_cost(finalists: int, holdout: int, strengths: int, plan: PicturePlan) -> tuple[int, int]:
-    """Forward passes for losses of `finalists` (the base model among them) and of strengths, and
-    for pictures."""
+    """Forward passes for losses of `finalists` (including the base model) and strengths, and for
+    pictures."""
     pictures = finalists * min(holdout, plan.pairs) * (2 if plan.off_task else 1)
     return (finalists + strengths) * holdout * FINAL.forwards, pictures * plan.sampling_steps
 

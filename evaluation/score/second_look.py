@@ -1,7 +1,7 @@
-"""A judgement by losses, looked at again with the finalists' pictures, which have the last word.
+"""The judgement by losses, revised by the finalists' pictures, which have the last word.
 
-A held-out loss may rise, because the model grows too sure of details, while its pictures stay as
-near to their true results as they were; and it may fall where no picture changes. Losses are exact
+A held-out loss may rise, because the model becomes too sure of details, while its pictures stay as
+close to the true results as before; and it may fall although no picture changes. Losses are exact
 and cheap: they choose the finalists, and judge the others.
 """
 
@@ -17,9 +17,9 @@ Pictures = Mapping[int, Array]  # PSNR [pair] against the true result, by place;
 
 
 def look_again(series: Series, judgement: Judgement, pictures: Pictures, rules: Rules) -> Judgement:
-    """The judgement that pictures of finalists leave of one by losses.
+    """The judgement by losses, revised by pictures of the finalists.
 
-    Unchanged where there are no pictures, or too few pairs of them.
+    Unchanged if there are no pictures, or too few.
     """
     finalists = sorted(place for place in pictures if place != BASE)
     if not finalists or len(pictures[BASE]) < rules.fewest_pairs:
@@ -46,7 +46,7 @@ def look_again(series: Series, judgement: Judgement, pictures: Pictures, rules: 
         near = min(finalists, key=lambda finalist: abs(finalist - place))
         label, reason = found.get(place, (verdict.label, verdict.reason))
         if place not in found and verdict.label is judgement.verdicts[near].label:
-            # alike by their losses, of which one has been looked at
+            # its losses are like those of a finalist
             alike = say("Its losses are like its neighbour's.")
             label, reason = found[near][0], f"{alike} {found[near][1]}"
         verdicts.append(Verdict(label, reason, verdict.gain, verdict.training_gain))
@@ -61,7 +61,7 @@ def look_again(series: Series, judgement: Judgement, pictures: Pictures, rules: 
 
 
 class _Looks:
-    """Pictures compared pair by pair, in decibel."""
+    """Pictures compared pair by pair, in decibels."""
 
     def __init__(self, series: Series, pictures: Pictures, rules: Rules) -> None:
         self.series, self.pictures, self.rules = series, pictures, rules
@@ -75,17 +75,17 @@ class _Looks:
         return paired_interval(difference, self.rules.seen_level)
 
     def tied(self, place: int, best: int) -> bool:
-        """So close that it does not matter, or that so few pictures cannot tell."""
+        """Whether two are so close that it does not matter, or that so few pictures cannot tell."""
         deficit, tie = self.deficit(place, best), self.rules.seen_tie
         return place == best or deficit.mean <= max(tie, min(deficit.error, 2 * tie))
 
     def clear(self, difference: Interval) -> bool:
-        """Of `seen_worse` decibel, and more than chance makes of so few pairs."""
+        """Whether a difference exceeds `seen_worse` decibels, and chance with so few pairs."""
         return difference.mean > self.rules.seen_worse and difference.low > 0
 
     def learnt(self, place: int, since: int) -> bool:
         """Whether the training pairs' loss fell from one to the other."""
-        return float(self.series.training(place, since).mean()) < 0
+        return float(self.series.training_difference(place, since).mean()) < 0
 
     def ruling(self, place: int, recommended: int, best: int) -> Ruling:
         deficit = self.deficit(place, best)
@@ -119,7 +119,7 @@ class _Looks:
         return Label.DIVERGED, reason
 
     def without_gain(self, place: int) -> Ruling:
-        """Where no finalist's pictures are better than the base model's."""
+        """The ruling if no finalist's pictures are better than the base model's."""
         lost, summary = self.deficit(place, BASE), self.summary(place)
         if lost.mean <= self.rules.seen_worse:
             return Label.NO_EFFECT, summary

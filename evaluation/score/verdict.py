@@ -1,4 +1,4 @@
-"""Under-fitted, good or over-fitted: what fixed-noise losses say about the checkpoints of a run."""
+"""Under-fitted, good or over-fitted: verdicts on a run's checkpoints by fixed-noise losses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BASE = -1  # the base model's place among the checkpoints
 
 
 class Label(str, Enum):
-    """A verdict as scores.json and other programs name it; `shown` is for people."""
+    """A verdict, named as in scores.json; `shown` is in the user's language."""
 
     NO_EFFECT = "no effect"
     UNDER_FITTED = "under-fitted"
@@ -80,7 +80,7 @@ class Series:
     def losses(self, place: int) -> Losses:
         return self.base if place == BASE else self.checkpoints[place]
 
-    def holdout(self, place: int, against: int) -> Array:
+    def holdout_difference(self, place: int, against: int) -> Array:
         """Held-out loss minus that of `against`, one number per pair."""
         if place in self.fresh and against in self.fresh:
             difference = self.fresh[place] - self.fresh[against]
@@ -88,8 +88,8 @@ class Series:
             difference = self.losses(place).holdout - self.losses(against).holdout
         return difference.mean(axis=(1, 2))
 
-    def training(self, place: int, against: int) -> Array:
-        """As `holdout`, on training pairs."""
+    def training_difference(self, place: int, against: int) -> Array:
+        """As `holdout_difference`, on training pairs."""
         difference = self.losses(place).training - self.losses(against).training
         return difference.mean(axis=(1, 2))
 
@@ -100,7 +100,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One checkpoint's label and why; gains are shares of the base model's loss, more is better."""
+    """One checkpoint's label and the reason; gains are shares of the base model's loss."""
 
     label: Label
     reason: str
@@ -115,8 +115,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Judgement:
-    """The verdicts in the order of the checkpoints. `good` are as good as `best`, the earliest of
-    them is `recommended`; none where no checkpoint can be recommended."""
+    """The verdicts in the order of the checkpoints.
+
+    `good` are as good as `best`; the earliest of them is `recommended`. All three are empty if no
+    checkpoint can be recommended.
+    """
 
     verdicts: tuple[Verdict, ...]
     best: int | None = None
@@ -126,7 +129,7 @@ class Judgement:
 
 
 def shortlist(series: Series, rules: Rules = Rules()) -> tuple[int, ...]:
-    """The checkpoints worth scoring again: the lowest held-out losses, in the order of training."""
+    """The checkpoints to score again: those of the lowest held-out losses, in order of training."""
     places = [place for place in range(len(series.checkpoints)) if series.finite(place)]
     places.sort(key=lambda place: series.losses(place).holdout.mean())
     return tuple(sorted(places[: rules.shortlist]))
@@ -206,12 +209,12 @@ class _Numbers:
 
     def deficit(self, place: int, against: int) -> Interval:
         """How much higher the held-out loss is than that of `against`."""
-        difference = self.series.holdout(place, against)
+        difference = self.series.holdout_difference(place, against)
         return paired_interval(difference).scaled(1 / self.holdout_base)
 
     def training_gain(self, place: int, against: int = BASE) -> Interval:
         """How much lower the training loss is than that of `against`."""
-        difference = self.series.training(against, place)
+        difference = self.series.training_difference(against, place)
         return paired_interval(difference).scaled(1 / self.training_base)
 
     def verdict(self, place: int, label: Label, reason: str) -> Verdict:
@@ -235,9 +238,9 @@ def _too_few(count: int, rules: Rules) -> Ruling:
 
 
 def _best(series: Series, finite: Sequence[int]) -> int:
-    """The lowest held-out loss: among finalists by their fresh scores, which they all have."""
+    """The lowest held-out loss: among the finalists if there are any, by their fresh losses."""
     finalists = [place for place in finite if place in series.fresh] or finite
-    return min(finalists, key=lambda place: series.holdout(place, BASE).mean())
+    return min(finalists, key=lambda place: series.holdout_difference(place, BASE).mean())
 
 
 def _tied(numbers: _Numbers, place: int, best: int, rules: Rules) -> bool:

@@ -1,4 +1,4 @@
-"""How far scoring is: one bar and one time left for losses, pictures and strengths together."""
+"""The progress of scoring: one bar, one time left, for losses, pictures and strengths together."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ PARTS = 1000  # of the bar
 
 
 class Work:
-    """All that is to be done, in forward passes of the transformer.
+    """The whole work, in forward passes of the transformer.
 
-    It begins with the most that there can be and shrinks with what turns out not to be needed, so
-    that the bar never goes back.
+    It starts with the maximum and shrinks by what turns out not to be needed, so that the bar never
+    moves back.
     """
 
     def __init__(self, most: int, node_id: str | None = None) -> None:
@@ -24,7 +24,7 @@ class Work:
         self.progress = Progress(PARTS, node_id)
 
     def expect(self, planned: int, needed: int) -> None:
-        """Of what was counted as `planned` so many are needed."""
+        """Correct the total: of `planned` passes only `needed` ones are needed."""
         self.total -= planned - needed
 
     def advance(self, passes: int, label: str, preview: Image.Image | None = None) -> None:
@@ -52,7 +52,7 @@ class PictureWork:
         self.made: int | None = None
 
     def update(self, step: int, text: str = "", preview: Image.Image | None = None) -> None:
-        """So many pictures are there; those of the first call were there before."""
+        """`step` pictures exist; those of the first call existed before."""
         if self.made is None:
             self.work.expect(self.count * self.steps, (self.count - step) * self.steps)
             self.made = step

@@ -1,4 +1,4 @@
-"""What is to be tried: a setting a line, with its values."""
+"""The settings to try: one per line, with its values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...trainer.config import SETTINGS, ConfigError, TrainConfig
 from ...trainer.setting import read_lines
 
 MOST = 64  # tries
-# What a short run has its own of, and what changes nothing that could be compared
+# Settings that short runs choose themselves, and those whose effect could not be compared
 NOT_TRIED = {"steps", "save_every", "keep", "seed", "schedule", "warmup_steps", "stop", "choose"}
 # Held-out losses at other noise levels or of other pictures are other numbers
 NOT_COMPARABLE = {
@@ -35,7 +35,7 @@ class Try:
 
     @property
     def suffix(self) -> str:
-        """For the name of its run: what every system allows in a file's name."""
+        """A suffix for the name of its run, valid in file names on every system."""
         text = "_".join(f"{name}_{shown(value)}" for name, value in self.changes.items())
         return re.sub(r"[^\w.+-]", "-", text)
 
@@ -45,9 +45,9 @@ def shown(value: Any) -> str:
 
 
 def read_axes(text: str) -> dict[str, list[str]]:
-    """`learning_rate: 5e-5, 1e-4` a line: the values of each setting, as text.
+    """The values of each setting, as text, from lines like `learning_rate: 5e-5, 1e-4`.
 
-    Raises ConfigError for what is no setting, or cannot be compared by held-out losses.
+    Raises ConfigError for unknown settings, and those that held-out losses cannot compare.
     """
     axes = {}
     for name, values in read_lines(text).items():
@@ -73,7 +73,7 @@ def read_axes(text: str) -> dict[str, list[str]]:
 
 
 def grid(config: TrainConfig, axes: Mapping[str, Sequence[str]]) -> list[Try]:
-    """Every combination of the values, in their order, each once. Raises ConfigError."""
+    """Every combination of the values, in order, without repeats. Raises ConfigError."""
     read = {name: [SETTINGS[name].read(value) for value in axes[name]] for name in axes}
     found: dict[TrainConfig, Try] = {}
     for values in product(*read.values()):

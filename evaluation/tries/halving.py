@@ -1,4 +1,4 @@
-"""Successive halving (Jamieson & Talwalkar 2016): the better half trains on, twice as long.
+"""Successive halving (Jamieson & Talwalkar 2016): the better half continues for twice as long.
 
 Held-out pairs, noise levels and noises are the same for all, so tries are compared pair by pair.
 """
@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 from ...trainer.statistics import Interval, paired_interval
 
 Array = NDArray[np.float64]
-SHARE_OF_PLAN = 10  # a try is at most the tenth part of the run that it is for
+SHARE_OF_PLAN = 10  # a try has at most a tenth of the steps of the long run
 FEWEST_STEPS = 40
 
 
 def steps_of(planned: int) -> int:
-    """Steps of the longest tries, for a run of so many."""
+    """Steps of the longest tries, for a run of `planned` steps."""
     return max(FEWEST_STEPS, planned // SHARE_OF_PLAN)
 
 
 def rounds(count: int, steps: int) -> list[tuple[int, int]]:
-    """How many train, and to which step: half of them go on, the last two to the end."""
+    """For each round, how many tries train, and to which step. Half continue, the last two to the
+    end."""
     sizes = [count]
     while sizes[-1] > 2:
         sizes.append(-(-sizes[-1] // 2))
@@ -39,11 +40,11 @@ def cost(count: int, steps: int) -> int:
 
 
 def best_first(shares: Mapping[int, Sequence[float]]) -> list[int]:
-    """The tries by their held-out loss, each a mean of shares of the base's; not-a-number last."""
+    """The tries by mean held-out loss, as shares of the base model's; NaN comes last."""
     means = {place: float(np.mean(each)) for place, each in shares.items()}
     return sorted(means, key=lambda place: (not np.isfinite(means[place]), means[place], place))
 
 
 def behind(one: Sequence[float], best: Sequence[float]) -> Interval:
-    """How much higher the first's held-out loss is, in shares of the base's; paired, 95 %."""
+    """How much higher the held-out loss of `one` is, as a share of the base's; paired, 95 %."""
     return paired_interval(np.subtract(one, best))

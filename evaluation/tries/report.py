@@ -1,4 +1,4 @@
-"""What the tries have shown: a table, a chart, the best settings, and whether they differ."""
+"""The results of the tries: a table, a chart, the best settings, and whether they differ."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from .axes import Try
 from .halving import behind, best_first, rounds
 from .search import Search
 
-HIGHEST = 0.2  # of the base's loss, on the chart: a try that diverges leaves it
+HIGHEST = 0.2  # top of the chart, as a share of the base's loss: diverging tries leave it
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A try: how far it was trained, its held-out change there, and how far behind the best try
-    it was at that step; None for the best itself."""
+    """A try: the step it was trained to, its held-out change there, and how far it was behind the
+    best try at that step (None for the best itself)."""
 
     which: Try
     step: int
@@ -44,7 +44,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class Result:
-    """All tries, the best first, and the course of each: steps and changes."""
+    """All tries, the best first, and the curve of each: steps and changes."""
 
     tried: Sequence[Tried]
     courses: Sequence[tuple[Sequence[int], Sequence[float]]]
@@ -72,10 +72,10 @@ class Result:
 
 
 def result(search: Search) -> Result:
-    """What a search has found of which nothing is due any more."""
+    """The result of a search that has finished."""
     known, planned = search.table(), rounds(len(search.tries), search.steps)
     order: list[int] = []
-    for shares in reversed(known):  # who came further stands before who did not
+    for shares in reversed(known):  # tries that came further rank higher
         order += [place for place in best_first(shares) if place not in order]
     best, tried, courses = order[0], [], []
     for place in order:

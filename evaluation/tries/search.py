@@ -1,4 +1,4 @@
-"""The short runs themselves. Each is a run like any other, and what is done is never done again."""
+"""The short runs themselves. Each is a run like any other; nothing is trained twice."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ...trainer.statistics import FEWEST_PAIRS
 from .axes import Try, grid, read_axes
 from .halving import best_first, cost, rounds, steps_of
 
-DIVERGED = "diverged.txt"  # in the folder of a try that did, with the reason
-Shares = dict[int, list[float]]  # of the base's loss, a list of pairs for each try
+DIVERGED = "diverged.txt"  # in the folder of a try that diverged, with the reason
+Shares = dict[int, list[float]]  # by try: each pair's loss as a share of its base loss
 
 
 @dataclass(frozen=True)
 class Leg:
-    """A try to be trained up to a step: the run's name and settings."""
+    """A try to train up to a step: the run's name and settings."""
 
     label: str
     step: int
@@ -51,7 +51,7 @@ class Search:
         return Run(f"{self.name}_{self.tries[place].suffix}", self.output)
 
     def leg(self, place: int, step: int) -> Leg:
-        """The run of a try, up to this step. Longer ones continue it, to the last bit alike."""
+        """The run of a try, up to this step. Longer ones continue it, bit for bit."""
         config = short(self.tries[place].config, step, rounds(len(self.tries), self.steps)[0][1])
         return Leg(self.tries[place].label, step, self.run_of(place).name, config)
 
@@ -69,7 +69,7 @@ class Search:
         return None
 
     def table(self) -> list[Shares]:
-        """What is known of each round; the last one may lack some tries, or all."""
+        """The measurements of each round; in the last one, some tries or all may be missing."""
         known: list[Shares] = []
         places = list(range(len(self.tries)))
         for size, step in rounds(len(self.tries), self.steps):
@@ -82,16 +82,16 @@ class Search:
         return known
 
     def due(self) -> list[Leg]:
-        """The tries of the round at hand that have not been trained; empty when all is done."""
+        """The tries of the current round that are not yet trained; empty when all is done."""
         known, planned = self.table(), rounds(len(self.tries), self.steps)
         size, step = planned[len(known) - 1]
         places = best_first(known[-2])[:size] if len(known) > 1 else range(size)
         return [self.leg(place, step) for place in sorted(places) if place not in known[-1]]
 
     def run(self, train: Callable[[Leg], object]) -> None:
-        """Train what is missing. A try that diverges is out; Cancel leaves all that is done.
+        """Train what is missing. A try that diverges is out; Cancel loses nothing.
 
-        Raises RunError where a run of a try's name was made from something else.
+        Raises RunError if a run with a try's name was made from something else.
         """
         for place in range(len(self.tries)):
             run = self.run_of(place)
@@ -110,7 +110,7 @@ class Search:
 
 
 def short(config: TrainConfig, steps: int, first: int) -> TrainConfig:
-    """The settings of a short run: a constant rate, so that it can go on, and hardly any files."""
+    """The settings of a short run: a constant rate, so that it can be continued, and few files."""
     return config.replace(
         steps=steps, save_every=steps, keep=1, schedule="constant", stop="last_step",
         warmup_steps=min(config.warmup_steps, first // 10), choose="off", preview_steps=0,

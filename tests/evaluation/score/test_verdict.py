@@ -115,7 +115,7 @@ def test_a_loss_on_some_pairs_only_is_not_over_fitting():
     series = run([0.1, 0.1, 0.075], [0.1, 0.15, 0.2], scatter=0.05)
     swing = np.where(np.arange(8) % 2, 1.05, 0.95)[:, None, None]
     series.checkpoints[-1].holdout[:] *= swing
-    deficit = paired_interval(series.holdout(2, 1))
+    deficit = paired_interval(series.holdout_difference(2, 1))
     assert deficit.low < 0 < deficit.error < deficit.mean  # neither tied nor clear
     assert labels(series)[-1] is Label.GOOD
 
