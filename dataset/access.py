@@ -1,6 +1,6 @@
-"""Which files may be read and written on behalf of whoever sends a graph.
+"""Which files may be read and written for the client that sends a graph.
 
-In a terminal, any. In ComfyUI's server, what `follow` was given: see `trainer.host.sharing`.
+In a terminal: any. In ComfyUI's server: those that `trainer.host.sharing` allows, by `follow`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path, PureWindowsPath
 from ..language import say
 from .pair import DatasetError
 
-LONGEST, LONGEST_PART = 4096, 255  # what systems take: characters on Windows, else bytes
+LONGEST, LONGEST_PART = 4096, 255  # limits of a path: characters on Windows, else bytes
 DEVICES = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[\d¹²³])( *\..*)?", re.I)
 
 
@@ -27,7 +27,7 @@ class AccessError(DatasetError):
 class Access:
     """`own` folders may be read and written, `lent` ones read; with `trusted`, any folder.
 
-    `owners_list` is what to call the file in which the owner of the server lists `lent`.
+    `owners_list` is the name, in messages, of the file in which the server's owner lists `lent`.
     """
 
     own: tuple[Path, ...] = ()
@@ -40,13 +40,13 @@ _source: Callable[[], Access] = Access
 
 
 def follow(source: Callable[[], Access]) -> None:
-    """Ask `source` from now on, before every file, what is allowed."""
+    """From now on, ask `source` before every file what is allowed."""
     global _source
     _source = source
 
 
 def readable(path: Path) -> Path:
-    """The same path; AccessError unless it may be read. Asked before it is looked for."""
+    """The same path; AccessError unless it may be read. Does not reveal whether it exists."""
     require_name(path)
     if not may_read(path):
         raise AccessError(
@@ -82,10 +82,10 @@ def may_read(path: Path) -> bool:
 
 
 def allowed(path: Path, folders: tuple[Path, ...], access: Access) -> bool:
-    """Whether a path is one that opens files and, unless all is trusted, lies in `folders`.
+    """Whether a path can name a file and, unless everything is trusted, lies in `folders`.
 
-    As it is written, before the disk is asked (a network share would be told who asks), and again
-    with its links followed.
+    Checked as it is written, before the disk is accessed (which would announce the user to a
+    network share), and again with its links followed.
     """
     if not names_a_file(path):
         return False
@@ -110,7 +110,7 @@ def require_name(path: Path) -> None:
 
 
 def names_a_file(path: Path, windows: bool = os.name == "nt") -> bool:
-    """False for what the system takes for something else: devices, streams within a file."""
+    """False for names that the system gives another meaning: devices, streams within a file."""
     try:
         lengths = [len(part if windows else os.fsencode(part)) for part in path.parts]
     except UnicodeEncodeError:  # half a character, which JSON can hold
@@ -130,5 +130,5 @@ def inside(path: Path, folders: tuple[Path, ...]) -> bool:
 
 @lru_cache(maxsize=64)
 def places(folder: Path) -> tuple[Path, ...]:
-    """A folder as it is called, and as it is with its links followed."""
+    """A folder's absolute path as written, and with its links followed."""
     return Path(os.path.abspath(folder)), folder.resolve()

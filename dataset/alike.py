@@ -15,7 +15,7 @@ SAME, NEAR = 6, 12
 """Hamming distances of 64-bit perceptual hashes: the same picture; perhaps a version of it."""
 
 LOOKED_AT = 2000
-"""Sets up to this size are grouped by what they show; larger ones by their files alone."""
+"""Sets up to this size are grouped by appearance; larger ones by shared files alone."""
 
 
 class HashStore:
@@ -73,7 +73,7 @@ def _signs(hashes: Sequence[int]) -> np.ndarray:
 
 
 def alike(pairs: Sequence[Pair], store: HashStore) -> list[tuple[int, int]]:
-    """Indices of pairs made from one picture: one side the same, or both sides near."""
+    """Indices of pairs made from the same picture: one side the same, or both sides near."""
     found = store.hashes(path for pair in pairs for path in (*pair.controls[:1], pair.target))
     targets = distances([found[pair.target] for pair in pairs])
     controls = distances([found[(*pair.controls, pair.target)[0]] for pair in pairs])

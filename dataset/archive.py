@@ -1,4 +1,4 @@
-"""Unpacking a zip that somebody sent: only pictures and texts, nowhere but in its own folder."""
+"""Unpacking an untrusted zip: only pictures and texts, and only into its own folder."""
 
 import hashlib
 import lzma
@@ -31,7 +31,7 @@ FREE_OF_RATIO = 100 * 2**20
 WANTED = PICTURE_SUFFIXES.union(CAPTION_SUFFIXES, TABLE_SUFFIXES)
 
 
-# What zipfile and its decompressors say of damaged archives (tests/dataset/test_archive.py)
+# What zipfile and its decompressors raise for damaged archives (tests/dataset/test_archive.py)
 DAMAGE = (
     zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError,
     NotImplementedError, RuntimeError, ValueError, OverflowError, LookupError,

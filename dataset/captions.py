@@ -19,10 +19,10 @@ Wanted = Mapping[Path, Sequence[Key]]
 def find_captions(
     wanted: Wanted, target: Listing, beside: Wanted, controls: Sequence[Listing]
 ) -> tuple[dict[Path, str], list[str]]:
-    """Captions by target, and what there is to say about where they were found.
+    """Captions by target, and notes on where they were found.
 
-    A file beside the target goes first, then the table of its folder. Files `beside` the controls
-    are read only if there is nothing else.
+    A file beside the target takes precedence over the table of its folder. Files `beside` the
+    controls are read only if there is nothing else.
     """
     files = _files(wanted, [target])
     captions, notes = read_captions(set(files.values()))

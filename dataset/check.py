@@ -35,10 +35,10 @@ UNIFORM = 18
 """Median hash distance of all targets; different photographs have 32."""
 
 MOST_COMPARED = 5_000
-"""Pairs of pictures with near hashes that are compared closely: each opens up to four files."""
+"""Most pairs of pictures with near hashes to compare closely: each opens up to four files."""
 
 SAMPLED = 1000
-"""Targets, evenly spaced, whose likeness to one another is looked at."""
+"""Targets, evenly spaced, that are checked for likeness to one another."""
 
 CountTokens = Callable[[str], int]
 
@@ -268,7 +268,7 @@ def _small(path: Path) -> np.ndarray:
 
 
 def _garbled(caption: str) -> bool:
-    """UTF-8 that a program took for Windows' Western or Chinese encoding, or gave up on."""
+    """Whether a caption is UTF-8 misread in a Windows encoding, or has lost letters."""
     if "\ufffd" in caption:
         return True
     for encoding in ("cp1252", "gb18030"):

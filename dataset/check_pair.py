@@ -1,4 +1,4 @@
-"""What can be wrong with one pair's pictures. Thresholds: docs/guide/checks.md."""
+"""Checks of one pair's pictures. Thresholds: docs/guide/checks.md."""
 
 from dataclasses import dataclass
 
@@ -20,8 +20,8 @@ SHIFTED = 1.75
 """Pixels; a shift of one pixel is below what the VAE's 8-pixel grid can pass on."""
 
 NEARBY, FAR = 0.02, 0.15
-"""Parts of the side. Even a weak peak this near to no shift is no accident (line art of a
-photograph); no peak that far off is believed."""
+"""Shares of the longer side. Even a weak peak within NEARBY of zero shift is no accident (line art
+of a photograph); no peak beyond FAR is believed."""
 
 ZOOMED = 0.004
 BLURRED, NOISY, BLOCKY = 65.0, 6.5, 1.4
@@ -37,9 +37,9 @@ class Quality:
 
 @dataclass(frozen=True)
 class Look:
-    """What the set-wide checks need of a pair once its pictures are closed again.
+    """What the set-wide checks need to know of a pair, whose pictures are closed again.
 
-    `worse` is "target" or "control" if that side is the other one degraded, else "".
+    `worse` is "target" or "control" if that side is a degraded copy of the other, else "".
     """
 
     findings: tuple[Finding, ...]
@@ -48,7 +48,7 @@ class Look:
 
 
 def look_at(pair: Pair) -> Look:
-    """Open a pair's pictures and check them, one against the other and each on its own."""
+    """Check a pair's pictures, each on its own and against each other."""
     import imagehash
 
     try:

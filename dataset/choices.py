@@ -1,4 +1,4 @@
-"""What its user decided about a data set's pairs: `pairs.yaml`, a small file beside the targets."""
+"""The user's decisions about the pairs of a data set: `pairs.yaml`, a file beside the targets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Choices:
 
 
 def read_choices(folder: Path) -> Choices:
-    """What `pairs.yaml` in a folder says; nothing where there is none.
+    """The decisions in a folder's `pairs.yaml`; none if there is no such file.
 
     Raises DatasetError naming the file and what it may hold.
     """
@@ -85,7 +85,7 @@ def write_choices(folder: Path, choices: Choices) -> None:
 
 
 def decide(pairs: Sequence[Pair], choices: Choices) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
-    """The pairs that are not excluded, each as it was decided, and what there is to say."""
+    """The pairs that are not excluded, with the decisions applied, and notes."""
     known = {pair.stem for pair in pairs}
     left = tuple(decided(pair, choices) for pair in pairs if pair.stem not in choices.excluded)
     named = choices.excluded | choices.held_out | choices.swapped | choices.repeats.keys()
@@ -107,7 +107,7 @@ def decide(pairs: Sequence[Pair], choices: Choices) -> tuple[tuple[Pair, ...], t
 
 
 def decided(pair: Pair, choices: Choices) -> Pair:
-    """A pair with its hold-out, repeats and sides as they were decided."""
+    """A pair with its hold-out, repeats and sides as decided."""
     if pair.stem in choices.swapped and len(pair.controls) == 1:
         pair = swapped(pair)
     if pair.stem in choices.held_out:

@@ -15,9 +15,9 @@ Rows = Sequence[tuple[int, Row]]
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table by what they hold; `unread` are those that mean nothing here.
+    """The columns of a table by what they hold; `unread` are those without a meaning here.
 
-    `unclear` are those of them that name pictures: they were meant for something.
+    `unclear` are the unread columns that name pictures, and so must have been meant for something.
     """
 
     controls: tuple[str, ...]
@@ -31,7 +31,7 @@ class Columns:
 
 
 def find_columns(rows: Rows) -> Columns:
-    """What each column holds, by its name, and where that says little by the other columns."""
+    """What each column holds, by its name or, if that is ambiguous, by the other columns."""
     names = list(dict.fromkeys(name for _, row in rows for name, cell in row.items() if cell))
     roles = {name: role_of(name) for name in names}
     pictured = {name for name in names if any(_names_picture(row.get(name)) for _, row in rows)}
@@ -71,7 +71,7 @@ def cell_of(row: Row, column: str | None) -> Any:
 
 
 def pictures_in(cell: Any) -> list[str]:
-    """The files that a cell names: one, a list, or as Hugging Face has it {"path": …}."""
+    """The files that a cell names: one, a list, or Hugging Face's {"path": …}."""
     if isinstance(cell, str) and cell.lstrip().startswith("["):
         try:
             cell = json.loads(cell)

@@ -1,4 +1,4 @@
-"""Where pictures lie: the path that a user means, and what a folder holds. Opens no picture."""
+"""Finding pictures: the path that a user means, and the content of a folder. Opens no picture."""
 
 import os
 import re
@@ -44,10 +44,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies in a folder and its repeat folders.
+    """The content of a folder and its repeat folders.
 
-    `texts` are the caption files by key, `tables` those that name the folder's pictures,
-    `unreadable` pictures that Pillow cannot open and that lie there in no other kind.
+    `texts` are the caption files by key, `tables` the metadata tables, `unreadable` the pictures
+    that Pillow cannot open and that are there in no other format.
     """
 
     folder: Path
@@ -66,7 +66,7 @@ def composed(name: str) -> str:
 
 
 def folded(name: str) -> str:
-    """Equal for names that a user would call the same: any case, either form of accents."""
+    """Equal for names that differ only in case or in the form of accents."""
     return composed(composed(name).casefold())
 
 
@@ -74,7 +74,7 @@ def resolve(text: str, base: Path) -> Path:
     """The path that a user typed or a table names: absolute, from home (~), or relative to `base`.
 
     Quotation marks and Windows' backslashes are understood, unless a file really has that name.
-    Raises AccessError if it leads to where this server does not read.
+    Raises AccessError if this server may not read there.
     """
     literal = base / text
     if text.strip() and may_read(literal) and os.path.lexists(literal):
@@ -129,7 +129,7 @@ def list_folder(folder: Path) -> Listing:
 
 
 def require_pictures(listing: Listing) -> None:
-    """Raise DatasetError, saying what lies there instead, if a folder holds no picture."""
+    """Raise DatasetError, listing what is there instead, if a folder holds no picture."""
     if listing.pictures:
         return
     names = [*listing.unreadable, *listing.others]
@@ -194,7 +194,7 @@ def visible_folders(folder: Path) -> list[str]:
 
 
 def missing_folder(folder: Path) -> str:
-    """The sentence for a folder that is not there, with those that are."""
+    """The message for a missing folder, with the folders that do exist."""
     if os.path.isfile(folder):
         return say("{path} is a file; a folder is needed here.", path=folder)
     parent = folder.parent
@@ -211,14 +211,14 @@ def missing_folder(folder: Path) -> str:
 
 
 def taken_as_size(folder: Path) -> bool:
-    """Whether the number before a folder's name is rather a size: `512_before`, `1024_rings`."""
+    """Whether the number in a folder's name is more likely a size: `512_before`, `1024_rings`."""
     match = REPEAT_FOLDER.fullmatch(folder.name)
     number = int(match[1]) if match else 0
     return number >= 256 and number % 64 == 0
 
 
 def _repeats(folder_name: str) -> int:
-    """How often the pictures of a folder count; 0 if its name does not say."""
+    """How often the pictures of a folder count; 0 if its name has no number."""
     match = REPEAT_FOLDER.fullmatch(folder_name)
     if not match:
         return 0

@@ -1,4 +1,4 @@
-"""What a check found, and the report of it."""
+"""Findings of the checks, and the report on them."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -16,8 +16,8 @@ SAME_ASPECT = 0.01
 def bucket_size(width: int, height: int, pixels: int, multiple: int = 16) -> Size:
     """(width, height) in multiples of `multiple`, of about the given aspect, at most `pixels`.
 
-    Of the sizes that hold at least four fifths of `pixels` the one nearest in aspect, and of equal
-    ones the largest. Very long pictures fall below that to keep their shape.
+    Of the sizes with at least four fifths of `pixels`, the one nearest in aspect and, among equals,
+    the largest. Very long pictures fall below that to keep their shape.
     """
     if min(width, height, pixels) <= 0:
         raise ValueError(f"No bucket for {width}x{height} at {pixels} pixels.")

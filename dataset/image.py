@@ -1,4 +1,4 @@
-"""Opening any picture a user may have as upright sRGB. Nothing else here calls Image.open."""
+"""Opens any picture as upright sRGB. The only file of `dataset` that calls Image.open."""
 
 import io
 import os
@@ -25,11 +25,11 @@ PICTURE_SUFFIXES = USUAL_SUFFIXES | frozenset(
     ".psd .psb .xcf .kra .ai .svg .eps .exr .hdr .jxl .dng .raw .cr2 .cr3 .nef .arw .raf .orf "
     ".rw2".split()
 )
-"""Every kind of picture, also those that only their own program opens."""
+"""Every kind of picture, including those that only their own program opens."""
 
 QUARTER_TURNS = (5, 6, 7, 8)
 
-# What Pillow's decoders stumble over in damaged files (tests/dataset/test_image.py tries all)
+# What Pillow's decoders raise for damaged files (tests/dataset/test_image.py tries all)
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, ArithmeticError, TypeError,
     AttributeError, RuntimeError, MemoryError, AssertionError, struct.error, zlib.error,
@@ -80,7 +80,7 @@ def picture_size(path: Path) -> tuple[int, int]:
 
 
 def picture_text(path: Path, name: str) -> str:
-    """What a program noted in a picture under a name, "" if nothing. Raises DatasetError."""
+    """The text that a program stored in a picture under a name, or "". Raises DatasetError."""
     with _opened(path) as image:
         return str(image.info.get(name, ""))
 
@@ -119,7 +119,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The only place that opens a picture; whatever goes wrong in it is a DatasetError."""
+    """The only place that opens a picture; any error inside becomes a DatasetError."""
     readable(path)
     try:
         if path.stat().st_size == 0:
@@ -141,7 +141,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def missing_picture(path: Path) -> str:
-    """The sentence for a file that is not there, or a link that leads nowhere."""
+    """The message for a missing file, or a link that leads nowhere."""
     if path.is_symlink():
         return say(
             "{path} is a link to {place}, which does not exist. Copy the picture itself here.",

@@ -1,4 +1,4 @@
-"""The data sets that nodes have read, by an id, so that a page can name one without a path."""
+"""The data sets that nodes have read, by id, so that a page can name one without its path."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _writing = Lock()
 
 
 class Register:
-    """A small JSON file of sources, the latest last. Relative ones lie in `base`."""
+    """A small JSON file of sources, the latest last. Relative paths are below `base`."""
 
     def __init__(self, file: Path, base: Path, scratch: Path) -> None:
         self.file, self.base, self.scratch = file, base, scratch
@@ -41,19 +41,19 @@ class Register:
         return identity
 
     def recall(self, identity: str) -> PairSource:
-        """The source of an id. AccessError where none is known, or it may not be read."""
+        """The source of an id. AccessError if it is unknown, or may not be read."""
         source = self._source(self._rows().get(identity))
         if source is None:
             raise AccessError(say("This data set is no longer known. Run its Load node again."))
         return source
 
     def known(self) -> dict[str, PairSource]:
-        """All sources that may be read by whoever asks, the latest first."""
+        """All sources that this client may read, the latest first."""
         sources = {name: self._source(row) for name, row in reversed(self._rows().items())}
         return {name: source for name, source in sources.items() if source}
 
     def _source(self, row: object) -> PairSource | None:
-        """The source of a row; None for a row that is none, or that leads where nobody may read."""
+        """The source of a row; None for an invalid row, or one that may not be read."""
         if not isinstance(row, dict) or row.keys() != set(FIELDS):
             return None
         texts = [row[name] for name in ("control", "target", "pattern", "masks")]

@@ -1,4 +1,4 @@
-"""From what a user typed to a paired dataset: which way in, captions, hold-out."""
+"""From the user's input to a paired dataset: kind of source, captions, hold-out."""
 
 import os
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ class PairSource:
 
 @dataclass(frozen=True)
 class LoadedPairs:
-    """A dataset, what the user should know about how it was read, and what it was chosen from."""
+    """A dataset, notes for the user on how it was read, and the matching it was chosen from."""
 
     dataset: PairedDataset
     notes: tuple[str, ...]
@@ -65,8 +65,10 @@ class SourcePairs:
 
 
 def find_pairs(source: PairSource, default_caption: str = "") -> LoadedPairs:
-    """The pairs of a source as its `pairs.yaml` decides, no others held out yet. Lists files, reads
-    captions, opens no picture."""
+    """The pairs of a source, with its `pairs.yaml` applied and no others held out yet.
+
+    Lists files and reads captions, but opens no picture.
+    """
     matching = match_source(source)
     if matching.leftovers and not source.skip_unmatched:
         remedy = say("Add the missing pictures or remove these, or set unmatched to skip.")
@@ -94,7 +96,7 @@ def load_pairs(
 def split_pairs(
     sources: Sequence[SourcePairs], hashes: Path
 ) -> tuple[tuple[Pair, ...], tuple[str, ...]]:
-    """All pairs, held out by source picture over all sources, and what there is to say.
+    """All pairs, held out by source picture over all sources, and notes.
 
     A picture that several sources have is held out in all of them or in none, as the first one
     decides. Pairs that came with a hold-out of their own (of a table or pairs.yaml) keep it. From
@@ -125,7 +127,7 @@ def split_pairs(
 
 
 def require_controls(pairs: Sequence[Pair], notes: Sequence[str] = ()) -> None:
-    """Raise DatasetError naming the pairs that have no control, and how pictures were assigned."""
+    """Raise DatasetError naming the pairs without a control; `notes` say how they were matched."""
     bare = [pair.stem for pair in pairs if not pair.controls]
     if not bare:
         return
@@ -148,7 +150,7 @@ def require_controls(pairs: Sequence[Pair], notes: Sequence[str] = ()) -> None:
 
 
 def missing_places(control: str, target: str, base: Path) -> list[str]:
-    """A sentence for every chosen place that is not there; reads no folder's content."""
+    """A message for every chosen place that does not exist; reads no folder's content."""
     sentences = []
     for part in (*control.split("|"), target):
         try:
@@ -161,7 +163,7 @@ def missing_places(control: str, target: str, base: Path) -> list[str]:
 
 
 def match_source(source: PairSource) -> Matching:
-    """Every pair of a source, before `pairs.yaml` is asked, and the pictures without a partner."""
+    """Every pair of a source, `pairs.yaml` not yet applied, and the pictures without a partner."""
     controls = [resolve(part, source.base) for part in source.control.split("|") if part.strip()]
     target = resolve(source.target, source.base) if source.target.strip() else None
     masks = list_folder(resolve(source.masks, source.base)) if source.masks.strip() else None
@@ -220,7 +222,7 @@ def _match_one(path: Path, source: PairSource, masks: Listing | None) -> Matchin
     if listing.tables:
         matching = read_table(listing.tables[0], source.together)
         if any(pair.controls for pair in matching.pairs) or not listing.pictures:
-            return matching  # else it holds the captions of pictures that are told by endings
+            return matching  # else it only holds captions, and endings tell the sides
     if listing.pictures:
         return match_endings(listing, source.pattern, masks)
     if len(listing.subfolders) == 1:
@@ -237,13 +239,13 @@ def _is_table(path: Path) -> bool:
 
 
 def _sides(listing: Listing) -> dict[Path, str]:
-    """The folders inside by the side that their name tells."""
+    """The subfolders, each with the side that its name indicates."""
     folders = [*listing.subfolders, *listing.repeat_folders]
     return {path: side_of(path.name) for path in folders if not FOLDER.fullmatch(path.name)}
 
 
 def _has_both_sides(listing: Listing) -> bool:
-    """Whether the pictures lie in folders inside that are called as the two sides are."""
+    """Whether the pictures are in subfolders named like the two sides."""
     direct = any(picture.path.parent == listing.folder for picture in listing.pictures)
     return not direct and {CONTROL, TARGET} <= set(_sides(listing).values()) and not listing.tables
 

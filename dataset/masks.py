@@ -1,6 +1,6 @@
 """Masks of targets: which pictures are masks, and of which targets.
 
-A mask lies beside its target as `001_mask.png` (OneTrainer's `001-masklabel.png`), or under the
+A mask is beside its target as `001_mask.png` (OneTrainer's `001-masklabel.png`), or under the
 target's own name in a folder `mask` or `masks`, in the target folder or beside it (ai-toolkit's
 mask_path, kohya's conditioning_data_dir).
 """

@@ -51,8 +51,8 @@ def match_folders(
     Several control folders give one pair each, or with `together` one pair with all of them; none
     gives pairs without control. A control may lie in the same repeat folder as its target or
     directly in the control folder. `ring_0.png` and `ring_1.png` are two references of `ring.png`
-    if there is no control called `ring`. A picture without a partner that is called as the mask of
-    a target is that.
+    if there is no control called `ring`. A picture without a partner that is named like the mask of
+    a target is its mask.
     """
     _require_apart([listing.folder for listing in (*controls, target)])
     for listing in (*controls, target):
@@ -160,8 +160,8 @@ def _require_apart(folders: Sequence[Path]) -> None:
 def _partners(listing: Listing, targets: Sequence[Picture]) -> dict[Key, tuple[Picture, ...]]:
     """The controls for each target's key; those in the same repeat folder go first.
 
-    Only where no control has a target's name, `name_0`, `name_1`, … are its references in order
-    (musubi-tuner's rule), unless they are called as another target.
+    Only if no control has a target's name, `name_0`, `name_1`, … are its references in order
+    (musubi-tuner's rule), unless another target has that name.
     """
     by_key = {picture.key: (picture,) for picture in listing.pictures}
     names = {target.key[1] for target in targets}
@@ -267,7 +267,7 @@ def _by_endings(listing: Listing) -> tuple[list[Named], str]:
 def _pairs(
     matches: Sequence[_Match], target: Listing, controls: Sequence[Listing]
 ) -> tuple[tuple[Pair, ...], list[str]]:
-    """Pairs with their captions, and what there is to say about captions and references."""
+    """Pairs with their captions, and notes on captions and references."""
     wanted = {match.target.path: match.texts for match in matches}
     beside = {match.target.path: [c.key for c in match.controls] for match in matches}
     captions, notes = find_captions(wanted, target, beside, controls)
@@ -302,7 +302,7 @@ def _sizes_said(target: Listing) -> list[str]:
 
 
 def _masks_said(masks: Masks, matches: Sequence[_Match]) -> list[str]:
-    """How many pairs have a mask, and which masks are nobody's."""
+    """Notes: how many pairs have a mask, and which masks have no target."""
     if not masks:
         return []
     used = {match.mask for match in matches}

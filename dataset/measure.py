@@ -1,4 +1,4 @@
-"""What a picture, or a control against its target, measures. All on luminance in 0..255.
+"""Measures of a picture, and of a control against its target. All on luminance in 0..255.
 
 Methods and measured levels are in docs/guide/checks.md.
 """

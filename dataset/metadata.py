@@ -1,4 +1,4 @@
-"""Writing pairs into the tables of their folder, which keep whatever else stands in them."""
+"""Writing pairs into the tables of their folder, which keep all their other content."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ Written = dict[str, Any]
 
 
 def table_content(path: Path, pairs: Sequence[Pair]) -> bytes:
-    """What `metadata.csv` or `.jsonl` has to hold so that it names these pairs, too.
+    """The new content of `metadata.csv` or `.jsonl`, with these pairs added or updated.
 
     Rows of other pictures and columns of a meaning of their own stay as they are. Raises
     DatasetError if the table that is there cannot be read.
@@ -66,7 +66,7 @@ def _names_controls(row: Written, columns: Columns, pair: Pair, folder: Path) ->
 
 
 def _cells(pair: Pair, columns: Columns, folder: Path, row: Mapping[str, Any]) -> Written:
-    """What the table says of a pair, under the names that its columns have already."""
+    """A pair's cells, under the table's existing column names."""
     cells: Written = {
         columns.target or "file_name": _relative(pair.target, folder),
         (*columns.captions, "text")[0]: caption_of(pair.caption),

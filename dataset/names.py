@@ -1,4 +1,4 @@
-"""What control and target are called, in one place: folders, endings of names, table columns."""
+"""How control and target are named: folders, endings of file names, table columns."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -48,7 +48,7 @@ _BEGINNING = re.compile(r"(?P<word>[^\W\d_]+)(?:[\s_.\-]+|(?=\d))(?P<name>.+)(?P
 PICTURE_WORDS = frozenset(
     "image images img imgs picture photo file files filename name names path paths url".split()
 )
-"""Words of a column that names pictures, of which side they do not say."""
+"""Words of a column that names pictures, but not their side."""
 
 CAPTION_COLUMNS = tuple(
     "caption text prompt edit_prompt instruction edit tags 打标文本 提示词 指令 描述".split()
@@ -73,9 +73,9 @@ def words_of(name: str) -> list[str]:
 
 
 def ending_of(name: str) -> tuple[str, str, str, int] | None:
-    """(common name, side, the word that says so, number) of `ring_start2`; None without one.
+    """(common name, side, word for the side, number) of `ring_start2`; None without such a word.
 
-    A word at the beginning (`before_01`) has to be one of a single meaning.
+    A word at the beginning (`before_01`) must be unambiguous.
     """
     patterns = (_ENDING, ENDINGS), (_CHINESE_ENDING, ENDINGS), (_BEGINNING, CLEAR_WORDS)
     for pattern, known in patterns:

@@ -1,4 +1,4 @@
-"""A data set as its page shows it: all pairs by number, those that are left out included."""
+"""A data set as its page shows it: all pairs by number, including those left out."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .table import MOST_REPEATS
 
 
 class ChangedError(DatasetError):
-    """What a page knows of a data set is not so any more."""
+    """A data set has changed since the page read it."""
 
 
 @dataclass(frozen=True)
 class Opened:
-    """The pairs at one moment. A number counts together with its pair's key only."""
+    """The pairs at one moment. A number is valid only together with its pair's key."""
 
     pairs: tuple[Pair, ...]
     choices: Choices
@@ -46,13 +46,13 @@ class Opened:
         return self.folder.parent.name or own if side_of(own) else own
 
     def pair(self, number: int, key: str) -> Pair:
-        """A pair as it was decided. ChangedError where the number is another pair's by now."""
+        """A pair with its decisions. ChangedError if the number now belongs to another pair."""
         if not 0 <= number < len(self.pairs) or self.keys[number] != key:
             raise changed()
         return decided(self.pairs[number], self.choices)
 
     def checked(self, listing: str, numbers: Iterable[int]) -> list[int]:
-        """The numbers, once each. ChangedError where they are of another listing."""
+        """The numbers, sorted and unique. ChangedError if they are of another listing."""
         found = sorted(set(numbers))
         if listing != self.listing or (found and not 0 <= found[0] <= found[-1] < len(self.pairs)):
             raise changed()

@@ -1,4 +1,4 @@
-"""What every stage passes on: pairs of pictures on disk, never their pixels."""
+"""The types that every stage passes on: pairs of pictures on disk, never their pixels."""
 
 import hashlib
 from collections import Counter
@@ -17,7 +17,7 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class Pair:
-    """One edit: the pictures before it, the picture after it, and the words for it.
+    """One edit: the pictures before it, the picture after it, and its caption.
 
     `controls` has one entry usually, several where an edit has several references, none for a
     plain LoRA. `split` is "train" or "holdout". A pair counts `repeats` times in an epoch.
@@ -49,7 +49,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Matching:
-    """Which pictures form pairs, what was left over, and what there is to say.
+    """Which pictures form pairs, which are left over, and notes for the user.
 
     `folder` is that of the targets, or of the `table` that names the pairs.
     """

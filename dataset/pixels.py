@@ -1,4 +1,4 @@
-"""Between pictures and arrays of floats."""
+"""Conversion between pictures and arrays of floats."""
 
 import numpy as np
 from PIL import Image

@@ -1,6 +1,6 @@
 """The cheap checks, made whenever pairs are loaded and again when training starts.
 
-What is surely wrong is an error, what is doubtful a warning. Opens no picture.
+Certain mistakes are errors, doubts are warnings. Opens no picture.
 """
 
 from collections.abc import Sequence
@@ -15,14 +15,14 @@ from .pair import DatasetError, Pair
 from .text import listed
 
 MOST_HELD_OUT = 0.4
-"""Share of the pairs from which on the hold-out is rather a mistake."""
+"""A hold-out beyond this share of the pairs is probably a mistake."""
 
 LOOKED_AT = 200
 """Pairs whose captions are looked for beside them."""
 
 
 def require_sound(pairs: Sequence[Pair]) -> list[Finding]:
-    """What is doubtful about the pairs. Raises DatasetError for what is surely wrong."""
+    """The doubts about the pairs. Raises DatasetError for certain mistakes."""
     if any(pair.controls for pair in pairs):
         require_controls(pairs)
     findings = quick_findings(pairs)
@@ -44,7 +44,7 @@ def quick_findings(pairs: Sequence[Pair]) -> list[Finding]:
 
 
 def swapped(pairs: Sequence[Pair], worse_sides: Sequence[str] = ()) -> list[Finding]:
-    """Whether control and target have changed places: by names, captions and, if given, looks."""
+    """Whether control and target are swapped, by names, captions and, if given, appearance."""
     paired = [pair for pair in pairs if pair.controls]
     if not paired:
         return []

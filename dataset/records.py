@@ -1,4 +1,4 @@
-"""Pairs as a run writes them down: every field of every pair, a line each."""
+"""Pairs as a run records them: every field of every pair, one line per pair."""
 
 import json
 import os

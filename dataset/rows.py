@@ -1,4 +1,4 @@
-"""The rows of a table as they stand in its file: CSV, TSV, JSON Lines, JSON."""
+"""The rows of a table file, uninterpreted: CSV, TSV, JSON Lines, JSON."""
 
 import csv
 import io

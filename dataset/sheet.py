@@ -1,4 +1,4 @@
-"""Contact sheets: pictures in cards, with words that every user can read."""
+"""Contact sheets: pictures in cards, with text in English and Chinese."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Which pairs are held out: by source picture, the same ones when pairs are added."""
+"""Which pairs are held out: by source picture, and stable when pairs are added."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ HOLDOUT = 0.15
 """The share of pairs held out unless the user says otherwise."""
 
 FEWEST = 4
-"""Held-out pairs below which a comparison of checkpoints says nothing (docs/guide/checks.md)."""
+"""With fewer held-out pairs, checkpoints cannot be compared (docs/guide/checks.md)."""
 
 Shares = Sequence[tuple[Sequence[Pair], float | None]]
 """Pairs, and the fraction (below 1) or number of them to hold out; None leaves them as they are."""

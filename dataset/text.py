@@ -20,7 +20,7 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 def read_text(path: Path) -> str:
     """Text in UTF-8, or in UTF-16 with a byte order mark. Raises UnicodeDecodeError otherwise.
 
-    Halves of letters, as in names of files that are no Unicode, are read as they were written.
+    Lone surrogates, as in file names that are not Unicode, are read as they were written.
     """
     content = readable(path).read_bytes()
     encoding = next((name for bom, name in _BOMS.items() if content.startswith(bom)), "utf-8")
@@ -41,7 +41,7 @@ def read_utf8(path: Path) -> str:
 
 
 def caption_of(text: str) -> str:
-    """A caption as every file can hold it: without outer blanks, NULs and halves of letters."""
+    """A caption that every file can hold: without outer spaces, NULs and lone surrogates."""
     whole = SURROGATE.sub("\ufffd", text) if SURROGATE.search(text) else text
     return whole.replace("\0", "").strip("\ufeff \t\r\n").strip()
 
