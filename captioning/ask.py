@@ -1,4 +1,4 @@
-"""Descriptions by a captioner for a desk: kept there until somebody accepts them."""
+"""Descriptions by a captioner for a desk, which keeps them until the user accepts them."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def describe_chosen(
 ) -> None:
     """Ask about the pairs with these numbers; each answer is on the desk as soon as it is known.
 
-    A picture that cannot be described is reported there. Raises CaptionError for what is wrong
-    with the captioner.
+    A picture that cannot be described is reported there. Raises CaptionError for a problem of the
+    captioner itself.
     """
     pairs = [desk.pairs[number] for number in numbers]
     keys = {pair.stem: desk.opened.keys[n] for pair, n in zip(pairs, numbers, strict=True)}

@@ -1,4 +1,4 @@
-"""BLIP and BLIP-2: one short sentence, without being asked."""
+"""BLIP and BLIP-2: one short sentence, no question needed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ class Blip(TransformersCaptioner):
 
     def inputs(self, processor: Any, samples: Sequence[Sample]) -> Any:
         asked = {}
-        # BLIP-2 always wants a text, for its image tokens stand in it
+        # BLIP-2 always needs a text, which holds its image tokens
         if self.prompt or hasattr(processor, "num_query_tokens"):
             asked = {"text": [self.prompt] * len(samples), "padding": True}
         pictures = [sample[0] for sample in samples]

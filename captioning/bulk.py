@@ -1,4 +1,4 @@
-"""One change to the descriptions of many pairs: search and replace, a word more or less."""
+"""One change to the descriptions of many pairs: replace, add or remove text."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ LONGEST_WORK = 30.0  # seconds for all captions together
 
 @dataclass(frozen=True)
 class Bulk:
-    """`replace` looks for `text` and puts `by`, `add` puts `text` at the beginning or the end,
-    `remove` takes it out wherever it is a word, `untag` only where it stands between commas.
+    """`replace` replaces `text` by `by`, `add` puts `text` at the beginning or the end, `remove`
+    removes it wherever it is a whole word, `untag` only where it is a whole tag.
     """
 
     kind: str
@@ -41,8 +41,9 @@ class Bulk:
 
 
 def changed_all(descriptions: dict[int, str], bulk: Bulk) -> dict[int, str]:
-    """The descriptions that change, by number. CaptionError for an expression that is none, and
-    where all of it takes too long.
+    """The descriptions that change, by number.
+
+    CaptionError for an invalid expression, or one that takes too long.
     """
     edits, changed = bulk.edits(), {}
     end = time.monotonic() + LONGEST_WORK

@@ -1,4 +1,4 @@
-"""What every captioner offers. The rest of the pack knows nothing else about them."""
+"""The interface of every captioner. The rest of the pack knows nothing else about them."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -21,10 +21,10 @@ class Captioner(Protocol):
     """Whether one description may be about several pictures (control and target)."""
 
     def key(self) -> str:
-        """Everything but the pictures that the text depends on."""
+        """Everything that the text depends on, except the pictures."""
 
     def describe(self, samples: Sequence[Sample]) -> list[str]:
         """One text per sample, in order. One model call however many samples there are."""
 
     def release(self) -> None:
-        """The work is done: free the model, unless the user wants to keep it."""
+        """Free the model when the work is done, unless the user wants to keep it."""

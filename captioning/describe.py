@@ -39,7 +39,7 @@ class Answer:
 
 
 class Asked:
-    """A captioner that sees several pictures, asked something else than its own question."""
+    """A captioner that sees several pictures, with another question than its own."""
 
     sees_several = True
 
@@ -76,9 +76,9 @@ def describe_pairs(
 ) -> Iterator[Answer]:
     """One answer per pair, roughly in their order, each as soon as it is in the journal.
 
-    A picture that cannot be opened, or for which the model says nothing, gives an answer with a
-    problem if `skip_failed`, and otherwise raises. What is wrong with the captioner itself always
-    raises CaptionError.
+    A picture that cannot be opened, or about which the model says nothing, gives an answer with a
+    problem if `skip_failed`, and otherwise raises. A problem of the captioner itself always raises
+    CaptionError.
     """
     if side in (Side.BOTH, Side.CHANGED) and not captioner.sees_several:
         raise CaptionError(

@@ -1,4 +1,4 @@
-"""The captions of a data set while somebody writes them: saved, undone, never over another's."""
+"""The captions of a data set being edited: saved, undone, never overwriting others' changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOST_STEPS = 200  # that can be undone
 
 
 class ConflictError(DatasetError):
-    """A file says something else than the page knew. `found` is its caption by number."""
+    """A file has changed since the page read it. `found` has its caption by number."""
 
     def __init__(self, found: dict[int, str]) -> None:
         self.found = found
@@ -34,7 +34,7 @@ class ConflictError(DatasetError):
 
 @dataclass(frozen=True)
 class Change:
-    """A caption before and after, of the pair with a number."""
+    """A caption before and after, with the number of its pair."""
 
     number: int
     before: str
@@ -43,7 +43,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Step:
-    """What one undo takes back."""
+    """One undoable step."""
 
     changes: tuple[Change, ...] = ()
     choices: tuple[Choices, Choices] | None = None
@@ -51,7 +51,7 @@ class Step:
 
 @dataclass
 class Asking:
-    """Machine descriptions by number, for somebody to accept; how far the captioner is."""
+    """Machine descriptions by number, to be accepted by the user; and the captioner's progress."""
 
     texts: dict[int, str] = field(default_factory=dict)
     problems: dict[int, str] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Desk:
 
     def _take(self, opened: Opened) -> None:
         before = self.opened.keys if self.steps or self.asking.texts or self.asking.problems else ()
-        opened.listing  # noqa: B018  worked out now, not when the page waits for it
+        opened.listing  # noqa: B018  computed now, not while the page waits for it
         self.opened = opened
         self.pairs = [decided(pair, opened.choices) for pair in opened.pairs]
         self.captions = [pair.caption for pair in self.pairs]
@@ -108,7 +108,7 @@ class Desk:
 
     @property
     def unwritable(self) -> str:
-        """Why no caption can be written, in words; empty where it can."""
+        """Why no caption can be written, in words; empty if captions can be written."""
         if self.opened.table:
             return say(
                 "The captions are in {name}. Change them there.", name=self.opened.table.name
@@ -117,7 +117,7 @@ class Desk:
 
     @property
     def packed(self) -> str:
-        """That the pictures come out of an archive, where they do."""
+        """A message if the pictures come out of an archive, else empty."""
         if self.opened.folder.is_relative_to(self.source.scratch):
             return say(
                 "These pictures are in an archive. Unpack it to make decisions and write "
@@ -149,8 +149,9 @@ class Desk:
     # ---- captions --------------------------------------------------------------------------
 
     def write(self, number: int, key: str, before: str, description: str) -> Change:
-        """Save a description, joined with what all share. ConflictError if the caption on disk is
-        not `before`.
+        """Save a description, joined with the shared parts.
+
+        ConflictError if the caption on disk is not `before`.
         """
         with self.lock:
             self.opened.pair(number, key)
@@ -173,7 +174,7 @@ class Desk:
         with self.lock:
             captions = {number: self.captions[number] for number in numbers}
             texts = {number: self.description(number) for number in captions}
-        changed = changed_all(texts, bulk)  # takes its time, and nobody waits for it
+        changed = changed_all(texts, bulk)  # slow, so outside the lock
         return [
             Change(number, captions[number], self.joined(text)) for number, text in changed.items()
         ]
@@ -187,7 +188,7 @@ class Desk:
         with self.lock:
             changes = []
             for number in numbers:
-                # whatever of the new parts stands there already is not written twice
+                # parts that are already there are not written twice
                 text = strip_parts(self.description(number), "", instruction, ending)
                 after = joined(instruction, text, ending)
                 if after != self.captions[number]:
@@ -197,9 +198,9 @@ class Desk:
     def apply(
         self, changes: Sequence[Change], shared: tuple[str, str] | None = None
     ) -> dict[int, str]:
-        """Save changes that were shown before; with `shared`, a new instruction and ending, too.
+        """Save changes that the user has seen; with `shared`, also a new instruction and ending.
 
-        Returns the captions that another program has changed meanwhile, which are left alone.
+        Returns the captions that another program has changed meanwhile, which stay as they are.
         """
         with self.lock:
             self._require_writable()
@@ -233,8 +234,10 @@ class Desk:
                 self.pairs = [decided(pair, opened.choices) for pair in opened.pairs]
 
     def undo(self) -> tuple[Change, ...]:
-        """Take the last step back; its captions as they are now. Raises ConflictError for those
-        that another program has changed since, and DatasetError where there is nothing left.
+        """Undo the last step; returns its captions as they are now.
+
+        Raises ConflictError for captions that another program has changed since, and DatasetError
+        if nothing is left to undo.
         """
         with self.lock:
             if not self.steps:
@@ -264,7 +267,7 @@ class Desk:
     # ---- on disk ---------------------------------------------------------------------------
 
     def _save(self, changes: Sequence[Change]) -> dict[int, str]:
-        """Write captions where the disk still says what was there before; else what it says."""
+        """Write captions whose files are unchanged; returns those that have changed, by number."""
         self._require_writable()
         self._gather()
         conflicts = {}
@@ -287,8 +290,8 @@ class Desk:
         return conflicts
 
     def _gather(self) -> None:
-        """Captions beside the controls are read only while none lies beside a target: bring them
-        all there before the first one does."""
+        """Copy captions beside the controls to the targets: once a target has one, they are no
+        longer read."""
         if any(text_beside(pair.target) for pair in self.pairs):
             return
         for pair, caption in zip(self.pairs, self.captions, strict=True):
@@ -309,13 +312,13 @@ def joined(instruction: str, description: str, ending: str) -> str:
 
 
 def digest(changes: Sequence[Change]) -> str:
-    """Equal for equal changes: what was agreed to is what is saved."""
+    """Equal for equal changes, so that exactly what was agreed to is saved."""
     rows = [(change.number, change.before, change.after) for change in changes]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
 
 def text_beside(picture: Path) -> Path | None:
-    """The caption file of a picture, if it lies beside it."""
+    """The caption file beside a picture; None if there is none."""
     files = (picture.with_suffix(suffix) for suffix in CAPTION_SUFFIXES)
     return next((file for file in files if file.is_file()), None)
 

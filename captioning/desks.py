@@ -1,4 +1,4 @@
-"""The desks that are open in this process: nodes and pages of one data set meet at one."""
+"""The open desks of this process: the nodes and pages of a data set share one."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _opening = Lock()
 
 
 def desk_of(identity: str, register: Register) -> Desk:
-    """The desk of a data set, opened if need be. AccessError where it is unknown or forbidden."""
+    """The desk of a data set, opened if necessary. AccessError if it is unknown or forbidden."""
     source = register.recall(identity)
     with _opening:
         return _desks.get(identity) or _keep(identity, Desk(source))
 
 
 def remember(register: Register, source: PairSource, matching: Matching | None) -> str:
-    """The id of what a node has just read, so that its page opens without reading it again."""
+    """Register what a node has just read, so that its page need not read it again; the id."""
     identity = register.remember(source)
     with _opening:
         if known := _desks.get(identity):

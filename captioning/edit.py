@@ -87,13 +87,14 @@ def edit_caption(caption: str, stem: str, edits: Edits) -> str:
 
 
 def split_tags(caption: str) -> list[str]:
-    """The caption's tags, each with the mark that ends it. A stop divides only before a space."""
+    """The caption's tags, each with its closing punctuation. A full stop separates only before a
+    space."""
     pieces = re.split(r"(?<=[,，、。；！？])|(?<=\w[.!?])(?=\s)", caption)
     return [piece.strip() for piece in pieces if piece.strip(" \t\n" + COMMAS)]
 
 
 def words_of(tag: str) -> str:
-    """A tag without the mark that ends it."""
+    """A tag without the punctuation at its end."""
     return re.sub(r"(?<=\w)[.!?]+$", "", tag.strip(" \t\n" + COMMAS + FULL_WIDTH))
 
 
@@ -208,7 +209,7 @@ def _matches(words: str, parts: list[str], letters: int) -> bool:
 
 
 def _join(tags: list[str]) -> str:
-    """Tags with the marks they had; one that had none, because it was the last, gets a comma."""
+    """The tags joined with their own punctuation; a tag without any gets a comma."""
     pieces = tags[:1]
     for before, tag in zip(tags, tags[1:], strict=False):
         if words_of(before) == before:

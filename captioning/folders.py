@@ -1,4 +1,4 @@
-"""Finds captioning models in the user's folders, and names what an incomplete one lacks."""
+"""Finds captioning models in the user's folders, and names what is missing in incomplete ones."""
 
 import json
 import struct

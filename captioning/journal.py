@@ -1,4 +1,4 @@
-"""Remembers every description, so that a run that was cancelled goes on where it stopped."""
+"""Remembers every description, so that a cancelled run continues where it stopped."""
 
 import hashlib
 from collections.abc import Iterable
@@ -9,9 +9,9 @@ from ..lines import Lines
 
 
 class Journal:
-    """Descriptions on disk by captioner, settings and pictures; changing any of them asks anew.
+    """Descriptions on disk, keyed by captioner, settings and pictures.
 
-    One line per description, on the disk at once.
+    One line per description, flushed to disk at once.
     """
 
     def __init__(self, file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Texts to begin with: instructions per recipe, and what to ask a vision-language model."""
+"""Ready-made texts: instructions by recipe, and questions for a vision-language model."""
 
 OWN = "own text"
 

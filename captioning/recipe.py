@@ -1,4 +1,4 @@
-"""How a caption is made: its parts, the use of old text, the greatest length."""
+"""How a caption is made: its parts, the use of the old text, the length limit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ class Recipe:
         return self.existing is Existing.REPLACE or not pair.caption.strip()
 
     def caption(self, pair: Pair, description: str = "") -> str:
-        """The pair's new caption. Its old text is the description where that is to be kept."""
+        """The pair's new caption; its old text becomes the description if it is to be kept."""
         if not self.wants_description(pair):
             parts = self.trigger, self.instruction, self.suffix
             description = strip_parts(pair.caption, *parts, self.template, pair.stem)
@@ -58,7 +58,7 @@ class Recipe:
 
 
 def match_descriptions(pairs: PairedDataset, texts: Sequence[str]) -> dict[str, str]:
-    """Texts of another node by stem: one for every pair, in the pairs' order, or one for all."""
+    """The texts of another node by stem: one per pair, in the pairs' order, or one for all."""
     if len(texts) == 1:
         texts = list(texts) * len(pairs)
     if len(texts) != len(pairs):

@@ -1,4 +1,4 @@
-"""Reports on captions: how long they are, and what FLUX would not see of them."""
+"""Reports on captions: their lengths, and what FLUX would not read of them."""
 
 from collections.abc import Mapping, Sequence
 from statistics import median

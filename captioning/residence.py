@@ -1,4 +1,4 @@
-"""Where a captioner's weights live: ComfyUI's memory management moves, counts and evicts them."""
+"""A captioner's weights under ComfyUI's memory management, which moves and evicts them."""
 
 import comfy.model_management as memory
 import comfy.model_patcher

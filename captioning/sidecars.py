@@ -1,4 +1,4 @@
-"""Caption files beside their pictures: written whole or not at all, the old ones kept."""
+"""Caption files beside their pictures: written atomically, with backups of the old ones."""
 
 import os
 from collections.abc import Iterable
@@ -23,8 +23,8 @@ def timestamp() -> str:
 
 
 def caption_file(target: Path) -> Path:
-    """Where the caption of a picture is written. DatasetError unless it really is a picture:
-    a table may name any file as target, and beside that nothing is to be replaced."""
+    """The file for a picture's caption. DatasetError unless it really is a picture: a table may
+    name any file as target, and nothing beside such a file may be replaced."""
     if target.suffix.lower() not in readable_suffixes():
         raise DatasetError(
             say(
@@ -41,8 +41,8 @@ def caption_file(target: Path) -> Path:
 def write_caption(target: Path, caption: str, backup: str) -> bool:
     """Write the caption beside `target`; False if it already says exactly that.
 
-    What it replaces is first copied to `caption_backup/<backup>` in the same folder; where there
-    was no file, an empty `<name>.txt.none` says so.
+    The old file is first copied to `caption_backup/<backup>` in the same folder; if there was none,
+    an empty `<name>.txt.none` says so.
     """
     file, content = caption_file(target), caption.encode("utf-8")
     if file.is_file() and file.read_bytes() == content:

@@ -1,4 +1,4 @@
-"""Counts the tags and words of captions: what all share will bind to the LoRA."""
+"""Counts the tags and words of captions: those in every caption bind to the LoRA."""
 
 import re
 from collections import Counter

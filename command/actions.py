@@ -1,4 +1,4 @@
-"""What each command does, once ComfyUI can be imported."""
+"""The commands, which need ComfyUI to be importable."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from .show import Screen
 from .tries import perform_tries
 
 Options = argparse.Namespace
-LOSSES = 50  # of the last steps, whose mean is told
+LOSSES = 50  # last steps whose mean loss is reported
 INPUT_ERRORS = (
     JobError, ConfigError, DatasetError, RunError, host.BaseModelError, LoraError, FileExistsError,
     DamagedFileError,
@@ -51,7 +51,7 @@ INPUT_ERRORS = (
 
 
 def perform(options: Options, screen: Screen) -> int:
-    """Run one command; what it raises becomes words and an exit code."""
+    """Run one command; its errors become a message and an exit code."""
     try:
         return COMMANDS[options.command](options, screen)
     except KeyboardInterrupt:
@@ -84,7 +84,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def validate(options: Options, screen: Screen) -> int:
-    """List all that is wrong with the files, not only the first thing."""
+    """List everything that is wrong with the files, not only the first problem."""
     code = 0
     for asked in read_jobs(options):
         job = asked.job
@@ -102,7 +102,7 @@ def validate(options: Options, screen: Screen) -> int:
 
 
 def convert(options: Options, screen: Screen) -> int:
-    """Write jobs as our files; what was not taken over goes to standard error."""
+    """Write jobs as files of this trainer; settings not taken over go to standard error."""
     groups = grouped([Path(name) for name in options.files])
     if options.to and len(groups) > 1:
         raise JobError(say("--to takes one job; these are {count}.", count=len(groups)))
@@ -144,8 +144,8 @@ def cache(options: Options, screen: Screen) -> int:
 def start(options: Options, screen: Screen) -> int:
     """Train a job, or continue its run; several one after the other.
 
-    All are checked before the first begins. One that stops does not stop those after it; Cancel
-    does. The exit code is that of the first that stopped.
+    All are checked before the first begins. A job that fails does not stop those after it; Cancel
+    does. The exit code is that of the first that failed.
     """
     queue = read_jobs(options)
     if len(queue) > 1:
@@ -183,7 +183,7 @@ def resume(options: Options, screen: Screen) -> int:
 def run_job(
     asked: AskedJob, options: Options, screen: Screen, replace: bool, output: Path | None = None
 ) -> int:
-    """Train one job; says beforehand what the graph's nodes say, and its outcome at last."""
+    """Train one job. Reports what the graph's nodes would report, and then the result."""
     job, places = asked.job, asked.places
     loaded = asked.load_pairs()
     pairs = loaded.dataset
@@ -324,10 +324,10 @@ def tell(run: Run, screen: Screen) -> None:
 
 
 def state_of(run: Run) -> dict[str, Any]:
-    """How far a run is, by the end of its log. `loss` is the mean of the last 50 steps.
+    """The progress of a run, by the end of its log. `loss` is the mean of the last 50 steps.
 
-    `holdout` is what the held-out pairs say in words; `holdout_change` its number, None where
-    fewer pairs than are evidence were measured.
+    `holdout` is the held-out change in words; `holdout_change` its number, None if too few pairs
+    were measured to be evidence.
     """
     config, early, scored = run.config, ending_of(run.folder), outcome_of(run.folder)
     # they are measured at every checkpoint at least
@@ -353,7 +353,7 @@ def state_of(run: Run) -> dict[str, Any]:
 
 
 def open_run(text: str) -> Run:
-    """A run by its name, or by its folder wherever that is."""
+    """A run by its name, or by its folder, wherever that is."""
     folder = Path(text)
     if (folder / "run.yaml").is_file():
         folder = folder.resolve()

@@ -1,4 +1,4 @@
-"""The jobs that a command line asks for: their files, what --set changes, and where paths lie."""
+"""The jobs of a command line: their files, the changes by --set, and where paths lead."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PACK = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class AskedJob:
-    """A job, what of its file was not taken over, and where its relative paths may lie."""
+    """A job, the settings of its file not taken over, and the folders for its relative paths."""
 
     job: Job
     ignored: Sequence[str]
@@ -43,7 +43,7 @@ class AskedJob:
         return loaded
 
     def lines(self, loaded: LoadedPairs) -> list[str]:
-        """What is said of a job before it is trained: as the graph's nodes say it."""
+        """The report on a job before training, as from the graph's nodes."""
         config = self.job.settled(loaded.dataset)
         return [
             say(
@@ -60,9 +60,9 @@ class AskedJob:
 
 
 def read_jobs(options: argparse.Namespace) -> list[AskedJob]:
-    """A job for each file, or for each two of which one holds the other's pairs.
+    """A job for each file, or for two files of which one holds the other's pairs.
 
-    Raises JobError for --set that is wrong, and for two jobs of one name.
+    Raises JobError for an invalid --set, and for two jobs of the same name.
     """
     changes = read_changes(options.set)
     asked = []
@@ -83,7 +83,7 @@ def read_jobs(options: argparse.Namespace) -> list[AskedJob]:
 
 
 def read_changes(texts: Sequence[str]) -> dict[str, Any]:
-    """The values that --set gives to keys. JobError names a text that is none."""
+    """The values from --set, by key. JobError names an invalid one."""
     changes = {}
     for text in texts:
         key, equals, value = text.partition("=")
@@ -114,8 +114,8 @@ def changed(job: Job, changes: dict[str, Any]) -> Job:
 def checked(
     asked: AskedJob, errors: tuple[type[Exception], ...]
 ) -> tuple[LoadedPairs, list[str], list[str]]:
-    """A job's pairs, what is to be said of it, and what stands against training it, as far as can
-    be seen without loading a model. `errors` are those that a user can mend."""
+    """A job's pairs, the report on it, and the problems that prevent its training, as far as they
+    can be found without loading a model. `errors` are those that a user can fix."""
     job, loaded, lines = asked.job, LoadedPairs(PairedDataset(()), ()), asked.ignored_lines()
     problems = [] if isinstance(job.model, str) else host_files.lacking(job.model)
     try:

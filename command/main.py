@@ -16,7 +16,7 @@ from .terminal_language import terminal_language
 
 
 def epilog() -> str:
-    """What each exit code means, and what else there is to know."""
+    """The meaning of each exit code, and further hints."""
     codes = {
         0: say("done"),
         1: say("an unexpected error"),

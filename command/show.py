@@ -1,4 +1,4 @@
-"""What a terminal shows of a run: a progress bar, lines, JSON, or nothing."""
+"""Progress of a run on a terminal: a bar, lines, JSON, or nothing."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Screen:
         self.errors = sys.stderr  # ComfyUI puts an interceptor there that a bar breaks
 
     def result(self, words: str, **facts: Any) -> None:
-        """Tell the outcome, in words or as one line of JSON."""
+        """Print the result, in words or as one line of JSON."""
         if self.mode == "json":
             self.write(self.results, json.dumps(facts, ensure_ascii=False))
         elif words:
             self.write(self.results, words)
 
     def note(self, words: str) -> None:
-        """Something to know on the way."""
+        """Print a note on the way."""
         if self.mode == "json":
             self.write(self.results, json.dumps({"note": words}, ensure_ascii=False))
         elif self.mode != "quiet":
@@ -60,7 +60,7 @@ class Screen:
 
 
 class Said(logging.Handler):
-    """Hands what the trainer says to what shows it."""
+    """Passes the trainer's messages on to the display."""
 
     def __init__(self, shown: Nothing) -> None:
         super().__init__()

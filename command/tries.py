@@ -22,7 +22,7 @@ TrainJob = Callable[[AskedJob], object]
 
 
 def perform_tries(options: argparse.Namespace, screen: Screen, train: TrainJob) -> int:
-    """Train the tries of a job's settings, or with --jobs write their files; tell the best.
+    """Train the tries of a job's settings, or write their files with --jobs; report the best.
 
     `train` trains a job and returns once it has finished.
     """

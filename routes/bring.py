@@ -1,4 +1,4 @@
-"""Bringing pictures in: two sets of files become the folders of a data set in the input folder."""
+"""Uploads: two sets of pictures become the folders of a data set in the input folder."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def checked(row: Any) -> tuple[str, str, str]:
 
 
 async def bring(request: web.Request) -> web.StreamResponse:
-    """One picture, as the body. What cannot be opened as one is not kept, nothing is replaced."""
+    """Store one picture, sent as the body. Rejects unreadable ones, and replaces nothing."""
     plan = _plans.get(request.match_info["plan"])
     number, side = int(request.match_info["number"]), request.match_info["side"]
     if plan is None or number >= len(plan.pairs):
@@ -140,7 +140,7 @@ async def bring(request: web.Request) -> web.StreamResponse:
 
 
 def keep(partial: Path, path: Path) -> None:
-    """Give a picture its name. DatasetError if it is none, or the name is taken."""
+    """Give a picture its final name. DatasetError if it is unreadable, or the name is taken."""
     try:
         picture_size(partial)
     except DatasetError as error:

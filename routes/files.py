@@ -1,4 +1,4 @@
-"""The files that the pack's pages are built of: a folder of web/ for each page, and one for all."""
+"""The static files of the pack's pages: a folder of web/ for each page, and a shared one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask, and how answers are sent: shared by every page of the pack."""
+"""Access checks, error responses and headers, shared by every page of the pack."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def guarded(handler: Handler) -> Handler:
-    """Only for pages of this server; what is not there, or not allowed, is said in one line."""
+    """The handler, for pages of this server only, with errors as one-line responses."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         if not from_own_page(request):
@@ -70,7 +70,7 @@ def guarded(handler: Handler) -> Handler:
 
 
 def said(error: Exception) -> str:
-    """Its sentence, in which halves of letters, as names from elsewhere have, can be sent."""
+    """The error's message, without lone surrogates, which could not be sent."""
     text = str(error) or type(error).__name__
     return text.encode("utf-8", "replace").decode("utf-8")
 

@@ -1,4 +1,4 @@
-"""Which language ComfyUI's interface is in, so that what the server says is in it too."""
+"""The language of ComfyUI's interface, so that the server's messages are in it too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The captions of a data set's page: read, written one by one or many at once, taken back."""
+"""The captions on a data set's page: read, written singly or in bulk, undone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of a data set's pairs: its pictures, and what is decided about them."""
+"""The page of a data set's pairs: its pictures, and the decisions about them."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def about(run: Run) -> dict[str, Any]:
 
 
 async def chart(request: web.Request) -> web.StreamResponse:
-    """What the event of the last step held, for a node whose run has ended."""
+    """The event of the last step again, for a node whose run has ended."""
     run = opened(request)
     return web.json_response(await asyncio.to_thread(lambda: chart_of(run, Course(run.lines))))
 
