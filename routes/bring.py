@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +19,7 @@ from ..dataset.image import picture_size, readable_suffixes
 from ..dataset.load import PairSource
 from ..dataset.pair import DatasetError
 from ..dataset.store import require_stem
+from ..files import PARTIAL
 from ..language import say
 from ..trainer.host.folders import data_sets, input_folder, unpacked_folder
 from .guard import guarded, read_json, require_page
@@ -32,13 +33,21 @@ SIDES = ("before", "after")
 
 @dataclass(frozen=True)
 class Plan:
-    """Where the pictures of a data set go: stem and suffixes of each pair."""
+    """Where the pictures of a data set go: stem and suffixes of each pair. `waiting` has, by number
+    and side, the pictures whose partner has not arrived.
+    """
 
     folder: Path
     pairs: tuple[tuple[str, str, str], ...]
+    waiting: dict[int, dict[str, Path]] = field(default_factory=dict)
+
+    def path(self, number: int, side: str) -> Path:
+        stem, *suffixes = self.pairs[number]
+        return writable(self.folder / side / (stem + suffixes[SIDES.index(side)]))
 
 
 _plans: OrderedDict[str, Plan] = OrderedDict()
+_keeping = Lock()
 
 
 def register(routes: web.RouteTableDef) -> None:
@@ -120,31 +129,49 @@ def checked(row: Any) -> tuple[str, str, str]:
 
 
 async def bring(request: web.Request) -> web.StreamResponse:
-    """Store one picture, sent as the body. Rejects unreadable ones, and replaces nothing."""
+    """Store one picture, sent as the body. Rejects an unreadable one together with its partner, and
+    replaces nothing.
+    """
     plan = _plans.get(request.match_info["plan"])
     number, side = int(request.match_info["number"]), request.match_info["side"]
     if plan is None or number >= len(plan.pairs):
         raise web.HTTPNotFound()
     require_page(request, "application/octet-stream", LARGEST)
-    stem, *suffixes = plan.pairs[number]
-    path = writable(plan.folder / side / (stem + suffixes[SIDES.index(side)]))
-    partial = path.with_name(f".kontext_{uuid4().hex[:12]}{path.suffix}")
+    partial = plan.path(number, side).with_name(PARTIAL.replace("*", uuid4().hex[:12]))
     try:
         with partial.open("wb") as file:
             async for part in request.content.iter_chunked(1 << 20):
                 await asyncio.to_thread(file.write, part)
-        await asyncio.to_thread(keep, partial, path)
+        await asyncio.to_thread(keep, plan, number, side, partial)
     finally:
         partial.unlink(missing_ok=True)
     return web.json_response({})
 
 
-def keep(partial: Path, path: Path) -> None:
-    """Give a picture its final name. DatasetError if it is unreadable, or the name is taken."""
+def keep(plan: Plan, number: int, side: str, partial: Path) -> None:
+    """Give a pair's pictures their final names once both have arrived. DatasetError if this one is
+    unreadable, or its name is taken: then its partner is not kept, either.
+    """
+    with _keeping:
+        waiting = plan.waiting.setdefault(number, {})
+        try:
+            require_new_picture(partial, plan.path(number, side))
+        except DatasetError:
+            for picture in waiting.values():
+                picture.unlink()
+            waiting.clear()
+            raise
+        waiting[side] = partial.replace(waiting.get(side, partial.with_suffix(f".{side}.tmp")))
+        if len(waiting) == len(SIDES):
+            for each, picture in waiting.items():
+                picture.replace(plan.path(number, each))
+            del plan.waiting[number]
+
+
+def require_new_picture(partial: Path, path: Path) -> None:
     try:
         picture_size(partial)
     except DatasetError as error:
         raise DatasetError(str(error).replace(str(partial), path.name)) from error
     if path.exists():
         raise DatasetError(say("{path} already exists.", path=path.name))
-    os.replace(partial, path)

@@ -264,6 +264,8 @@ def test_what_is_no_picture_is_not_kept(post, upload, server):
     assert upload(plan, 0, "before", png(), Content_Type="image/png") == 415
     assert upload(plan, 1, "before", png()) == upload("0" * 32, 0, "before", png()) == 404
     assert upload(plan, 0, "..", png()) in (404, 405)
+    assert upload(plan, 0, "before", png()) == 200
+    assert upload(plan, 0, "after", b"SECRET") == 409  # so its partner is not kept
     folder = Path(server.base) / "input" / "not kept"
     assert [path for path in folder.rglob("*") if path.is_file()] == []
 

@@ -55,7 +55,7 @@ def test_a_model_of_a_later_comfyui_is_refused_by_name():
     class Patcher:
         model = QwenImage21()
 
-    with pytest.raises(host.BaseModelError, match="QwenImage21.*not FLUX.1 or FLUX.2"):
+    with pytest.raises(host.BaseModelError, match="QwenImage21.*not ComfyUI's FLUX.1 or FLUX.2"):
         family_of(Patcher())
 
 

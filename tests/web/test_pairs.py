@@ -361,3 +361,23 @@ def test_pictures_come_and_go_while_one_types(chromium, server):
     page.locator(".pair.excluded").wait_for()
     assert not [each for each in page.errors if "409" not in each]  # the conflict
     page.close()
+
+
+def test_one_broken_picture_does_not_keep_the_others_out(chromium, server, camera, tmp_path):
+    page = open_page(chromium, f"{server.url}/kontext/pairs", "en")
+    before, after = camera["before"][:3], camera["after"][:2]
+    broken = tmp_path / camera["after"][2].name
+    broken.write_bytes(b"\0\0\0\x18ftypheic")  # as telephones send them
+    page.set_input_files("[data-choose=before]", before)
+    page.locator("[data-side=before] .faint", has_text="3").wait_for()
+    page.set_input_files("[data-choose=after]", [*after, broken])
+    page.locator("#name").fill("one broken")
+    page.click("#start")
+    page.locator("#bring .bad", has_text="HEIC").wait_for()
+    page.keyboard.press("Enter")  # the keys are at the link
+    page.wait_for_function("() => window.pairs?.set.pairs.length === 2")
+    folder = Path(server.base) / "input" / "one broken"
+    assert sorted(path.name for path in folder.rglob("*.*")) == sorted(
+        [f"戒指 {number:02d}.png" for number in (0, 1)] * 2
+    )
+    page.close()

@@ -12,7 +12,7 @@ const ENGLISH = {
   left: "Without a partner. Click one on each side to pair them; the rest is left aside.",
   name: "name of the data set", start: (count) => `Bring in ${count} pairs`, bringing: (done, all) => `${done} of ${all}`,
   clear: "Begin again", sets: "Data sets", none: "None yet. Run a Load node, or bring pictures in.", open: "Open",
-  undo: "take apart", failed: (name, why) => `${name}: ${why}`, more: (count) => `${count} more`,
+  undo: "take apart", refused: (count) => `${count} pairs could not be brought in:`, failed: (name, why) => `${name}: ${why}`, more: (count) => `${count} more`,
 };
 const CHINESE = {
   title: "图片对", theme: "浅色或深色", close: "关闭",
@@ -23,7 +23,7 @@ const CHINESE = {
   left: "没有配对的图片。在左右各点一张即可配对，其余不会导入。",
   name: "数据集名称", start: (count) => `导入 ${count} 对`, bringing: (done, all) => `${done}/${all}`,
   clear: "重新开始", sets: "数据集", none: "还没有。请运行加载节点，或导入图片。", open: "打开",
-  undo: "拆开", failed: (name, why) => `${name}：${why}`, more: (count) => `还有 ${count} 张`,
+  undo: "拆开", refused: (count) => `${count} 对未能导入：`, failed: (name, why) => `${name}：${why}`, more: (count) => `还有 ${count} 张`,
 };
 const words = chinese ? CHINESE : ENGLISH;
 const PICTURE = /\.(png|jpe?g|webp|bmp|tiff?|avif|gif|jfif)$/i;
@@ -186,21 +186,35 @@ async function bring() {
       [stem, suffixOf(draft.sides.before[before].name), suffixOf(draft.sides.after[after].name)]);
     const { id, plan: planned, control, target } = await askAt(`${HOME}/bring`, { name: draft.name, pairs: plan });
     progress.hidden = false;
+    const refused = []; // one side is not a picture, say: the other pairs are brought in
     for (const [number, pair] of pairs.entries()) {
       for (const [place, side] of SIDES.entries()) {
         const file = draft.sides[side][pair[place]];
         const reply = await fetch(`${HOME}/bring/${planned}/${number}/${side}`, {
           method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file });
-        if (!reply.ok) throw Error(words.failed(file.name, await reply.text()));
+        if (reply.ok) continue;
+        const why = words.failed(file.name, await reply.text());
+        if (reply.status !== 409) throw Error(why);
+        refused.push(why);
+        break;
       }
       progress.value = number + 1;
     }
+    if (refused.length === pairs.length) throw Error(refused[0]);
     await askAt(`${HOME}/${id}/again`, {}); // it may have been open already
     if (embedded) window.parent.postMessage({ kontext: "folders", control, target }, location.origin);
+    if (refused.length) return showRefused(refused, id);
     location.href = pageAddress(`${HOME}/${id}`);
   } finally {
     if (byId("start")) byId("start").disabled = false;
   }
+}
+
+function showRefused(refused, id) {
+  byId("bring").replaceChildren(
+    element("h2", {}, words.refused(refused.length)), ...refused.map((line) => element("p", { class: "bad" }, line)),
+    element("a", { class: "button", id: "opened", href: pageAddress(`${HOME}/${id}`) }, words.open));
+  byId("opened").focus();
 }
 
 const failed = (error) => notice(error.message);
