@@ -6,13 +6,13 @@ from datetime import datetime
 from pathlib import Path
 
 from ..dataset.access import readable
+from ..dataset.files import BACKUPS
 from ..dataset.image import picture_size, readable_suffixes
 from ..dataset.metadata import table_content
 from ..dataset.pair import DatasetError, PairedDataset
 from ..files import storing, write_atomically
 from ..language import say
 
-BACKUPS = "caption_backup"
 LATEST = "latest"
 _NONE_BEFORE = ".none"
 

@@ -22,6 +22,9 @@ CAPTION_SUFFIXES = (".txt", ".caption", ".json")
 REPEAT_FOLDER = re.compile(r"([1-9]\d{0,3})_(.+)")
 """`10_ring`: the pictures in it count ten times (kohya's rule)."""
 
+BACKUPS = "caption_backup"
+"""The folder beside targets in which the first version of each caption file is kept."""
+
 Key = tuple[str, str]
 
 
@@ -169,7 +172,7 @@ def require_unique(listing: Listing) -> None:
 
 def visible(folder: Path) -> list[os.DirEntry[str]]:
     """The entries of a folder by name, without hidden and system files."""
-    system = {"__macosx", "thumbs.db", "desktop.ini"}
+    system = {"__macosx", "thumbs.db", "desktop.ini", BACKUPS}
     try:
         with os.scandir(readable(folder)) as entries:
             shown = [

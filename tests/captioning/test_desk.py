@@ -88,6 +88,7 @@ def test_the_first_state_is_kept(desk, source):
     (backup,) = (source.base / "after" / "caption_backup").iterdir()
     assert (backup / "a.txt").read_text("utf-8") == TEXTS["a"]
     assert (backup / "c.txt.none").exists()
+    assert not any("caption_backup" in note for note in find_pairs(source).notes)
 
 
 def test_a_file_that_something_else_changed_is_not_overwritten(desk, source):
