@@ -359,6 +359,13 @@ def test_pictures_come_and_go_while_one_types(chromium, server):
     assert page.evaluate("() => window.pairs.set.pairs.map(pair => pair.flags)") == [0, 0]
     page.keyboard.press("x")
     page.locator(".pair.excluded").wait_for()
+
+    # in the large view, too, Enter means the button that has the focus
+    page.keyboard.press("Enter")
+    page.locator("#look [data-do=excluded]").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => window.pairs.set.count(1) === 0")
+    assert page.locator("#look").is_visible()
     assert not [each for each in page.errors if "409" not in each]  # the conflict
     page.close()
 
