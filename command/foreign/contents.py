@@ -1,6 +1,6 @@
-"""What a settings file holds, whether it is YAML, TOML, JSON or a script of options.
+"""The content of a settings file: YAML, TOML, JSON or a script with options.
 
-Files come from anywhere: what is broken, endless or nested without bound is refused by name.
+Files may come from anywhere: broken, endless or boundlessly nested ones are refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCRIPT = "script"
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """The settings of a file. Raises JobError for one that is unreadable, or holds none."""
+    """The settings of a file. Raises JobError if it is unreadable, or holds none."""
     content = read_content(path)
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise JobError(
@@ -64,8 +64,8 @@ def read_content(path: Path) -> Any:
 
 
 def find_beside(path: Path, name: str, key: str) -> Path:
-    """The file that a setting names: beside the settings, or where the trainer was started, in a
-    folder above them. JobError if it is in none."""
+    """The file that a setting names: beside the settings, or in a folder above, where the trainer
+    was started. JobError if it is in none."""
     below = Path(name.replace("\\", "/")).expanduser()
     places = [folder / below for folder in path.absolute().parents]
     found = next((place for place in places if place.is_file()), None)
@@ -99,7 +99,7 @@ def read_json(text: str) -> Any:
 
 
 def once_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """A mapping; ValueError if it names a key twice, of which one would be lost."""
+    """A mapping; ValueError for a key that is set twice, as one value would be lost."""
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
@@ -154,10 +154,10 @@ class BoundedLoader(yaml.SafeLoader):
 
 
 def read_options(text: str, windows: bool) -> dict[str, Any]:
-    """The `--key value` options of a script's commands, the later ones first choice.
+    """The `--key value` options of a script's commands; later ones win.
 
-    Keys are written with underscores. An option without value is True, one with several is their
-    list. `script` is the last Python file that is started.
+    Keys get underscores. An option without a value is True, one with several is a list. `script` is
+    the last Python file that is started.
     """
     variables = dict(
         re.findall(
@@ -197,7 +197,7 @@ def read_options(text: str, windows: bool) -> dict[str, Any]:
 
 
 def split_command(line: str, windows: bool) -> list[str]:
-    """The words of a command line. In Windows' a backslash is a letter like any other."""
+    """The words of a command line. On Windows, a backslash is an ordinary character."""
     try:
         words = shlex.split(line, comments=not windows, posix=not windows)
     except ValueError:  # a quotation mark that is never closed, as in an echoed sentence

@@ -15,7 +15,7 @@ from .translate import Theirs, shortened
 
 QWEN_TEXT, QWEN_VAE = "qwen_2.5_vl_7b_fp8_scaled", "qwen_image_vae"
 SUFFIXES = (".safetensors", ".sft", ".gguf")
-# Parts of names, the first that fits counts; "" is trained here, and so may be what no line knows
+# Patterns of names; the first match counts. "" is trained here; so, perhaps, are unknown ones
 FAMILIES = (
     (r"schnell", "FLUX.1-schnell"),
     (r"flux.*(fill|canny|depth|redux)", "FLUX.1 Fill, Canny, Depth or Redux"),
@@ -38,7 +38,7 @@ FAMILIES = (
 )
 
 
-# Parts of names, the first that fits counts: model, text encoder and VAE as ComfyUI has them
+# Patterns of names; the first match counts: model, text encoder and VAE as ComfyUI names them
 USUAL = (
     (r"(flux[\W_]*2|klein).*9b", "flux-2-klein-base-9b-fp8", "qwen_3_8b_fp8mixed", "flux2-vae"),
     (r"flux[\W_]*2.*dev", "flux2_dev_fp8mixed", "mistral_3_small_flux2_fp8", "flux2-vae"),
@@ -51,13 +51,13 @@ USUAL = (
 
 
 def edits(model: Mapping[str, Any]) -> bool:
-    """Whether a job's model is one that learns from pairs: others learn from single pictures."""
+    """Whether a job's model learns from pairs; others learn from single pictures."""
     name = str(model["diffusion_model"])
     return bool(re.search(r"kontext|flux[\W_]*2|klein|qwen.*edit", name, re.IGNORECASE))
 
 
 def require_trained(*names: Any) -> None:
-    """Raise JobError if one of these names, of a model or of its network, is not trained here."""
+    """Raise JobError if one of these names stands for a model that is not trained here."""
     for name in filter(None, map(str, names)):
         last = re.split(r"[\\/]", name.rstrip("\\/"))[-1]
         for pattern, family in FAMILIES:
@@ -81,9 +81,9 @@ def model_files(
     vae: Any = "",
     family: Any = "",
 ) -> dict[str, Any]:
-    """A job's `model`: the files named, or where a name is no file's the usual one.
+    """A job's `model`: the files named or, if a name is not a file's, the usual ones.
 
-    `family` is what else the file calls the model.
+    `family` is a further name of the model in the file.
     """
     clip, t5 = yaml.safe_load(EXAMPLES["text_encoders"])
     name = str(diffusion_model or "")

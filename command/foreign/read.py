@@ -1,4 +1,4 @@
-"""Whose file is it: ours, or which other trainer's?"""
+"""Which trainer a file is from: this one, or another."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from .contents import read_mapping
 TRAINERS = (
     simpletuner, onetrainer, diffusion_pipe, t2itrainer, diffsynth, diffusers, kohya_gui, kohya,
 )  # fmt: skip
-"""Those that are told by their keys; kohya's, which many share, are asked last."""
+"""Those recognised by their keys; kohya's come last, because many trainers share them."""
 
 
 def read_files(paths: Sequence[Path]) -> tuple[Job, list[str]]:
-    """The job that these files describe together, and what of them was not taken over.
+    """The job that these files describe together, and the settings not taken over.
 
-    Raises JobError for a file that cannot be read, or is none of the kinds known; ConfigError and
-    RunError for values that are out of range.
+    Raises JobError for a file that cannot be read, or is of no known kind; ConfigError and RunError
+    for values that are out of range.
     """
     content: dict[str, Any] = {}
     for path in paths:
@@ -54,7 +54,7 @@ def read_files(paths: Sequence[Path]) -> tuple[Job, list[str]]:
 
 
 def grouped(paths: Sequence[Path]) -> list[list[Path]]:
-    """The files of each job: two are one job if only one of them names the pairs."""
+    """The files of each job: two files are one job if one of them has only the pairs."""
     if len(paths) != 2:
         return [[path] for path in paths]
     only_pairs = [read_mapping(path).keys() <= kohya.PAIRS for path in paths]
@@ -64,7 +64,7 @@ def grouped(paths: Sequence[Path]) -> list[list[Path]]:
 
 
 def is_ours(content: Mapping[str, Any]) -> bool:
-    """By its keys; most of them may be misspelt, or lacking, which `Job.parse` says."""
+    """Judged by its keys; some may be misspelt or missing, which `Job.parse` reports."""
     model = content.get("model")
     ours = isinstance(model, Mapping) and bool(model) and model.keys() <= MODEL_KEYS
     return "pairs" in content or content.keys() <= KEYS - {"config"} or ours or model == "demo"

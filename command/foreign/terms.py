@@ -1,4 +1,4 @@
-"""What several trainers call alike: optimisers, schedules, precisions, densities of noise."""
+"""Terms that several trainers share: optimisers, schedules, precisions, noise densities."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ OPTIMIZERS = {
     "adamwschedulefree": "schedulefree", "schedulefreeadamw": "schedulefree",
     "prodigyplusschedulefree": "prodigyplus",
 }  # fmt: skip
-# Ours of the same family, which a learning rate means the same to
+# The closest of ours, for which the learning rate has the same meaning
 NEAREST_OPTIMIZERS = {
     "prodigy8bit": "prodigy", "prodigyadv": "prodigy", "prodigyschedulefree": "prodigyplus",
     "dadaptation": "prodigy", "dadaptadam": "prodigy", "dadaptadampreprint": "prodigy",
@@ -59,7 +59,7 @@ ADAPTERS = {
 
 
 FULL_RANK = 256
-"""The largest of ours. For LoKr others write 10,000 and the like: of full rank."""
+"""Our largest rank. For LoKr, other trainers write 10,000 and the like for full rank."""
 ENDLESS = 1000
 
 
@@ -68,12 +68,12 @@ def rank(value: Any) -> Any:
     try:
         size = float(value)
     except (TypeError, ValueError):
-        return value  # which is named as what it is
+        return value  # reported later
     return FULL_RANK if size >= ENDLESS else value
 
 
 def require_full_rank(theirs: Theirs) -> None:
-    """Say that LoKr's full rank is our largest here, whose scale is 1; JobError for a LoRA's."""
+    """For a LoKr of full rank, note our largest rank, with scale 1; JobError for a LoRA."""
     name, value = theirs.origin.get("rank", ("", 0))
     if theirs.config.get("rank") != FULL_RANK or float(value) < ENDLESS:
         return
@@ -98,7 +98,7 @@ def optimizer(value: Any) -> str | Nearest | None:
 
 
 def side(value: Any) -> int | None:
-    """Side of the square as large as "768,1024", [768, 1024] or 768, in steps of 16."""
+    """Side of the square with the area of "768,1024", [768, 1024] or 768, in steps of 16."""
     parts = re.split(r"[,x×*]", value) if isinstance(value, str) else value
     try:
         sides = [float(part) for part in (parts if isinstance(parts, list) else [parts])]
@@ -117,7 +117,7 @@ def resolution(theirs: Theirs, name: str, sizes: list[Any]) -> None:
 
 
 def warmup(theirs: Theirs, name: str, steps: Any) -> None:
-    """Steps of warm-up; below 1 a share of all steps, if it is known how many these are."""
+    """Steps of warm-up; a value below 1 is a share of all steps, if their number is known."""
     if name not in theirs.left:
         return
     value = theirs.left[name]
@@ -129,7 +129,7 @@ def warmup(theirs: Theirs, name: str, steps: Any) -> None:
 
 
 def density(theirs: Theirs, name: str, known: Mapping[str, Mapping[str, Any]]) -> None:
-    """How noisy the training pictures are: their name for it as our settings."""
+    """Translate the name of their noise density into our settings."""
     value = theirs.left.get(name)
     if not is_set(value):
         return
@@ -167,7 +167,7 @@ def source(
 
 
 def single(entry: dict[str, Any]) -> dict[str, Any]:
-    """A `pairs` entry of pictures without a before: what other models than Kontext learn from."""
+    """A `pairs` entry of single pictures, for models that do not edit."""
     return {"pictures_folder" if k == "control_folder" else k: v for k, v in entry.items()}
 
 
@@ -179,7 +179,7 @@ def build(
     idle: Mapping[str, str],
     **more: Any,
 ) -> tuple[Job, list[str]]:
-    """The job of what has been translated, and what was not taken over."""
+    """The job from the translated settings, and the settings not taken over."""
     theirs.settle()
     require_full_rank(theirs)
     if not edits(model):

@@ -1,12 +1,11 @@
-"""Another trainer's settings as ours: every one of theirs is translated, known to mean nothing
-here, or named to the user.
+"""Another trainer's settings as ours: each of theirs is translated, ignored for a known reason, or
+reported to the user.
 
-What is known about a trainer is data: its `Rule`s, and which keys are idle here and why.
+The knowledge about a trainer is data: its `Rule`s, and the keys that are idle here, with reasons.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -15,11 +14,12 @@ from typing import Any
 from ...language import say
 from ...trainer.config import SETTINGS
 from ...trainer.runs.job import JobError
+from ...trainer.setting import real
 
 LONGEST = 80  # letters of a value in a report
 
-# What a setting's meaning hangs on: without the second the first is not taken over
-HANGS_ON = {
+# Settings that only have a meaning together with another one, and are not taken over without it
+DEPENDS_ON = {
     "learning_rate": "optimizer", "weight_decay": "optimizer", "beta1": "optimizer",
     "beta2": "optimizer", "lora_plus": "optimizer", "alpha": "rank", "restarts": "schedule",
     "huber_delta": "loss", "sigma_shift": "timesteps", "sigma_mean": "timesteps",
@@ -29,17 +29,17 @@ HANGS_ON = {
 
 @dataclass(frozen=True)
 class Nearest:
-    """A value of ours that comes closest to theirs; the user is told."""
+    """Our closest value to theirs; the user is informed."""
 
     value: Any
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A setting of ours and its names elsewhere, of which the first that is set counts.
+    """A setting of ours and its names elsewhere; the first name that is set counts.
 
-    `to` makes our value of theirs, or None where we have none like it. With `zero_is_off`, 0 is
-    as good as not set.
+    `to` converts their value to ours, or to None if we have no such value. With `zero_is_off`, 0
+    counts as not set.
     """
 
     ours: str
@@ -127,8 +127,8 @@ class Theirs:
         self.remarks.append(f"{self.where}{name}: {shortened(value)} ({words})")
 
     def settle(self) -> None:
-        """Drop what has lost the setting that its meaning hangs on. JobError for an adapter that
-        this trainer lacks: nothing of the file would be left."""
+        """Drop settings without the one they depend on. JobError for an adapter that this trainer
+        lacks: nothing of the file would be left."""
         if "adapter" in self.origin and "adapter" not in self.config:
             name, value = self.origin["adapter"]
             raise JobError(
@@ -138,7 +138,7 @@ class Theirs:
                     choices="lora, dora, lokr, loha",
                 )
             )  # fmt: skip
-        for ours, base in HANGS_ON.items():
+        for ours, base in DEPENDS_ON.items():
             if base in self.origin and base not in self.config and ours in self.config:
                 del self.config[ours]
                 name, value = self.origin.pop(ours, ("", None))
@@ -147,10 +147,10 @@ class Theirs:
                     self.remark(name, value, words)
 
     def close(self, idle: Mapping[str, str]) -> None:
-        """Sort what is left: what means nothing here, by the reason, and what is named for itself.
+        """Sort the settings left: those that mean nothing here by reason, all others one by one.
 
-        `idle` has patterns of names, with blanks between, for each of `reasons`. What is off is
-        neither.
+        `idle` has space-separated patterns of names for each of `reasons`. Settings that are off
+        are not reported.
         """
         why = {pattern: reason for reason, names in idle.items() for pattern in names.split()}
         for name, value in self.left.items():
@@ -163,8 +163,8 @@ class Theirs:
                 self.remarks.append(f"{self.where}{name}: {shortened(value)}")
 
     def adopt(self, part: Theirs) -> None:
-        """Take over what a part, closed, has to say: also where it sets for its own pairs what is
-        one value for all pairs here."""
+        """Take over the settings and remarks of a closed part. A value that differs from the first
+        part's is reported: here, one value holds for all pairs."""
         self.remarks += part.remarks
         if not self.parts:
             self.config |= part.config
@@ -177,7 +177,7 @@ class Theirs:
             self.idle.setdefault(reason, []).extend(names)
 
     def lines(self) -> list[str]:
-        """What was not taken over, first what is named for itself."""
+        """The settings not taken over: first those reported one by one, then by reason."""
         known = reasons()
         grouped = [f"{known[reason]}: {', '.join(names)}" for reason, names in self.idle.items()]
         return self.remarks + grouped
@@ -207,18 +207,15 @@ def translated(value: Any, rule: Rule) -> Any:
 
 
 def number(value: Any, name: str) -> float:
-    """A finite number, also from its text. JobError names a value that is none."""
-    try:
-        found = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        found = math.nan
-    if not math.isfinite(found):
+    """A finite number, possibly given as text. JobError names any other value."""
+    found = real(value)
+    if found is None:
         raise JobError(say("{name} is {value}; it must be a number.", name=name, value=repr(value)))
     return found
 
 
 def is_set(value: Any) -> bool:
-    """Whether a file says something by this: most of them write "" for what is not set."""
+    """Whether a value is set: most files write "" for unset ones."""
     return value is not None and value not in ("", "None", [], {})
 
 
@@ -245,7 +242,7 @@ def shortened(value: Any) -> str:
 
 
 def mappings(value: Any, where: str) -> list[Mapping[str, Any]]:
-    """A list of settings' groups. JobError names what is none."""
+    """A list of mappings, also from a single one. JobError names anything else."""
     found = value if isinstance(value, list) else [value]
     wrong = next((repr(each) for each in found if not isinstance(each, Mapping)), "")
     if wrong:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from ...dataset.load import SEVERAL_CONTROLS, UNMATCHED
 from ...language import say
+from ..setting import real
 
 SAMPLE_NUMBERS = ("every", "seed", "steps", "most")
 SAMPLE_KEYS = {"prompts", "controls", *SAMPLE_NUMBERS}
@@ -67,11 +67,8 @@ def read_start(given: Any) -> dict[str, Any]:
 
 def read_number(name: str, value: Any) -> float:
     """A finite number of at least 0. JobError names any other value."""
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not 0 <= number < math.inf:
+    number = real(value)
+    if number is None or number < 0:
         raise JobError(
             say("{name} is {value}; it must be a number from 0 on.", name=name, value=repr(value))
         )
