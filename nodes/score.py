@@ -43,8 +43,8 @@ class ScoreCheckpoints(io.ComfyNode):
             description=(
                 "Measures every checkpoint on the held-out pairs, always with the same noise, and "
                 "calls it under-fitted, good or over-fitted; says whether it shifts, zooms or "
-                "borders the picture. Recommends the earliest that is as "
-                "good as the best, and its strength. Scores are kept: Cancel loses nothing."
+                "borders the picture. Recommends the earliest whose pictures are as good as the "
+                "best, and its strength. Scores are kept: Cancel loses nothing."
             ),
             search_aliases=["validation loss", "overfitting", "best checkpoint", "epoch", "评估"],
             is_output_node=True,

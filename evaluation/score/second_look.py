@@ -28,15 +28,12 @@ def look_again(series: Series, judgement: Judgement, pictures: Pictures, rules: 
     best = max(finalists, key=lambda place: looks.gain(place).mean)
     gained = looks.gain(best).mean >= rules.seen_gain
     tied = [place for place in finalists if gained and looks.tied(place, best)]
-    recommended = tied[0] if tied else None
     found = {
-        place: looks.without_gain(place)
-        if recommended is None
-        else looks.ruling(place, recommended, best)
+        place: looks.ruling(place, tied[0], best) if tied else looks.without_gain(place)
         for place in finalists
     }
     last, note = len(judgement.verdicts) - 1, ""
-    if recommended is None:
+    if not tied:
         note = say("No checkpoint's pictures are nearer to the true results than the base model's.")
     elif best == last and looks.still_improving(finalists):
         note = say("Still improving at the last checkpoint: train longer.")
@@ -50,14 +47,15 @@ def look_again(series: Series, judgement: Judgement, pictures: Pictures, rules: 
             alike = say("Its losses are like its neighbour's.")
             label, reason = found[near][0], f"{alike} {found[near][1]}"
         verdicts.append(Verdict(label, reason, verdict.gain, verdict.training_gain))
-    if recommended is None:
+    if not tied:
         return Judgement(tuple(verdicts), note=note)
     good = tuple(
         place
-        for place in range(recommended, tied[-1] + 1)
+        for place in range(tied[0], tied[-1] + 1)
         if verdicts[place].label in (Label.GOOD, Label.STILL_IMPROVING)
     )
-    return Judgement(tuple(verdicts), best, recommended, good, note)
+    same = (place for place in tied if looks.deficit(place, best).mean <= rules.seen_same)
+    return Judgement(tuple(verdicts), best, next(same), good, note)
 
 
 class _Looks:
@@ -87,16 +85,16 @@ class _Looks:
         """Whether the training pairs' loss fell from one to the other."""
         return float(self.series.training_difference(place, since).mean()) < 0
 
-    def ruling(self, place: int, recommended: int, best: int) -> Ruling:
+    def ruling(self, place: int, first_good: int, best: int) -> Ruling:
         deficit = self.deficit(place, best)
         behind = {"behind": deficit.mean}
-        if place < recommended:
+        if place < first_good:
             reason = say(
                 "Its pictures are {behind:.1f} dB behind the best, which were trained longer.",
                 **behind,
             )
             return Label.UNDER_FITTED, reason
-        if place == recommended or not self.clear(deficit):
+        if place == first_good or not self.clear(deficit):
             return Label.GOOD, self.summary(place)
         if place < best:
             reason = say(

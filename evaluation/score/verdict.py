@@ -53,6 +53,7 @@ class Rules:
     shortlist: int = 5
     seen_gain: float = 0.2  # decibel by which pictures must come nearer to their true results
     seen_tie: float = 0.15  # decibel: smaller differences of pictures count as ties
+    seen_same: float = 0.05  # decibel: of pictures so near the best the earliest is recommended
     seen_worse: float = 0.4  # decibel: over-fitted pictures have lost at least this
     seen_level: float = 0.8  # of the intervals of pictures' differences
 
@@ -117,8 +118,9 @@ class Verdict:
 class Judgement:
     """The verdicts in the order of the checkpoints.
 
-    `good` are as good as `best`; the earliest of them is `recommended`. All three are empty if no
-    checkpoint can be recommended.
+    `good` are as good as `best`. `recommended` is the earliest of them, or, if pictures were made,
+    the earliest whose pictures are the best. All three are empty if no checkpoint can be
+    recommended.
     """
 
     verdicts: tuple[Verdict, ...]

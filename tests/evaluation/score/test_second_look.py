@@ -44,8 +44,16 @@ def test_a_loss_that_rises_is_no_over_fitting_where_pictures_stay_good():
     assert judge(series).verdicts[-1].label is Label.OVER_FITTED
     judgement, found = looked_at(series, pictures({0: 1.0, 1: 2.0, 2: 2.0, 3: 2.0, 4: 2.0}))
     assert found == [Label.UNDER_FITTED, *[Label.GOOD] * 4]
-    assert judgement.recommended == 1 and judgement.good == (1, 2, 3, 4)
+    assert judgement.good == (1, 2, 3, 4)
     assert "2.0 dB nearer to the true results" in judgement.verdicts[1].reason
+
+
+def test_the_earliest_whose_pictures_are_as_good_as_the_best_is_recommended():
+    """0.1 dB behind is good as well, but not recommended; 0.04 dB behind is."""
+    seen = pictures({0: 1.0, 1: 2.0, 2: 2.06, 3: 2.1, 4: 2.05}, scatter=0.0)
+    judgement, found = looked_at(run(*LOSS_FALLS), seen)
+    assert found == [Label.UNDER_FITTED, *[Label.GOOD] * 4]
+    assert judgement.best == 3 and judgement.recommended == 2 and judgement.good[0] == 1
 
 
 def test_pictures_that_fall_are_over_fitting_if_training_pairs_gain_and_else_divergence():
