@@ -94,6 +94,11 @@ export class Cell {
     else this.act.look(this.number);
   }
 
+  /** Whether somebody is at work in it, or has yet to say which of two captions is to stay. */
+  get undecided() {
+    return this.box.contains(document.activeElement) || this.caption?.conflicting;
+  }
+
   gone() {
     this.caption?.save();
     for (const image of this.images) image.removeAttribute("src"); // what is not there yet need not come

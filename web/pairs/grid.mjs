@@ -83,7 +83,7 @@ export class Grid {
     const wanted = new Map();
     for (let place = from; place < to; place++) wanted.set(shown[place], place);
     for (const [number, cell] of this.cells)
-      if (!wanted.has(number) && !cell.box.contains(document.activeElement)) {
+      if (!wanted.has(number) && !cell.undecided) {
         cell.gone();
         cell.box.remove();
         this.cells.delete(number);
