@@ -67,6 +67,8 @@ class Desk:
     written lies in `caption_backup/<the time this desk was opened>`.
     """
 
+    opened: Opened
+
     def __init__(self, source: PairSource, matching: Matching | None = None) -> None:
         self.source, self.lock, self.backup = source, RLock(), timestamp()
         self.steps: list[Step] = []
