@@ -1,12 +1,14 @@
 """Measure what trying settings and ending in time are worth, against fixed settings.
 
     python scripts/proofs/automatic.py --comfyui PATH [--steps 2000] [--edits 5] [--seeds 3]
+    python scripts/proofs/automatic.py --comfyui PATH --rates [--steps 300]
 
 For each edit and seed, on the pictures of `verdicts.py`: a run of fixed settings (all steps,
 learning rate 1e-4, cosine), and the automatic way: nine rates tried by successive halving, then a
-run with the best, ended when it has levelled off, and the checkpoint with the lowest held-out loss.
-The truth is the PSNR of pictures that nobody has seen. What is finished is kept: stop and start as
-you like.
+run with the best, ended when it has levelled off, and the checkpoint that `choose` marks. A third
+run goes on with that rate to the last step, to know what was missed. With `--rates`: all nine rates
+to the last step, to know whether the best was chosen. The truth is the PSNR of pictures that nobody
+has seen. What is finished is kept: stop and start as you like.
 """
 
 from __future__ import annotations
@@ -34,70 +36,102 @@ RATES = [1e-4 * 2**power for power in range(-2, 7)]  # nine, from 2.5e-5 to 6.4e
 CHECKPOINTS = 20  # in all steps
 
 
-def measure(laboratory: Laboratory, edit: Any, seed: int, steps: int, full: bool) -> dict[str, Any]:
-    """One case: the PSNR of both ways by step, and what the automatic way decided.
+class Case:
+    """An edit and a seed: each part of what is found is worked out once, and kept in a file."""
 
-    With `full`, each of the nine rates is trained to the end as well, to know which is the best.
-    """
-    from kontext.evaluation.tries.report import result
-    from kontext.evaluation.tries.search import plan
-    from kontext.trainer.config import TrainConfig
-    from kontext.trainer.loop import train
-    from kontext.trainer.request import TrainingRequest
+    def __init__(self, laboratory: Laboratory, edit: Any, seed: int, steps: int) -> None:
+        from kontext.trainer.config import TrainConfig
+        from kontext.trainer.request import TrainingRequest
 
-    folder = laboratory.out / "work" / f"{edit.name}_{seed}"
-    shutil.rmtree(folder, ignore_errors=True)
-    pairs = laboratory.dataset(edit, Regime(steps, steps), seed, folder / "pairs")
-    fresh = edited(edit, laboratory.pictures(seed, 0, FRESH), seed + 1000)
-    config = TrainConfig(
-        steps=steps, save_every=max(1, steps // CHECKPOINTS), keep=0, seed=seed, resolution=SIZE,
-        preview_steps=0, learning_rate=FIXED_RATE,
-    )  # fmt: skip
-    request = TrainingRequest(laboratory.base, pairs, config, "fixed", folder, folder / "cache")
+        self.laboratory, self.edit, self.seed, self.steps = laboratory, edit, seed, steps
+        self.path = laboratory.out / "runs" / f"{edit.name}_{seed}_{steps}.json"
+        self.found = json.loads(self.path.read_text("utf-8")) if self.path.exists() else {}
+        self.folder = laboratory.out / "work" / self.path.stem
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.pairs = laboratory.dataset(edit, Regime(steps, steps), seed, self.folder / "pairs")
+        self.config = TrainConfig(
+            steps=steps, save_every=max(1, steps // CHECKPOINTS), keep=0, seed=seed,
+            resolution=SIZE, preview_steps=0, learning_rate=FIXED_RATE,
+        )  # fmt: skip
+        places = self.folder, self.folder / "cache"
+        self.request = TrainingRequest(laboratory.base, self.pairs, self.config, "fixed", *places)
 
-    def course(name: str, config: TrainConfig) -> tuple[Any, dict[int, float]]:
-        run = train(replace(request, name=name, config=config))
+    def keep(self, **parts: Any) -> None:
+        self.found |= parts
+        self.path.write_text(json.dumps(self.found), encoding="utf-8")
+
+    def course(self, name: str, **changes: Any) -> tuple[Any, dict[str, float]]:
+        """A run with some settings changed, and the PSNR of its checkpoints by step."""
+        from kontext.trainer.loop import train
+
+        run = train(replace(self.request, name=name, config=self.config.replace(**changes)))
+        fresh = edited(self.edit, self.laboratory.pictures(self.seed, 0, FRESH), self.seed + 1000)
         saved = run.checkpoints()
-        base, *rows = laboratory.decibel(edit, saved, *fresh, seed=7)
-        decibel = {each.step: float(np.mean(row)) for each, row in zip(saved, rows, strict=True)}
-        return run, {0: float(np.mean(base)), **decibel}
+        base, *rows = self.laboratory.decibel(self.edit, saved, *fresh, seed=7)
+        decibel = {str(one.step): float(np.mean(row)) for one, row in zip(saved, rows, strict=True)}
+        return run, {"0": float(np.mean(base)), **decibel}
 
-    axes = "learning_rate: " + ", ".join(f"{rate:g}" for rate in RATES)
-    search = plan("try", folder, pairs, config, axes, 0, False)
-    search.run(lambda leg: train(replace(request, name=leg.name, config=leg.config)))
-    tried = sum(len(list(search.run_of(place).lines)) for place in range(len(RATES)))
-    rate = result(search).best.changes["learning_rate"]
-    _, fixed = course("fixed", config)
-    run, automatic = course("auto", config.replace(learning_rate=rate, stop="levelled_off"))
-    found = {
-        "edit": edit.name, "seed": seed, "steps": steps, "rate": rate, "tried": tried,
-        "fixed": fixed, "automatic": automatic, "ended": run.last_step(), "kept": run.best().step,
-    }  # fmt: skip
-    if full:
-        unended = (course(f"rate_{r:g}", config.replace(learning_rate=r))[1] for r in RATES)
-        found["rates"] = {f"{r:g}": each for r, each in zip(RATES, unended, strict=True)}
-    shutil.rmtree(folder)
-    return found
+    def choose_rate(self) -> None:
+        """Nine rates by successive halving."""
+        from kontext.evaluation.tries.report import result
+        from kontext.evaluation.tries.search import plan
+        from kontext.trainer.loop import train
+
+        axes = "learning_rate: " + ", ".join(f"{rate:g}" for rate in RATES)
+        search = plan("try", self.folder, self.pairs, self.config, axes, 0, False)
+        search.run(lambda leg: train(replace(self.request, name=leg.name, config=leg.config)))
+        tried = sum(len(list(search.run_of(place).lines)) for place in range(len(RATES)))
+        self.keep(rate=result(search).best.changes["learning_rate"], tried=tried)
+
+    def end_in_time(self) -> None:
+        """A run with the chosen rate, ended when it has levelled off, and what `choose` marks."""
+        from kontext.evaluation.score.conclude import conclude
+
+        how = {"learning_rate": self.found["rate"], "stop": "levelled_off", "choose": "mark"}
+        run, decibel = self.course("automatic", **how)
+        found = conclude(replace(self.request, name="automatic", config=run.config), run)
+        marked = found.step if found else None
+        self.keep(automatic=decibel, ended=run.last_step(), marked=marked, lowest=run.best().step)
+
+    def run(self, rates: bool) -> None:
+        if "rate" not in self.found:
+            self.choose_rate()
+        if rates:
+            every = {"save_every": max(1, self.steps // 4)}
+            for rate in RATES:
+                if f"at {rate:g}" not in self.found:
+                    course = self.course(f"rate_{rate:g}", learning_rate=rate, **every)[1]
+                    self.keep(**{f"at {rate:g}": course})
+            return
+        if "fixed" not in self.found:
+            self.keep(fixed=self.course("fixed")[1])
+        if "automatic" not in self.found:
+            self.end_in_time()
+        if "whole" not in self.found:
+            self.keep(whole=self.course("whole", learning_rate=self.found["rate"])[1])
+        shutil.rmtree(self.folder)
 
 
-def summary(case: dict[str, Any]) -> dict[str, float]:
-    """The figures of a case. The best known run is the better of all that was trained."""
-    fixed, automatic = (
-        {int(step): value for step, value in case[way].items()} for way in ("fixed", "automatic")
+def summary(found: dict[str, Any]) -> dict[str, float]:
+    """The figures of a case. The best known run is the best of all that was trained."""
+    if "automatic" not in found:
+        peaks = {rate: max(found[f"at {rate:g}"].values()) for rate in RATES}
+        best = max(peaks, key=peaks.__getitem__)
+        return {"best": best, "chosen": found["rate"], "missed": peaks[best] - peaks[found["rate"]]}
+    fixed, automatic, whole = (
+        {int(step): value for step, value in found[way].items()}
+        for way in ("fixed", "automatic", "whole")
     )
-    others = [value for each in case.get("rates", {}).values() for value in each.values()]
-    best = max([*fixed.values(), *automatic.values(), *others])
-    figures = {
+    best = max([*fixed.values(), *automatic.values(), *whole.values()])
+    kept = automatic[found["marked"] or found["ended"]]
+    return {
         "steps_fixed": reached(fixed, best - CLOSE),
-        "steps_automatic": case["tried"] + reached(automatic, best - CLOSE),
-        "gain": automatic[case["kept"]] - fixed[max(fixed)],
-        "kept_short_of_best": max(automatic.values()) - automatic[case["kept"]],
-        "all_steps": case["tried"] + case["ended"],
+        "steps_automatic": found["tried"] + reached(automatic, best - CLOSE),
+        "gain": kept - fixed[max(fixed)],
+        "kept_short_of_whole": max(whole.values()) - kept,
+        "lowest_loss_short_of_whole": max(whole.values()) - automatic[found["lowest"]],
+        "all_steps": found["tried"] + found["ended"],
     }
-    if "rates" in case:
-        peaks = {float(rate): max(each.values()) for rate, each in case["rates"].items()}
-        figures["rate_off_by"] = abs(np.log2(case["rate"] / max(peaks, key=peaks.__getitem__)))
-    return figures
 
 
 def reached(course: dict[int, float], goal: float) -> float:
@@ -112,19 +146,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--edits", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--full", action="store_true", help="train all nine rates to the end too")
+    parser.add_argument("--rates", action="store_true", help="train all nine rates to the end")
     options = parser.parse_args()
     (options.out / "runs").mkdir(parents=True, exist_ok=True)
     boot(options.comfyui, options.out / "host")
     laboratory = Laboratory(options.out)
     for seed in range(options.seeds):
         for edit in edits()[: options.edits]:
-            path = options.out / "runs" / f"{edit.name}_{seed}_{options.steps}.json"
-            if not path.exists():
-                case = measure(laboratory, edit, seed, options.steps, options.full)
-                path.write_text(json.dumps(case), encoding="utf-8")
-            case = json.loads(path.read_text(encoding="utf-8"))
-            print(path.stem, f"rate {case['rate']:g}", summary(case), flush=True)
+            case = Case(laboratory, edit, seed, options.steps)
+            case.run(options.rates)
+            print(case.path.stem, f"rate {case.found['rate']:g}", summary(case.found), flush=True)
 
 
 if __name__ == "__main__":
