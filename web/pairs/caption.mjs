@@ -106,7 +106,8 @@ export class Caption {
       }
       const description = this.field.value;
       this.agree(await this.set.write(this.number, this.key, description, before ?? this.base, keepalive));
-      if (this.field.value === description) unsaved.delete(this);
+      if (this.field.value !== description) return; // typed meanwhile, and soon saved
+      unsaved.delete(this);
       this.say(words.saved);
     } catch (error) {
       const [found] = Object.values(error.found ?? {});

@@ -39,7 +39,7 @@ def test_other_architectures_are_refused(base):
     unet = comfy.model_base.BaseModel(config, device="cpu")
     cpu = torch.device("cpu")
     patcher = comfy.model_patcher.ModelPatcher(unet, load_device=cpu, offload_device=cpu)
-    with pytest.raises(BaseModelError, match="not FLUX.1"):
+    with pytest.raises(BaseModelError, match="not ComfyUI.s FLUX.1"):
         check_base(Base(patcher, base.clip, base.vae))
 
 

@@ -133,5 +133,5 @@ def test_no_instruction_is_preserved_unless_it_is_to_work():
 
 def test_what_is_learnt_cannot_be_preserved(run_training, pairs):
     caption = pairs.pairs[0].caption
-    with pytest.raises(DatasetError, match=f"'{caption}' is a caption"):
+    with pytest.raises(DatasetError, match=f"'{caption}' is both a caption"):
         run_training(CONFIG.replace(preserve=1.0, preserve_prompts=f"Snow.\n{caption}"))
