@@ -8,7 +8,7 @@ learning rate 1e-4, cosine), and the automatic way: nine rates tried by successi
 run with the best, ended when it has levelled off, and the checkpoint that `choose` marks. A third
 run goes on with that rate to the last step, to know what was missed. With `--rates`: all nine rates
 to the last step, to know whether the best was chosen. The truth is the PSNR of pictures that nobody
-has seen. What is finished is kept: stop and start as you like.
+has seen. What is finished is kept in docs/proofs/cases: stop and start as you like.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from verdicts import CLOSE, FRESH, SIZE, Laboratory, Regime, edited, edits
 
 from boot import ROOT, boot
 
+CASES = ROOT / "docs" / "proofs" / "cases" / "automatic"  # what is finished
 FIXED_RATE = 1e-4
 RATES = [1e-4 * 2**power for power in range(-2, 7)]  # nine, from 2.5e-5 to 6.4e-3
 CHECKPOINTS = 20  # in all steps
@@ -44,7 +45,7 @@ class Case:
         from kontext.trainer.request import TrainingRequest
 
         self.laboratory, self.edit, self.seed, self.steps = laboratory, edit, seed, steps
-        self.path = laboratory.out / "runs" / f"{edit.name}_{seed}_{steps}.json"
+        self.path = CASES / f"{edit.name}_{seed}_{steps}.json"
         self.found = json.loads(self.path.read_text("utf-8")) if self.path.exists() else {}
         self.folder = laboratory.out / "work" / self.path.stem
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -148,7 +149,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--rates", action="store_true", help="train all nine rates to the end")
     options = parser.parse_args()
-    (options.out / "runs").mkdir(parents=True, exist_ok=True)
+    CASES.mkdir(parents=True, exist_ok=True)
     boot(options.comfyui, options.out / "host")
     laboratory = Laboratory(options.out)
     for seed in range(options.seeds):

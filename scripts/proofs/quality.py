@@ -4,8 +4,8 @@
 
 Nine edits (three each of colour, local and texture), 6 and 24 pairs, the pictures of `verdicts.py`.
 The figure is the PSNR of pictures that nobody has seen, after the last step. Every finished case
-is kept in the output folder, so the script can be stopped and started again, and several
-processes may do a share each. The table is written into docs/proofs/quality.md.
+is kept in docs/proofs/cases, so the script can be stopped and started again, and several processes
+may do a share each. The table is written into docs/proofs/quality.md.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from verdicts import FRESH, SIZE, Laboratory, edited, write_pairs
 
 from boot import ROOT, boot
 
+CASES = ROOT / "docs" / "proofs" / "cases" / "quality"  # what is finished
 PAIRS = (6, 24)
 LEARNING_RATE = 1e-3
 SAVED = 10  # checkpoints of the run without a change
@@ -298,13 +299,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--share", default="1/1", help="1/2 or 2/2: every second case")
     options = parser.parse_args()
-    (options.out / "runs").mkdir(parents=True, exist_ok=True)
+    CASES.mkdir(parents=True, exist_ok=True)
     boot(options.comfyui, options.out / "host")
     laboratory = Laboratory(options.out)
     mine, shares = map(int, options.share.split("/"))
     cases = list(itertools.product(range(options.seeds), PAIRS, edits().items()))
     for seed, pairs, (name, (kind, edit)) in cases[mine - 1 :: shares]:
-        path = options.out / "runs" / f"{name}_{pairs}_{seed}_{options.steps}.json"
+        path = CASES / f"{name}_{pairs}_{seed}_{options.steps}.json"
         if path.exists():
             continue
         found = measure(laboratory, edit, pairs, seed, options.steps)
@@ -314,7 +315,7 @@ def main() -> None:
             path.stem, {key: round(each, 2) for key, each in found["decibel"].items()}, flush=True
         )
 
-    paths = sorted((options.out / "runs").glob(f"*_{options.steps}.json"))
+    paths = sorted(CASES.glob(f"*_{options.steps}.json"))
     done = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     text = f"{len(done)} of {len(cases)} cases.\n\n{summary(done)}"
     print(text)
