@@ -15,6 +15,7 @@ from ..language import say
 
 LATEST = "latest"
 _NONE_BEFORE = ".none"
+_UNDONE = "-undone"  # ends the name of a backup of what a restoring replaced
 
 
 def timestamp() -> str:
@@ -49,12 +50,7 @@ def write_caption(target: Path, caption: str, backup: str) -> bool:
         return False
     kept = readable(target.parent / BACKUPS / backup / file.name)
     try:
-        if not kept.exists() and not kept.with_name(file.name + _NONE_BEFORE).exists():
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            if file.is_file():
-                write_atomically(kept, file.read_bytes())
-            else:
-                kept.with_name(file.name + _NONE_BEFORE).touch()
+        _back_up(file, kept)
         write_atomically(file, content)
     except OSError as error:
         raise DatasetError(
@@ -68,15 +64,29 @@ def write_caption(target: Path, caption: str, backup: str) -> bool:
     return True
 
 
+def _back_up(file: Path, kept: Path) -> None:
+    """Copy `file` to `kept`, or note that there was none; what was kept first stays."""
+    none_before = kept.with_name(file.name + _NONE_BEFORE)
+    if kept.exists() or none_before.exists():
+        return
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    if file.is_file():
+        write_atomically(kept, file.read_bytes())
+    else:
+        none_before.touch()
+
+
 def restore_captions(pairs: PairedDataset, backup: str) -> dict[str, str]:
     """Put back the caption files of one backup (a name, or `latest`); the restored texts by stem.
 
-    The backup stays, so restoring twice gives the same. Raises DatasetError with the names of all
-    backups if there is none of this name.
+    The backup stays, so restoring twice gives the same. What is replaced is kept in a backup of its
+    own, which `latest` does not mean. Raises DatasetError with the names of all backups if there
+    is none of this name.
     """
     folders = {pair.target.parent / BACKUPS for pair in pairs}
     names = sorted({entry.name for folder in folders if folder.is_dir() for entry in _dirs(folder)})
-    name = names[-1] if backup == LATEST and names else backup
+    written = [name for name in names if not name.endswith(_UNDONE)]
+    name = written[-1] if backup == LATEST and written else backup
     if name not in names:
         raise DatasetError(
             say(
@@ -86,16 +96,21 @@ def restore_captions(pairs: PairedDataset, backup: str) -> dict[str, str]:
                 names=say(", ").join(names) or say("none"),
             )
         )
-    restored = {}
+    restored, undone = {}, timestamp() + _UNDONE
     for pair in pairs:
         file = caption_file(pair.target)
-        kept = readable(pair.target.parent / BACKUPS / name / file.name)
-        if kept.is_file():
-            write_atomically(file, kept.read_bytes())
-            restored[pair.stem] = kept.read_text(encoding="utf-8", errors="replace").strip()
-        elif kept.with_name(file.name + _NONE_BEFORE).is_file():
+        folder = pair.target.parent / BACKUPS
+        kept = readable(folder / name / file.name)
+        if not kept.is_file() and not kept.with_name(file.name + _NONE_BEFORE).is_file():
+            continue
+        before = kept.read_bytes() if kept.is_file() else None
+        if before != (file.read_bytes() if file.is_file() else None):
+            _back_up(file, readable(folder / undone / file.name))
+        if before is None:
             file.unlink(missing_ok=True)
-            restored[pair.stem] = ""
+        else:
+            write_atomically(file, before)
+        restored[pair.stem] = (before or b"").decode("utf-8", errors="replace").strip()
     return restored
 
 

@@ -167,6 +167,20 @@ def test_captions_are_saved_beside_the_targets_and_the_old_ones_kept(pairs, jour
     assert texts(pairs) == before
 
 
+def test_undo_keeps_what_was_written_by_hand_since(pairs, journal):
+    before = texts(pairs)
+    run(pairs, journal, Namer(), save=True)
+    for pair in pairs:
+        pair.target.with_suffix(".txt").write_text(f"by hand: {pair.stem}", "utf-8")
+    by_hand = texts(pairs)
+    for _ in range(2):  # as when the node runs again
+        restore_captions(pairs, "latest")
+        assert texts(pairs) == before
+    (undone,) = pairs.pairs[0].target.parent.glob("caption_backup/*-undone")
+    restore_captions(pairs, undone.name)
+    assert texts(pairs) == by_hand
+
+
 def test_saving_the_same_again_writes_nothing(pairs, journal):
     run(pairs, journal, Namer(), save=True)
     backups = list((pairs.pairs[0].target.parent / "caption_backup").iterdir())
