@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -127,7 +128,7 @@ def _names(value: Any) -> frozenset[str]:
     if value in (None, ""):
         return frozenset()
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
-        raise ValueError(str(value)[:80])
+        raise ValueError(reprlib.repr(value)[:80])
     return frozenset(value)
 
 
@@ -135,11 +136,11 @@ def _repeats(value: Any) -> dict[str, int]:
     if value in (None, ""):
         return {}
     if not isinstance(value, dict):
-        raise ValueError(str(value)[:80])
+        raise ValueError(reprlib.repr(value)[:80])
     for name, number in value.items():
         whole = isinstance(number, str) and number.isdecimal()
         if not isinstance(name, str) or not whole or not 1 <= int(number) <= MOST_REPEATS:
-            raise ValueError(f"{name}: {number}"[:80])
+            raise ValueError(reprlib.repr({name: number})[:80])
     return {name: int(number) for name, number in value.items()}
 
 
@@ -147,5 +148,5 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ValueError(str(value)[:80])
+        raise ValueError(reprlib.repr(value)[:80])
     return value

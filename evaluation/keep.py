@@ -42,7 +42,8 @@ def choose(run: Run, choice: str) -> Choice:
         if checkpoint.path.name == word.replace("\\", "/").split("/")[-1]:
             scored = outcome_of(run.folder)
             is_best = scored is not None and scored.best == checkpoint.path.name
-            return Choice(checkpoint, scored.best_strength if scored and is_best else 1.0)
+            strength = scored.best_strength if scored and is_best else 1.0
+            return Choice(run.checkpoint_at(checkpoint.step), strength)
     if word.lower() == "last":
         return Choice(run.checkpoint_at(0))
     if word.isdecimal() and int(word):

@@ -151,7 +151,7 @@ def kept(run: Run, comparison: Comparison, column: int, name: str) -> Path:
     prompts = {row.prompt for row in comparison.rows}
     notes = {"modelspec.usage_hint": prompts.pop() if len(prompts) == 1 else ""}
     path = loras / f"{checked_name(name)}.safetensors"
-    keep(run, Choice(checkpoint, shown.strength), path, notes)
+    keep(run, Choice(run.checkpoint_at(checkpoint.step), shown.strength), path, notes)
     run.pin(checkpoint.step)
     return path
 

@@ -12,6 +12,7 @@ from kontext.files import DamagedFileError
 from kontext.trainer import host
 from kontext.trainer.runs.checkpoint import Checkpoint
 from kontext.trainer.runs.identity import RunError
+from kontext.trainer.runs.metadata import save_lora
 from kontext.trainer.runs.run import Run
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -59,6 +60,19 @@ def test_a_choice_that_cannot_be_met_says_why(run, choice, best, message):
 def test_best_without_scores_asks_for_them(run):
     with pytest.raises(KeepError, match="Run Score Checkpoints"):
         choose(run, "best")
+
+
+@pytest.mark.parametrize("choice", ["best", "rings_000100.safetensors", "100"])
+def test_a_damaged_checkpoint_is_not_kept(run, choice):
+    """Its header is whole, one byte of its weights is another: a copy would get a valid hash."""
+    whole = run.checkpoint_at(100).path
+    save_lora(host.load_lora_file(whole), whole, {"kontext.step": "100"})  # with a hash
+    content = bytearray(whole.read_bytes())
+    content[-1] ^= 1
+    whole.write_bytes(content)
+    write_scores(run, whole.name)
+    with pytest.raises(RunError, match="is damaged"):
+        choose(run, choice)
 
 
 def test_a_step_that_was_not_saved_lists_those_that_were(run):
