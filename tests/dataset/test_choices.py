@@ -90,3 +90,13 @@ def test_tables_and_one_folder_of_endings_have_it_too(tmp_path):
     write_choices(tmp_path, Choices(excluded=frozenset({"b"})))
     found = find_pairs(PairSource("metadata.csv", "", tmp_path, tmp_path / "scratch"))
     assert [pair.stem for pair in found.dataset] == ["a", "c"]
+
+
+@pytest.mark.parametrize("name", ["excluded", "repeats", "instruction"])
+def test_aliases_that_would_fill_the_memory_are_refused_at_once(tmp_path, name):
+    """Each level names the one before it nine times: written out, 9 to the power of 30 words."""
+    levels = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" for n in range(1, 30)]
+    text = f"{name}: {{x: {{l0: &l0 [a, a], {', '.join(levels)}}}}}"
+    (tmp_path / "pairs.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(DatasetError, match="pairs.yaml"):
+        read_choices(tmp_path)
