@@ -100,9 +100,11 @@ class Case:
         if rates:
             every = {"save_every": max(1, self.steps // 4)}
             for rate in RATES:
-                if f"at {rate:g}" not in self.found:
+                name = course_at(rate, self.found)
+                if name not in self.found:
                     course = self.course(f"rate_{rate:g}", learning_rate=rate, **every)[1]
-                    self.keep(**{f"at {rate:g}": course})
+                    self.keep(**{name: course})
+            shutil.rmtree(self.folder)
             return
         if "fixed" not in self.found:
             self.keep(fixed=self.course("fixed")[1])
@@ -113,12 +115,21 @@ class Case:
         shutil.rmtree(self.folder)
 
 
+def course_at(rate: float, found: dict[str, Any]) -> str:
+    """The name of the full-length run at a rate: two of nine are trained without `--rates`."""
+    known = {FIXED_RATE: "fixed", found["rate"]: "whole"}
+    return known[rate] if known.get(rate) in found else f"at {rate:g}"
+
+
+def peaks(found: dict[str, Any]) -> dict[str, float]:
+    """The best of the quarters of every rate's run, in decibel."""
+    courses = {rate: found[course_at(rate, found)] for rate in RATES}
+    quarters = set.intersection(*map(set, courses.values())) - {"0"}
+    return {f"{rate:g}": max(course[step] for step in quarters) for rate, course in courses.items()}
+
+
 def summary(found: dict[str, Any]) -> dict[str, float]:
     """The figures of a case. The best known run is the best of all that was trained."""
-    if "automatic" not in found:
-        peaks = {rate: max(found[f"at {rate:g}"].values()) for rate in RATES}
-        best = max(peaks, key=peaks.__getitem__)
-        return {"best": best, "chosen": found["rate"], "missed": peaks[best] - peaks[found["rate"]]}
     fixed, automatic, whole = (
         {int(step): value for step, value in found[way].items()}
         for way in ("fixed", "automatic", "whole")
@@ -156,7 +167,8 @@ def main() -> None:
         for edit in edits()[: options.edits]:
             case = Case(laboratory, edit, seed, options.steps)
             case.run(options.rates)
-            print(case.path.stem, f"rate {case.found['rate']:g}", summary(case.found), flush=True)
+            found = (peaks if options.rates else summary)(case.found)
+            print(case.path.stem, f"rate {case.found['rate']:g}", found, flush=True)
 
 
 if __name__ == "__main__":

@@ -46,8 +46,12 @@ def test_figures_of_the_automatic_way():
     assert figures["all_steps"] == 150
 
 
-def test_a_rate_that_was_not_the_best_of_nine():
+def test_the_rates_whose_runs_are_there_already_are_not_trained_again():
+    chosen = automatic.RATES[6]
     found = {f"at {rate:g}": {"0": 10.0, "9": 12.0 + place} for place, rate in
-             enumerate(automatic.RATES)}  # fmt: skip
-    figures = automatic.summary({**found, "rate": automatic.RATES[6]})
-    assert figures == {"best": automatic.RATES[8], "chosen": automatic.RATES[6], "missed": 2.0}
+             enumerate(automatic.RATES) if rate not in (1e-4, chosen)}  # fmt: skip
+    found |= {"rate": chosen, "fixed": {"0": 10.0, "5": 19.0, "9": 14.0}, "whole": {"9": 18.5}}
+    assert automatic.course_at(1e-4, found) == "fixed"
+    assert automatic.course_at(chosen, {"rate": chosen}) == f"at {chosen:g}"
+    peaks = automatic.peaks(found)
+    assert list(peaks.values()) == [12.0, 13.0, 14.0, 15.0, 16.0, 17.0, 18.5, 19.0, 20.0]
