@@ -9,11 +9,12 @@ import torch
 from kontext.trainer.host.demo import FOLDER
 from safetensors.torch import load_file
 
+from demo_model.batches import PICKS, UNKNOWN, unlike
 from demo_model.edits import HELD_OUT, PRACTISED, TRAINED, composed
 from demo_model.lessons import REMEMBERED, STEPS, Lessons
 from demo_model.optimizer import HiddenAndRest
 from demo_model.separation import Separation, gate_of, likeness, reach
-from demo_model.transformer import PICKS, SHAPE, UNKNOWN, at_pace, build_flux, unlike, velocity
+from demo_model.transformer import SHAPE, at_pace, build_flux, velocity
 
 
 def test_a_convolution_is_stepped_as_the_matrix_of_its_rows():
