@@ -42,7 +42,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Step:
+class UndoStep:
     """One undoable step."""
 
     changes: tuple[Change, ...] = ()
@@ -71,7 +71,7 @@ class Desk:
 
     def __init__(self, source: PairSource, matching: Matching | None = None) -> None:
         self.source, self.lock, self.backup = source, RLock(), timestamp()
-        self.steps: list[Step] = []
+        self.steps: list[UndoStep] = []
         self.asking = Asking()
         self.look_again(matching)
 
@@ -166,9 +166,9 @@ class Desk:
                 raise ConflictError(conflicts)
             last = self.steps[-1].changes if self.steps else ()
             if len(last) == 1 and last[0].number == number and last[0].after == before:
-                self.steps[-1] = Step((replace(change, before=last[0].before),))  # typing on
+                self.steps[-1] = UndoStep((replace(change, before=last[0].before),))  # typing on
             else:
-                self._remember(Step((change,)))
+                self._remember(UndoStep((change,)))
             return change
 
     def preview(self, numbers: Iterable[int], bulk: Bulk) -> list[Change]:
@@ -216,7 +216,7 @@ class Desk:
             conflicts = self._save(changes)
             saved = tuple(change for change in changes if change.number not in conflicts)
             if saved or choices:
-                self._remember(Step(saved, choices))
+                self._remember(UndoStep(saved, choices))
             return conflicts
 
     def choose(self, numbers: Iterable[int], what: str, value: bool | int) -> None:
@@ -227,7 +227,7 @@ class Desk:
             old = read_choices(self.opened.folder)
             opened = choose(self.opened, numbers, what, value)
             if opened.choices != old:
-                self._remember(Step(choices=(old, opened.choices)))
+                self._remember(UndoStep(choices=(old, opened.choices)))
             swapped = opened.choices.swapped != self.opened.choices.swapped
             self.opened = opened
             if swapped:
@@ -304,7 +304,7 @@ class Desk:
         if self.unwritable:
             raise DatasetError(self.unwritable)
 
-    def _remember(self, step: Step) -> None:
+    def _remember(self, step: UndoStep) -> None:
         self.steps = [*self.steps, step][-MOST_STEPS:]
 
 

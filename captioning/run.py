@@ -36,7 +36,7 @@ class Options:
 
 
 @dataclass
-class Outcome:
+class Results:
     """Counts and results so far; `captions` and `failed` (reasons) by stem."""
 
     captions: dict[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def caption_pairs(
 
     Every caption is saved as soon as it is known, so a run that is cancelled loses nothing.
     """
-    outcome = Outcome(backup=timestamp())
+    outcome = Results(backup=timestamp())
     undescribed = [pair for pair in pairs if recipe.wants_description(pair)]
     others = [pair for pair in pairs if not recipe.wants_description(pair)]
     for pair in others:
@@ -106,13 +106,13 @@ def _answers(
         source.release()
 
 
-def _take(pair: Pair, caption: str, options: Options, outcome: Outcome) -> None:
+def _take(pair: Pair, caption: str, options: Options, outcome: Results) -> None:
     outcome.captions[pair.stem] = caption
     if options.save:
         outcome.written += write_caption(pair.target, caption, outcome.backup)
 
 
-def _report(pairs: PairedDataset, outcome: Outcome, options: Options) -> str:
+def _report(pairs: PairedDataset, outcome: Results, options: Options) -> str:
     failed = len(outcome.failed)
     counts = {
         say("{count} described", count=outcome.described): outcome.described,

@@ -40,7 +40,7 @@ class Screen:
         """Show the trainer's progress while the block runs."""
         from ..trainer import host  # needs ComfyUI
 
-        shown = {"bar": Bar, "lines": Lines, "json": Events, "quiet": Nothing}[self.mode](self)
+        shown = {"bar": Bar, "lines": LogLines, "json": Events, "quiet": Nothing}[self.mode](self)
         handler = Said(shown)
         logger = logging.getLogger(PROGRESS)
         logger.propagate = False
@@ -103,7 +103,7 @@ class Bar(Nothing):
         self.bar.close()
 
 
-class Lines(Nothing):
+class LogLines(Nothing):
     """For log files: a line every ten seconds."""
 
     last, unsaid = float("-inf"), ""

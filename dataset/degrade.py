@@ -9,7 +9,7 @@ from .flaws import FLAWS, Picture
 
 
 @dataclass(frozen=True)
-class Step:
+class RecipeStep:
     """A flaw, how strong it is at recipe strength 1, and how often it occurs."""
 
     flaw: str
@@ -17,37 +17,37 @@ class Step:
     chance: float = 1.0
 
 
-RECIPES: dict[str, tuple[Step, ...]] = {
+RECIPES: dict[str, tuple[RecipeStep, ...]] = {
     "product retouching": (
-        Step("tarnish", 0.9),
-        Step("stains", 0.5, 0.5),
-        Step("flat light", 0.7),
-        Step("dust", 0.7),
-        Step("scratches", 0.6, 0.8),
-        Step("noise", 0.25, 0.5),
+        RecipeStep("tarnish", 0.9),
+        RecipeStep("stains", 0.5, 0.5),
+        RecipeStep("flat light", 0.7),
+        RecipeStep("dust", 0.7),
+        RecipeStep("scratches", 0.6, 0.8),
+        RecipeStep("noise", 0.25, 0.5),
     ),
     "texture enhancer": (
-        Step("blur", 0.5, 0.7),
-        Step("rescale", 0.6),
-        Step("noise", 0.15, 0.4),
-        Step("jpeg", 0.7, 0.7),
+        RecipeStep("blur", 0.5, 0.7),
+        RecipeStep("rescale", 0.6),
+        RecipeStep("noise", 0.15, 0.4),
+        RecipeStep("jpeg", 0.7, 0.7),
     ),
     "relight": (
-        Step("flat light"),
-        Step("colour cast", 0.7, 0.8),
-        Step("uneven light", 0.5, 0.5),
-        Step("fade", 0.3, 0.5),
+        RecipeStep("flat light"),
+        RecipeStep("colour cast", 0.7, 0.8),
+        RecipeStep("uneven light", 0.5, 0.5),
+        RecipeStep("fade", 0.3, 0.5),
     ),
     "old photo": (
-        Step("blur", 0.3, 0.7),
-        Step("fade", 0.8),
-        Step("colour cast", 0.6, 0.7),
-        Step("stains", 0.8, 0.8),
-        Step("scratches", 0.8),
-        Step("dust", 0.7),
-        Step("noise", 0.5),
+        RecipeStep("blur", 0.3, 0.7),
+        RecipeStep("fade", 0.8),
+        RecipeStep("colour cast", 0.6, 0.7),
+        RecipeStep("stains", 0.8, 0.8),
+        RecipeStep("scratches", 0.8),
+        RecipeStep("dust", 0.7),
+        RecipeStep("noise", 0.5),
     ),
-    **{name: (Step(name),) for name in FLAWS},
+    **{name: (RecipeStep(name),) for name in FLAWS},
 }
 """Presets first, then every single flaw under its own name."""
 

@@ -19,7 +19,7 @@ NONE_FOUND = "(none found)"
 
 
 @dataclass(frozen=True)
-class Family:
+class CaptionerFamily:
     """A family of captioning models: its name in SOURCES, and which folders hold one.
 
     `listed` says which folders the node shows, `runs` which of these can be used.
@@ -38,10 +38,10 @@ def other(model: ModelFolder) -> bool:
     return model.kind not in ("florence2", "blip", "blip-2")
 
 
-FLORENCE = Family("Florence-2", kinds("florence2"), kinds("florence2"))
-BLIP = Family("BLIP", kinds("blip", "blip-2"), kinds("blip", "blip-2"))
-JOYCAPTION = Family("JoyCaption", kinds("llava"), kinds("llava"))
-VISION_LANGUAGE = Family(
+FLORENCE = CaptionerFamily("Florence-2", kinds("florence2"), kinds("florence2"))
+BLIP = CaptionerFamily("BLIP", kinds("blip", "blip-2"), kinds("blip", "blip-2"))
+JOYCAPTION = CaptionerFamily("JoyCaption", kinds("llava"), kinds("llava"))
+VISION_LANGUAGE = CaptionerFamily(
     "Vision-language", other, lambda model: other(model) and not model.needs_remote_code
 )
 
@@ -69,7 +69,7 @@ def tagger_roots() -> list[Path]:
     return model_roots(TAGGER_FOLDERS) + inside
 
 
-def model_input(family: Family, tooltip: str) -> io.Combo.Input:
+def model_input(family: CaptionerFamily, tooltip: str) -> io.Combo.Input:
     labels = [model.label for model in model_folders() if family.listed(model)]
     return io.Combo.Input("model", options=labels or [NONE_FOUND], tooltip=tooltip)
 
@@ -162,7 +162,7 @@ def sampling(max_tokens: int, temperature: float, **more: Any) -> dict[str, Any]
 
 def transformers_captioner(
     kind: type[TransformersCaptioner],
-    family: Family,
+    family: CaptionerFamily,
     model: str,
     generation: dict[str, Any],
     precision: str,
@@ -175,7 +175,7 @@ def transformers_captioner(
     return io.NodeOutput(kind(weights, batch_size, keep_loaded, generation, **own))
 
 
-def chosen_weights(label: str, family: Family, precision: str) -> Weights:
+def chosen_weights(label: str, family: CaptionerFamily, precision: str) -> Weights:
     """The chosen folder, checked. Raises CaptionError saying what to download, and where to."""
     model = next((model for model in model_folders() if model.label == label), None)
     source, home = SOURCES[family.name], Path(folder_paths.models_dir) / "LLM"

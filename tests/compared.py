@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
-from kontext.evaluation.compare.comparison import Comparison, Shown, Tried
+from kontext.evaluation.compare.comparison import ComparedRow, Comparison, Shown
 from PIL import Image, ImageFilter
 
 SIZE = (128, 96)
@@ -29,7 +29,7 @@ def put_comparison(folder: Path, rows: int = 3, steps: tuple[int, ...] = (500, 1
         cells.append(tuple(paths))
     names = ("戒指 07", "brooch", "earrings")
     tried = tuple(
-        Tried(f"row{row}", names[row % 3], (f"seed {row}",), "Polish this <b>ring</b>.", SIZE)
+        ComparedRow(f"row{row}", names[row % 3], (f"seed {row}",), "Polish this <b>ring</b>.", SIZE)
         for row in range(rows)
     )
     legend = "20 sampling steps, guidance 2.5"

@@ -57,3 +57,8 @@ def relative_change(losses: Sequence[float], base: Sequence[float]) -> Interval:
 def student(level: float, freedom: int) -> float:
     """How many standard errors an interval of this level reaches to either side."""
     return float(stats.t.ppf(0.5 + level / 2, freedom))
+
+
+def percent(share: float) -> float:
+    """A share in percent, for a sentence."""
+    return round(100 * float(share), 1)

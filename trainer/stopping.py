@@ -11,7 +11,7 @@ import numpy as np
 from .config import TrainConfig
 from .loss.curve import has_levelled_off, late_gain, rise_from_best
 from .runs.ending import Ending, plan_of
-from .statistics import FEWEST_PAIRS
+from .statistics import FEWEST_PAIRS, percent
 
 LAST_TENTH = 9  # of ten parts are trained when the last one begins
 WITHOUT_SCHEDULE = {"schedulefree", "prodigyplus"}  # their weights need no falling rate
@@ -56,7 +56,3 @@ def reason(shares: np.ndarray, steps: Sequence[int], stop: str) -> dict[str, flo
         return {"late": percent(late), "change": percent(shares[-1].mean() - 1)}
     rise = rise_from_best(shares) if stop == "past_best" else None
     return {"rise": percent(rise.height.mean), "best": steps[rise.bottom]} if rise else {}
-
-
-def percent(share: float) -> float:
-    return round(100 * float(share), 1)

@@ -19,7 +19,7 @@ from ..pictures.cost import Costs
 from ..pictures.generate import Setting, Trial, generate, seed_label
 from ..pictures.loras import LoraFile
 from ..pictures.samples import Samples
-from .comparison import Comparison, Shown, Tried, digest_of
+from .comparison import ComparedRow, Comparison, Shown, digest_of
 from .grid import Column, Grid, Row, save_pages
 
 PICTURE_FORMATS = ("png", "jpg", "webp", "pdf")
@@ -109,10 +109,10 @@ def shown_columns(
     return tuple(columns)
 
 
-def tried_rows(trials: Sequence[Trial]) -> tuple[Tried, ...]:
+def tried_rows(trials: Sequence[Trial]) -> tuple[ComparedRow, ...]:
     """The rows, each named by all that its pictures have in common."""
     return tuple(
-        Tried(
+        ComparedRow(
             digest_of(
                 [trial.subject.references, trial.prompt, trial.seed, trial.steps, trial.guidance]
             ),

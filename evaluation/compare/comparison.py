@@ -39,7 +39,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Tried:
+class ComparedRow:
     """A row: a test picture and how it was edited. `item` names all of it by its content."""
 
     item: str
@@ -56,7 +56,7 @@ class Comparison:
     title: str
     legend: str
     columns: tuple[Shown, ...]
-    rows: tuple[Tried, ...]
+    rows: tuple[ComparedRow, ...]
     cells: tuple[tuple[str | None, ...], ...]
 
     def __post_init__(self) -> None:
@@ -113,7 +113,9 @@ class Comparison:
                 content["legend"],
                 tuple(Shown(**column) for column in content["columns"]),
                 tuple(
-                    Tried(**{**row, "details": tuple(row["details"]), "size": tuple(row["size"])})
+                    ComparedRow(
+                        **{**row, "details": tuple(row["details"]), "size": tuple(row["size"])}
+                    )
                     for row in content["rows"]
                 ),
                 tuple(tuple(row) for row in content["cells"]),

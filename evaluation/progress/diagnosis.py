@@ -14,7 +14,7 @@ from scipy import stats
 
 from ...language import say
 from ...trainer.loss.curve import falling_fit, jitter, rise_from_best
-from ...trainer.statistics import FEWEST_PAIRS, paired_interval
+from ...trainer.statistics import FEWEST_PAIRS, paired_interval, percent
 from .curves import Array, Course, Tested
 
 FEWEST_STEPS = 100  # before the noise of single steps averages out
@@ -273,7 +273,3 @@ def late_rate(course: Course) -> float:
 def shares_of(tested: Sequence[Tested]) -> Array:
     """[measurements, pairs]"""
     return np.array([each.shares for each in tested])
-
-
-def percent(share: float) -> float:
-    return round(100 * float(share), 1)

@@ -119,7 +119,7 @@ def fp8_product(a: Tensor, b: Tensor, a_scale: Tensor, b_scale: Tensor) -> Tenso
 
 
 @dataclass(frozen=True)
-class Blocks:
+class ScaledMatrix:
     """A matrix [rows, inner] as e4m3 values times one power of two per 32 values of a row.
 
     `exponents`, uint8 [rows, inner / 32], are those of the powers plus 127: e8m0 of the OCP
@@ -156,7 +156,7 @@ class BlockScaled:
     capability: tuple[int, int]
     multiple: int = BLOCK
 
-    def round(self, matrix: Tensor) -> Blocks:
+    def round(self, matrix: Tensor) -> ScaledMatrix:
         """Scale each block by the smallest power of two at which its largest value fits, and round
         to nearest.
 
@@ -170,7 +170,7 @@ class BlockScaled:
         exponents = (bits + (2**23 - 1)) >> 23
         scaled = blocks / (exponents << 23).view(torch.float32)[..., None]
         values = scaled.to(torch.float8_e4m3fn).flatten(1).contiguous()
-        return Blocks(values, exponents.to(torch.uint8))
+        return ScaledMatrix(values, exponents.to(torch.uint8))
 
     def forward(self, weight: Tensor) -> Product:
         right = self.round(weight)
@@ -180,7 +180,7 @@ class BlockScaled:
         return self.forward(weight.T)
 
 
-def mxfp8_product(a: Blocks, b: Blocks) -> Tensor:
+def mxfp8_product(a: ScaledMatrix, b: ScaledMatrix) -> Tensor:
     """a [m, k] · bᵀ, b [n, k], in hardware on a graphics card; elsewhere the same in float32.
 
     k is innermost in both, the only layout that compute capability 12 supports.

@@ -16,7 +16,7 @@ from kontext.evaluation.compare.compare import (
     settings_of,
     trials_of,
 )
-from kontext.evaluation.compare.comparison import Comparison, ComparisonError, Shown, Tried
+from kontext.evaluation.compare.comparison import ComparedRow, Comparison, ComparisonError, Shown
 from kontext.evaluation.pictures.cost import Costs
 from kontext.evaluation.pictures.generate import Setting, cell_of, generate
 from kontext.evaluation.pictures.loras import LoraFile
@@ -267,7 +267,7 @@ def test_a_comparison_shows_nothing_outside_its_run(tmp_path, cell):
     folder = tmp_path / "run"
     folder.mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
-    row = Tried("r", "r", (), "", (8, 8))
+    row = ComparedRow("r", "r", (), "", (8, 8))
     tampered = Comparison("t", "", (Shown("base", "base", ""),), (row,), ((cell,),))
     with pytest.raises(ComparisonError, match="not inside"):
         tampered.picture(folder, 0, 0)
