@@ -1,10 +1,10 @@
 """How control and target are named: folders, endings of file names, table columns."""
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from ..language import say
-from .files import composed, folded
+from .files import REPEAT_FOLDER, composed, folded
 from .pair import DatasetError
 
 CONTROL, TARGET = "control", "target"
@@ -31,6 +31,9 @@ CHINESE = {
     TARGET: re.compile(r".*[后後](?:图|图片|照片)?|.*(?:成品|效果|效果图|目标|精修图)"),
 }
 """修前, 修图前, 处理前, 前图, 原图 … and the same of the other side."""
+
+_NO_SIDE = re.compile(r".*(?:前[后後]|[最皇王太售背幕今然][后後]|[目面眼门空]前)")
+"""Chinese words that only contain those for a side, as “afterwards” contains “after”."""
 
 ENDINGS = {
     CONTROL: WORDS[CONTROL] | {"r"},
@@ -59,11 +62,30 @@ MASK_WORDS = frozenset("mask masks 遮罩 蒙版".split())
 def side_of(folder_name: str, clearly: bool = False) -> str:
     """CONTROL, TARGET or "" by the words in a folder's name; `clearly`, by words of one meaning.
 
-    A word for control outweighs the vague `images`: `control_images` holds controls.
+    Those decide, unless they name both sides (`before_after`). Of the others, a word for control
+    outweighs the vague `images`: `input_images` holds controls.
     """
-    known = CLEAR_WORDS if clearly else WORDS
-    sides = [_side(word, known) for word in words_of(folder_name)]
+    words = words_of(folder_name)
+    clear = {side for word in words if (side := _side(word, CLEAR_WORDS))}
+    if clear or clearly:
+        return clear.pop() if len(clear) == 1 else ""
+    sides = [_side(word, WORDS) for word in words]
     return next((side for side in (CONTROL, TARGET) if side in sides), "")
+
+
+def side_of_path(parts: Sequence[str]) -> tuple[str, int]:
+    """The side that folders inside each other name, `before/10_ring`, and how surely, from 1 to 3.
+
+    The innermost clear word decides: 3 in the folder's own name, 2 further out. Vague words count 2
+    in its own name, and not further out, where `input` and `output` are ComfyUI's own folders. What
+    a repeat folder belongs to is its own name too.
+    """
+    inside = list(reversed(parts))
+    own = 2 if inside and REPEAT_FOLDER.fullmatch(inside[0]) else 1
+    for depth, name in enumerate(inside):
+        if side := side_of(name, clearly=True):
+            return side, 3 if depth < own else 2
+    return next(((side, 2) for name in inside[:own] if (side := side_of(name))), ("", 0))
 
 
 def words_of(name: str) -> list[str]:
@@ -116,7 +138,7 @@ def caption_rank(column: str) -> int:
 
 
 def _side(word: str, known: Mapping[str, Collection[str]]) -> str:
-    sides = (CONTROL, TARGET)
+    sides = () if _NO_SIDE.fullmatch(word) else (CONTROL, TARGET)
     return next((s for s in sides if word in known[s] or CHINESE[s].fullmatch(word)), "")
 
 

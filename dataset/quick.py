@@ -3,19 +3,22 @@
 Certain mistakes are errors, doubts are warnings. Opens no picture.
 """
 
+import os
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from ..files import content_hash
 from ..language import say
 from .finding import ERROR, WARNING, Finding
 from .load import require_controls
-from .names import CONTROL, TARGET, ending_of, side_of
+from .names import CONTROL, TARGET, ending_of, side_of_path
 from .pair import DatasetError, Pair
 from .text import listed
 
 MOST_HELD_OUT = 0.4
-"""A hold-out beyond this share of the pairs is probably a mistake."""
+"""A hold-out beyond this share of the pairs is probably a mistake: a fraction holds out a third of
+the smallest sets that can have a verdict, and less of all others."""
 
 LOOKED_AT = 200
 """Pairs whose captions are looked for beside them."""
@@ -97,10 +100,10 @@ def identical(pairs: Sequence[Pair]) -> list[Finding]:
 
 
 def held_out(pairs: Sequence[Pair]) -> list[Finding]:
-    """A hold-out of nearly half, and pictures that are trained on and held out too."""
+    """A hold-out of nearly half or more, and pictures that are trained on and held out too."""
     held = [pair for pair in pairs if pair.split == "holdout"]
     findings = []
-    if len(held) > max(4, MOST_HELD_OUT * len(pairs)):
+    if len(held) > MOST_HELD_OUT * len(pairs):
         findings.append(
             Finding(
                 "hold-out",
@@ -110,7 +113,10 @@ def held_out(pairs: Sequence[Pair]) -> list[Finding]:
                     count=len(held),
                     all=len(pairs),
                 ),
-                say("Below 1, holdout is a share: 0.15 is 15 %. Four to eight pairs are enough."),
+                say(
+                    "Lower holdout (below 1 it is a share: 0.15 is 15 %; four to eight pairs are "
+                    "enough), or add pairs."
+                ),
             )
         )
     trained = {path for pair in pairs if pair.split != "holdout" for path in _shown(pair)}
@@ -178,19 +184,28 @@ def unreadable_letters(pairs: Sequence[Pair]) -> list[Finding]:
 
 
 def _folder_names(pairs: Sequence[Pair]) -> list[tuple[int, str]]:
-    """Two points for or against by each side's folder; three by a word of one meaning."""
-    controls = {pair.controls[0].parent for pair in pairs}
-    targets = {pair.target.parent for pair in pairs}
-    evidence = []
-    for folders, side in ((controls, CONTROL), (targets, TARGET)):
-        for folder in sorted(folders) if controls != targets else ():
-            found, clear = side_of(folder.name), side_of(folder.name, clearly=True)
+    """Two points against for each folder that is named like its side, up to three for one that is
+    named like the other side. Only names below the folder that both sides share count."""
+    evidence: dict[tuple[str, str], tuple[int, str]] = {}
+    for folders in sorted({(pair.controls[0].parent, pair.target.parent) for pair in pairs}):
+        for side, parts in zip((CONTROL, TARGET), _below_shared(*folders), strict=True):
+            found, weight = side_of_path(parts)
             if found == side:
-                evidence.append((-2, ""))
-            elif found:
-                weight = 3 if clear == found else 2
-                evidence.append((weight, _named(side, folder.name)))
-    return evidence
+                evidence[side, found] = -2, ""
+            elif found and weight > evidence.get((side, found), (0, ""))[0]:
+                evidence[side, found] = weight, _named(side, "/".join(parts))
+    return list(evidence.values())
+
+
+def _below_shared(control: Path, target: Path) -> list[tuple[str, ...]]:
+    """The parts of two folders' paths below the folder that both lie in; if one lies in the other,
+    it keeps its own name. Empty for one and the same folder."""
+    if control == target:
+        return [(), ()]
+    both = zip(control.parts[:-1], target.parts[:-1], strict=False)
+    same = takewhile(lambda pair: os.path.normcase(pair[0]) == os.path.normcase(pair[1]), both)
+    shared = sum(1 for _ in same)
+    return [control.parts[shared:], target.parts[shared:]]
 
 
 def _named(side: str, name: str) -> str:
