@@ -10,7 +10,7 @@ from .pair import DatasetError, Pair
 HOLDOUT = 0.15
 """The share of pairs held out unless the user says otherwise."""
 
-FEWEST = 4
+FEWEST_FOR_VERDICT = 4
 """With fewer held-out pairs, checkpoints cannot be compared (docs/guide/checks.md)."""
 
 Shares = Sequence[tuple[Sequence[Pair], float | None]]
@@ -68,13 +68,13 @@ def hold_out_shares(
         for pair in pairs
     )
     count = sum(pair.split == "holdout" for pair in marked)
-    if count < FEWEST:
+    if count < FEWEST_FOR_VERDICT:
         warnings.append(
             say(
                 "Only {count} pairs are held out. Below {fewest} no checkpoint can be called "
                 "better than another; set holdout to {fewest} or more.",
                 count=count,
-                fewest=FEWEST,
+                fewest=FEWEST_FOR_VERDICT,
             )
         )
     return marked, tuple(warnings)
@@ -86,7 +86,8 @@ def _wanted(holdout: float, total: int) -> int:
     if holdout >= 1:
         wanted = round(holdout)
     else:
-        wanted = max(round(holdout * total), FEWEST if total >= 3 * FEWEST else 1)
+        least = FEWEST_FOR_VERDICT if total >= 3 * FEWEST_FOR_VERDICT else 1
+        wanted = max(round(holdout * total), least)
     if wanted >= total:
         raise DatasetError(
             say(

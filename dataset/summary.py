@@ -14,16 +14,14 @@ from .pair import Pair, PairedDataset
 from .sheet import Card, contact_sheet
 from .text import listed
 
-STEPS_PER_PAIR, FEWEST_STEPS = 100, 1500
 SAMPLED = 500
 """Larger sets are measured on this many pairs, evenly spaced: a header read costs 0.1 ms."""
 
 
 def describe(loaded: LoadedPairs, warnings: Sequence[Finding] = ()) -> str:
-    """A text: pair counts, warnings, notes of the loader, steps, sizes, buckets, captions."""
+    """A text: pair counts, warnings, notes of the loader, sizes, buckets, captions."""
     dataset = loaded.dataset
     train, held = dataset.train, dataset.holdout
-    steps = max(FEWEST_STEPS, STEPS_PER_PAIR * len(train))
     lines = [
         say(
             "{count} pairs: {train} to train on, {held} held out",
@@ -33,12 +31,6 @@ def describe(loaded: LoadedPairs, warnings: Sequence[Finding] = ()) -> str:
         ),
         *(f"⚠ {warning.message} {warning.remedy}" for warning in warnings),
         *loaded.notes,
-        say(
-            "Suggested steps: {steps:,} ({each} per pair, at least {fewest:,})",
-            steps=steps,
-            each=STEPS_PER_PAIR,
-            fewest=FEWEST_STEPS,
-        ),
         *_sizes(dataset.pairs),
     ]
     distinct = len({pair.caption for pair in dataset if pair.caption})

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import pad
 
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
 
 @dataclass(frozen=True)
 class Text:

@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..dataset.split import FEWEST_FOR_VERDICT
 from ..language import say
 from ..patterns import PatternError, compiled
 from .setting import ConfigError, Setting, choice, parts_of, setting, settings_of
-from .statistics import FEWEST_FOR_VERDICT, FEWEST_PAIRS
+from .statistics import FEWEST_PAIRS
 
 GB = 10**9  # as on the box of a graphics card
 STEPS_PER_PAIR = 100

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from scipy import stats
 
 FEWEST_PAIRS = 3  # fewer held-out pairs give no interval, so no evidence
-FEWEST_FOR_VERDICT = 4  # fewer cannot decide which checkpoint to keep
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from ...dataset.split import FEWEST_FOR_VERDICT
 from ...language import say
-from ...trainer.statistics import FEWEST_FOR_VERDICT, Interval, paired_interval
+from ...trainer.statistics import Interval, paired_interval
 
 Array = NDArray[np.floating]
 BASE = -1  # the base model's place among the checkpoints

@@ -44,7 +44,7 @@ def test_pairs_sheet_and_report(input_folder: Path):
     assert (len(pairs.train), len(pairs.holdout)) == (12, 4)
     assert sheet.shape[0] == 2 and sheet.shape[3] == 3 and 0 <= sheet.min() < sheet.max() <= 1
     assert "16 pairs: 12 to train on, 4 held out" in report
-    assert "Suggested steps: 1,500" in report and "64×48 (16)" in report
+    assert "steps" not in report and "64×48 (16)" in report  # they depend on the model
     assert all(pair.stem in report for pair in pairs.holdout)
 
 

@@ -14,15 +14,14 @@ from comfy.ldm.modules import attention
 from comfy.model_patcher import ModelPatcher as Model
 from torch import Tensor
 
-from ..batch import Text
+from ..batch import DTYPES, Text
 from .device import swapped
 from .rotation import rotated
 
 
 def training_dtype(model: Model, name: str) -> torch.dtype:
     """Compute dtype for `bf16`, `fp16`, `fp32`, or for `auto` the one ComfyUI computes in."""
-    named = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-    return named[name] if name in named else model.model.get_dtype_inference()
+    return DTYPES[name] if name in DTYPES else model.model.get_dtype_inference()
 
 
 def for_training(model: Model) -> Model:

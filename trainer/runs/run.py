@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ...dataset.files import folded
 from ...files import DamagedFileError, parsed, read_json, storing, write_atomically
 from ...language import say
+from ..batch import DTYPES
 from ..config import CHANGEABLE_ALWAYS, CHANGEABLE_UNFINISHED, TrainConfig
 from ..families import family_of_lora
 from ..statistics import relative_change
@@ -33,7 +33,6 @@ from .run_file import RunFile
 from .state import State
 
 TRASH = "kontext_trash"  # in the output folder
-SAVE_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 class Run:
@@ -276,7 +275,7 @@ class Run:
         path = self.lora_folder / f"{self.name}_{step:06d}.safetensors"
         about = about or family_of_lora(tensors).metadata()
         metadata = {**run_metadata(self.name, step, identity), **about}
-        dtype = SAVE_DTYPES[identity.config.save_dtype]
+        dtype = DTYPES[identity.config.save_dtype]
         alpha = identity.config.scale * identity.config.rank
         save_lora(comfyui_tensors(tensors, alpha, dtype), path, metadata)
         return Checkpoint(step, path)
