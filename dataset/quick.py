@@ -143,16 +143,18 @@ def uncaptioned(pairs: Sequence[Pair]) -> list[Finding]:
     empty = [pair.stem for pair in pairs if not pair.caption.strip()]
     if not empty:
         return []
+    none = say("No pair has a caption yet.")
+    some = say(
+        "{count} of {all} pairs have no caption: {names}.",
+        count=len(empty),
+        all=len(pairs),
+        names=listed(empty, most=20),
+    )
     return [
         Finding(
             "no caption",
             WARNING,
-            say(
-                "{count} of {all} pairs have no caption: {names}.",
-                count=len(empty),
-                all=len(pairs),
-                names=listed(empty, most=20),
-            ),
+            none if len(empty) == len(pairs) else some,
             say("Set a default caption or use Caption Pairs."),
             tuple(empty),
         )

@@ -16,7 +16,7 @@ from ..evaluation.compare.compare import (
 )
 from ..evaluation.compare.comparison import LOOSE
 from ..evaluation.pictures.axes import parse_numbers, parse_whole_numbers
-from ..evaluation.pictures.run_pairs import instruction_of, pairs_of_run
+from ..evaluation.pictures.run_pairs import instruction_of, pairs_of_run, with_instruction
 from ..evaluation.pictures.samples import Samples
 from ..language import say
 from ..trainer.data.pixels import images_of, tensor_of
@@ -78,7 +78,7 @@ class CompareCheckpoints(io.ComfyNode):
                     default="",
                     multiline=True,
                     tooltip="The instruction. Several lines: every line is tried. Empty: each "
-                    "pair's own caption; for other pictures, the run's most frequent one.",
+                    "pair's own caption; where there is none, the run's most frequent one.",
                 ),
                 io.String.Input(
                     "strengths", default="1.0", tooltip="LoRA strengths to try." + AXIS
@@ -223,7 +223,7 @@ def test_pictures(
 ) -> list[Subject]:
     """The held-out pairs (training pairs where there are none), then the images; at most `most`.
 
-    With neither, the held-out pairs of the run. An image's caption is the run's instruction.
+    With neither, the held-out pairs of the run. What has no caption gets the run's instruction.
     """
     config = run.config if run else None
     side = resolution or (config.sides[0] if config else 1024)
@@ -231,6 +231,8 @@ def test_pictures(
     sizes = Sizes(side, reference, multiple)
     if run and not pairs and not images:
         pairs = (pairs_of_run(run),)
+    elif not prompted:
+        pairs = tuple(with_instruction(dataset, run) for dataset in pairs)
     tested = [pair for dataset in pairs for pair in dataset.holdout or dataset.train][:most]
     loose = images_of(*images)[: most - len(tested)]
     instruction = instruction_of(pairs_of_run(run)) if run and loose and not prompted else ""

@@ -9,7 +9,7 @@ from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
 from ..evaluation.pictures.axes import parse_numbers
-from ..evaluation.pictures.run_pairs import pairs_of_run
+from ..evaluation.pictures.run_pairs import pairs_of_run, with_instruction
 from ..evaluation.score.finalists import PicturePlan
 from ..evaluation.score.measures import Embed, thumbnail
 from ..evaluation.score.report import (
@@ -152,7 +152,7 @@ class ScoreCheckpoints(io.ComfyNode):
         recognise(base)
         if pairs is None and run is None:
             raise ValueError(say("Connect a training run, or `pairs` to score other LoRAs on."))
-        pairs = pairs or pairs_of_run(run)
+        pairs = with_instruction(pairs, run) if pairs else pairs_of_run(run)
         tried = loras_to_try(run, checkpoints, loras)
         several = parse_numbers(strengths, "strengths")
         embed = vision(clip_vision) if clip_vision else thumbnail

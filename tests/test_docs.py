@@ -60,7 +60,8 @@ def test_what_is_shipped_stands_alone(page):
 
 
 def test_the_readme_is_short():
-    assert len((ROOT / "README.md").read_text("utf-8").split()) <= 700
+    words = re.findall(r"\S*\w\S*", (ROOT / "README.md").read_text("utf-8"))  # no marks of tables
+    assert len(words) <= 700
 
 
 def test_the_index_names_every_page():

@@ -29,6 +29,14 @@ def pairs_of_run(run: Run) -> PairedDataset:
     return PairedDataset(read_records(run.folder / file, folder))
 
 
+def with_instruction(pairs: PairedDataset, run: Run | None) -> PairedDataset:
+    """The pairs; those without a caption have the run's instruction."""
+    bare = [pair.stem for pair in pairs if not pair.caption]
+    if not run or not bare:
+        return pairs
+    return pairs.with_captions(dict.fromkeys(bare, instruction_of(pairs_of_run(run))))
+
+
 def instruction_of(pairs: PairedDataset) -> str:
     """The most frequent caption of the training pairs."""
     return Counter(pair.caption for pair in pairs.train).most_common(1)[0][0] if pairs.train else ""

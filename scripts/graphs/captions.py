@@ -1,6 +1,17 @@
 """The shipped graphs that caption pairs, by descriptions and by tags."""
 
-from graphs.shipped import AMBER, BLUE, GREEN, INSTRUCTION, PURPLE, Group, Node, start
+from graphs.shipped import (
+    AMBER,
+    BLUE,
+    GREEN,
+    INSTRUCTION,
+    OWN_PAIRS,
+    OWN_PAIRS_ZH,
+    PURPLE,
+    Group,
+    Node,
+    start,
+)
 
 
 def load(beside: bool) -> Group:
@@ -19,22 +30,24 @@ def load(beside: bool) -> Group:
 
 PAIRS = (
     start(
-        """
+        f"""
 Captions in four steps
-*Load Paired Dataset*: name your two folders.
-*Captioner: Florence-2*: choose your model, or connect another *Captioner* node: BLIP, JoyCaption, \
+{OWN_PAIRS}
+*Captioner: Florence-2*: choose your *model*, or connect another captioner: BLIP, JoyCaption, \
 WD14 tags, or a model that ComfyUI loads itself (Qwen3-VL, Gemma).
-*Caption Pairs*: write one instruction for all pairs. **Run**, and read the preview.
-Switch *save_txt* on: the captions lie beside your targets. Correct them there, and run again with \
-*existing: keep*.
+*Caption Pairs*: write one *instruction* for all pairs; *limit* keeps descriptions short. **Run**, \
+and read the preview.
+Switch *save_txt* on: the captions lie beside your targets. Correct them there, and run again: \
+with *existing* keep, your text stays.
 """,
-        """
+        f"""
 四步打标
-*加载图片对*：填写两个文件夹。
-*打标：Florence-2*：选择模型，也可以换成其他打标节点：BLIP、JoyCaption、WD14 标签，或 ComfyUI 自己\
-加载的模型（Qwen3-VL、Gemma）。
-*图片对打标*：为所有图片写一句指令。**运行**，看预览。
-打开*保存为 txt*：打标文本会写到修改后图片旁边。在那里修改，再用*已有的文本：保留*运行一次。
+{OWN_PAIRS_ZH}
+*打标：Florence-2*：选择*模型*，也可以换成其他打标节点：BLIP、JoyCaption、WD14 标签，\
+或 ComfyUI 自己加载的模型（Qwen3-VL、Gemma）。
+*图片对打标*：为所有图片写一句*总指令*；*描述长度上限*让描述保持简短。**运行**，看预览。
+打开*保存 .txt*：打标文本会写到修改后图片旁边。在那里修改，再运行一次：\
+*已有的打标文本*选 keep（保留），你写的会保留。
 """,
         (360, 390),
     ),
@@ -46,7 +59,7 @@ Switch *save_txt* on: the captions lie beside your targets. Correct them there, 
             Node(
                 "captioner",
                 "KontextFlorenceCaptioner",
-                {"model": "LLM/Florence-2-large (Florence-2)", "task": "caption", "max_tokens": 64},
+                {"model": "LLM/Florence-2-large (Florence-2)", "task": "caption"},
             ),
         ),
     ),
@@ -59,14 +72,14 @@ Switch *save_txt* on: the captions lie beside your targets. Correct them there, 
                 "KontextCaptionPairs",
                 {"instruction": INSTRUCTION, "limit": 30},
                 {"pairs": "pairs.pairs", "captioner": "captioner.captioner"},
-                (400, 330),
+                (400, 300),
             ),
             Node(
                 "preview",
                 "PreviewAny",
                 {},
                 {"source": "captions.preview"},
-                (460, 350),
+                (460, 320),
                 beside=True,
             ),
         ),
@@ -81,7 +94,7 @@ Switch *save_txt* on: the captions lie beside your targets. Correct them there, 
                 "KontextCaptionStats",
                 {"count": "words"},
                 {"pairs": "captions.pairs"},
-                (420, 330),
+                (420, 300),
             ),
         ),
         row=1,
@@ -90,20 +103,23 @@ Switch *save_txt* on: the captions lie beside your targets. Correct them there, 
 
 TAGS = (
     start(
-        """
+        f"""
 Tags in four steps
-*Load Paired Dataset*: name your two folders.
-*Captioner: WD14 Tags*: choose your tagger. *Caption Pairs*: a rare word of your own as *trigger*.
+{OWN_PAIRS}
+*Captioner: WD14 Tags*: choose your *model*. *Caption Pairs*: a rare word as *trigger*, here and \
+in *Caption Statistics*; *existing* replace writes all captions anew.
 *Edit Captions*: **delete a tag** and what it names comes always; **keep a tag** and a prompt \
-decides. List under *remove_tags* what shall always come.
+decides. List under *remove_tags* what shall always come. *deduplicate* takes doubles out, \
+*keep_first* 1 protects the trigger.
 **Run**, read *before and after* and the statistics, and correct the list.
 """,
-        """
+        f"""
 四步打标签
-*加载图片对*：填写两个文件夹。
-*打标：WD14 标签*：选择标签模型。*图片对打标*：用一个少见的词作为触发词。
+{OWN_PAIRS_ZH}
+*打标：WD14 标签*：选择*模型*。*图片对打标*：用一个少见的词作为*触发词*，*打标文本统计*里也填上；\
+*已有的打标文本*选 replace（替换）会全部重写。
 *批量修改打标文本*：**删除标签**，该特征会随 LoRA 每次出现；**保留标签**，由提示词决定。\
-把每次都要出现的写进删除列表。
+把每次都要出现的写进*删除标签*。*去重*删掉重复的，*保护前几个*填 1 保护触发词。
 **运行**，看修改前后和统计，再调整列表。
 """,
         (320, 480),
@@ -116,7 +132,7 @@ decides. List under *remove_tags* what shall always come.
             Node(
                 "captioner",
                 "KontextTagCaptioner",
-                {"model": "wd-eva02-large-tagger-v3", "character_threshold": 0.9},
+                {"model": "wd-eva02-large-tagger-v3"},
             ),
             Node(
                 "captions",

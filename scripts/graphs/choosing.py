@@ -5,7 +5,10 @@ from __future__ import annotations
 from graphs.shipped import (
     AMBER,
     BLUE,
-    INSTRUCTION,
+    OWN_LOADERS,
+    OWN_LOADERS_ZH,
+    OWN_PAIRS,
+    OWN_PAIRS_ZH,
     PURPLE,
     RUN,
     SETTINGS,
@@ -19,19 +22,22 @@ MODEL = {"model": "model.MODEL", "clip": "model.CLIP", "vae": "model.VAE"}
 
 COMPARE = (
     start(
-        """
+        f"""
 Compare checkpoints in four steps
-*Open Training Run*: the name of a run you have trained.
-*Load Paired Dataset*: a folder of test pictures. Disconnect it to see the run's own held-out pairs.
-**Run.** *Compare Checkpoints* shows every checkpoint at every strength, from the same seed.
+*Open Training Run*: the *name* of a run you have trained. {OWN_LOADERS}.
+*Load Paired Dataset*: a folder of test pictures in *control_folder*, true results in \
+*target_folder* if you have them; *holdout* 0 shows them all. Disconnect it to see the run's own \
+held-out pairs.
+**Run.** *Compare Checkpoints* shows every checkpoint at these *strengths*, from the same seed.
 **Look down a column:** one LoRA on every picture. **Along a row:** too little at the left, too \
 much at the right. *Open viewer* compares two at full size, and lets you vote blind.
 """,
-        """
+        f"""
 四步对比检查点
-*打开训练记录*：填写一次训练的名称。
-*加载图片对*：一个测试图文件夹。断开它，就用训练时留出的验证图片对。
-**运行。** *对比检查点*会展示每个检查点、每个强度，都用同一个种子。
+*打开训练记录*：填写一次训练的*名称*。{OWN_LOADERS_ZH}。
+*加载图片对*：*修改前文件夹（control）*填测试图；如果有正确结果，填在*修改后文件夹（target）*；\
+*验证（holdout）*填 0 会全部显示。断开它，就用训练时留出的验证图片对。
+**运行。** *对比检查点*会用这些*强度*展示每个检查点，都用同一个种子。
 **竖着看：** 同一个 LoRA 在不同图片上的效果。**横着看：** 左边不足，右边过头。\
 *打开对比查看器*可以放大对比两张，并盲选投票。
 """,
@@ -57,7 +63,7 @@ much at the right. *Open viewer* compares two at full size, and lets you vote bl
             Node(
                 "compare",
                 "KontextCompareCheckpoints",
-                {"prompt": INSTRUCTION, "strengths": "0.6, 0.8, 1.0"},
+                {"strengths": "0.6, 0.8, 1.0"},
                 {**MODEL, "run": "run.run", "pairs": "pairs.pairs"},
                 (380, 400),
             ),
@@ -72,20 +78,22 @@ much at the right. *Open viewer* compares two at full size, and lets you vote bl
 
 CHOOSE = (
     start(
-        """
+        f"""
 Which checkpoint to keep, in four steps
-*Open Training Run*: the name of a run you have trained. Its own held-out pairs are used: pictures \
-it has never seen.
+*Open Training Run*: the *name* of a run you have trained. Its own held-out pairs are used: \
+pictures it has never seen. {OWN_LOADERS}.
 **Run.** *Score Checkpoints* measures all of them and looks at the best few.
 Read the verdicts: under-fitted, good, over-fitted, and why.
-*Keep This Checkpoint* copies the recommended LoRA into ComfyUI's list. Give it a name first.
+*Keep This Checkpoint* copies the recommended LoRA into ComfyUI's list, under the run's name or \
+the *name* you give it.
 """,
-        """
+        f"""
 四步选出要保留的检查点
-*打开训练记录*：填写一次训练的名称。用的是训练时留出的验证图片对：训练中从没见过的图片。
+*打开训练记录*：填写一次训练的*名称*。用的是训练时留出的验证图片对：训练中从没见过的图片。\
+{OWN_LOADERS_ZH}。
 **运行。** *检查点评分*会评估全部检查点，并细看最好的几个。
 看结论：欠拟合、拟合良好还是过拟合，以及原因。
-*保留检查点*把推荐的 LoRA 复制到 ComfyUI 的列表里。先给它起个名字。
+*保留检查点*把推荐的 LoRA 复制到 ComfyUI 的列表里，用训练的名称，或你填的*名称*。
 """,
         (340, 400),
     ),
@@ -112,7 +120,7 @@ Read the verdicts: under-fitted, good, over-fitted, and why.
             Node(
                 "keep",
                 "KontextPickCheckpoint",
-                {"name": f"{RUN}_best", "instruction": INSTRUCTION},
+                {},
                 {"run": "run.run", "choice": "score.best"},
                 (370, 200),
             ),
@@ -131,21 +139,25 @@ Read the verdicts: under-fitted, good, over-fitted, and why.
 
 KEEP = (
     start(
-        """
-Pairs in, one LoRA out, in four steps
-*Load Paired Dataset*: name your two folders. At least 4 pairs must be held out, better 8.
-*Training Preset*, under *more*: *stop: levelled_off* ends the training when the held-out pairs \
-gain hardly anything more (*steps* is the most); *choose: mark* then scores the checkpoints, and \
-marks the one to keep.
-*Train Kontext LoRA*: give it a name.
+        f"""
+Pairs in, one LoRA out, in six steps
+{OWN_PAIRS} At least 4 pairs must be held out (*holdout*), better 8.
+*Caption Pairs*: write one *instruction* for all pairs.
+*Training Preset*: choose your kind of edit in *preset*; *resolution* 0. Under *more*, \
+`stop: levelled_off` ends the training when the held-out pairs hardly improve any more; \
+`choose: mark` then scores the checkpoints and marks the best.
+*Train Kontext LoRA*: give it a *name*; *steps* 0. *keep* 0 keeps all checkpoints to choose from.
+{OWN_LOADERS}.
 **Run.** *Keep This Checkpoint* puts the marked one into ComfyUI's list of LoRAs.
 """,
-        """
-四步：图片对进，LoRA 出
-*加载图片对*：填写两个文件夹。至少留出 4 对验证图片，最好 8 对。
-*训练预设*的*更多设置*：*stop: levelled_off* 在验证图片对几乎不再进步时结束训练（步数是上限）；\
-*choose: mark* 随后给检查点评分，并标出该保留的那一个。
-*训练 Kontext LoRA*：起一个名称。
+        f"""
+六步：图片对进，LoRA 出
+{OWN_PAIRS_ZH}至少留出 4 对图片用于*验证（holdout）*，最好 8 对。
+*图片对打标*：为所有图片写一句*总指令*。
+*训练预设*：在*预设*中选择修改的种类；*分辨率*填 0。*其他设置*中，`stop: levelled_off` \
+在验证图片对几乎不再进步时结束训练；`choose: mark` 随后给检查点评分，标出最好的一个。
+*训练 Kontext LoRA*：起一个*名称*；*步数*填 0。*保留个数*填 0 会保留全部检查点，供最后选择。
+{OWN_LOADERS_ZH}。
 **运行。** *保留检查点*把标出的那一个放进 ComfyUI 的 LoRA 列表。
 """,
         (310, 560),
@@ -172,7 +184,7 @@ marks the one to keep.
             Node(
                 "train",
                 "KontextTrainLora",
-                {"name": f"{RUN}_auto", "steps": 600, "save_every": 50, "keep": 0},
+                {"name": f"{RUN}_auto", "steps": 600, "keep": 0},
                 {**MODEL, "pairs": "captions.pairs", "settings": "preset.settings"},
                 (365, 360),
             ),
@@ -186,7 +198,7 @@ marks the one to keep.
             Node(
                 "keep",
                 "KontextPickCheckpoint",
-                {"choice": "best", "name": f"{RUN}_kept"},
+                {},
                 {"run": "train.run"},
                 (365, 250),
             ),

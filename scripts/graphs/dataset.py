@@ -4,6 +4,8 @@ from graphs.shipped import (
     AMBER,
     BLUE,
     GREEN,
+    OWN_PAIRS,
+    OWN_PAIRS_ZH,
     OWN_SIZE,
     OWN_SIZE_ZH,
     PURPLE,
@@ -14,19 +16,21 @@ from graphs.shipped import (
 
 PREPARE = (
     start(
-        """
+        f"""
 Check and cut pairs in four steps
-*Load Paired Dataset*: name your two folders. **Before is control, after is target.**
+{OWN_PAIRS} *default_caption* is for pairs without one.
 **Run**, and read what *Check Pairs* found. Mend what it names, and run again.
-*Crop & Resize Pairs*: choose the size. Before and after are always cut alike.
-The cut pairs lie in **input/prepared_pairs**; your originals stay as they are.
+*Crop & Resize Pairs*: choose the *size*. Before and after are always cut alike, *crop_at* edit \
+where they differ; *undo_shift* moves them onto each other.
+The cut pairs lie in ComfyUI's input folder, in *output_folder*; your originals stay as they are.
 """,
-        """
+        f"""
 四步检查和裁剪图片对
-*加载图片对*：填写两个文件夹。**修改前是 control，修改后是 target。**
+{OWN_PAIRS_ZH}*默认打标文本*给没有打标文本的图片对。
 **运行**，看*检查图片对*的报告。改正它指出的问题，再运行一次。
-*裁剪和缩放图片对*：选择尺寸。修改前后总是裁得一样。
-裁好的图片在 **input/prepared_pairs**，原图不会被改动。
+*裁剪和缩放图片对*：选择*尺寸*。修改前后总是裁得一样，*裁剪位置*选 edit 时对准有修改的地方；\
+*消除错位*把两边对齐。
+裁好的图片在 ComfyUI 的 input 文件夹里，见*输出文件夹*；原图不会被改动。
 """,
         (320, 380),
     ),
@@ -41,7 +45,6 @@ The cut pairs lie in **input/prepared_pairs**; your originals stay as they are.
                     "control_folder": "sample_pairs/before",
                     "target_folder": "sample_pairs/after",
                     "default_caption": "Restore this old print.",
-                    "holdout": 4,
                 },
                 size=(300, 175),
                 room=230,
@@ -160,19 +163,19 @@ def save(control: str, folder: str, caption: str) -> tuple[Node, ...]:
 CONTROL_GROUP = (
     start(
         f"""
-Make the missing *before* in five steps
+Make the missing pictures before, in five steps
 {OWN_SIZE} The demo model only shows that the graph runs; it cannot draw line art.
-*Targets Without a Control*: the folder of your finished pictures.
+*Targets Without a Control*: the *folder* of your finished pictures; *at_a_time*, how many in a run.
 Connect the instruction you want under 2, or write your own.
-*Save Pair*: a folder for this kind, and the caption for training.
+*Save Pair*: a *folder* for this kind, the same as *pairs_folder*, and the *caption* for training.
 **Run** until all are done; what exists is skipped. Then another instruction, another folder.
 """,
         f"""
-五步补齐*修改前*的图
+五步补齐修改前的图
 {OWN_SIZE_ZH}演示模型只能证明流程可以运行，画不了线稿。
-*还缺修改前的图*：填写成品图的文件夹。
+*还缺修改前的图*：在*成品文件夹*填写成品图所在的文件夹；*每次张数*是每次运行做几张。
 连接 2 中需要的指令，或自己写一条。
-*保存图片对*：这一种的文件夹，以及训练用的打标文本。
+*保存图片对*：这一种的*文件夹*（与*图片对文件夹*相同），以及训练用的*打标文本*。
 反复**运行**直到全部完成；已有的会跳过。然后换一条指令、换一个文件夹。
 """,
         (320, 500),
@@ -219,17 +222,20 @@ TEXTURE = (
         f"""
 Pairs for a texture enhancer in four steps
 {OWN_SIZE}
-*Targets Without a Control*: the folder of your sharp pictures.
-*Degrade Image*: how blurred the *before* may become; each picture gets a strength of its own. The \
+*Targets Without a Control*: the *folder* of your sharp pictures; *at_a_time*, how many in a run.
+*Degrade Image*: this *recipe* blurs, at most with *strength*; each picture gets its own. The \
 repaint under 2 has already taken the finest texture away.
-**Run** until all are done; what exists is skipped.
+*Save Pair*: the *folder*, the same as *pairs_folder*, and the *caption* for training. **Run** \
+until all are done; what exists is skipped.
 """,
         f"""
 四步制作质感增强的图片对
 {OWN_SIZE_ZH}
-*还缺修改前的图*：填写清晰图片的文件夹。
-*做旧图片*：*修改前*最多模糊到什么程度，每张图强度不同。2 中的低强度重绘已经去掉了最细的质感。
-反复**运行**直到全部完成；已有的会跳过。
+*还缺修改前的图*：在*成品文件夹*填写清晰图片所在的文件夹；*每次张数*是每次运行做几张。
+*做旧图片*：这个*配方*把图变模糊，*最强*是上限，每张图强度不同。\
+2 中的低强度重绘已经去掉了最细的质感。
+*保存图片对*：*文件夹*（与*图片对文件夹*相同），以及训练用的*打标文本*。反复**运行**直到全部完成；\
+已有的会跳过。
 """,
         (320, 460),
     ),
@@ -268,7 +274,7 @@ repaint under 2 has already taken the finest texture away.
             Node(
                 "degrade",
                 "KontextDegrade",
-                {"recipe": "texture enhancer", "strength": 0.7, "seed": 1, "weakest": 0.15},
+                {"recipe": "texture enhancer", "strength": 0.7},
                 {"image": "decode.IMAGE", "stem": "todo.stems"},
             ),
         ),

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from graphs.shipped import AMBER, BLUE, GREEN, GREY, INSTRUCTION, PURPLE, Group, Node
+from graphs.shipped import (
+    AMBER,
+    BLUE,
+    GREEN,
+    INSTRUCTION,
+    OWN_PAIRS,
+    OWN_PAIRS_ZH,
+    PURPLE,
+    Group,
+    Node,
+    start,
+)
 
 HUB = "https://huggingface.co/{repository}/resolve/main/{file}"
 MODEL = {"model": "model.MODEL", "clip": "clip.CLIP", "vae": "vae.VAE"}
@@ -42,12 +53,6 @@ def loaders(
     )
 
 
-def note(english: str, chinese: str) -> Group:
-    text = {"text": f"{english}\n\n{chinese}"}
-    check_list = Node("note", "MarkdownNote", text, {}, (300, 560))
-    return Group("Start here 从这里开始", GREY, (check_list,), tall=True)
-
-
 SHEET = Node(
     "sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (245, 330), beside=True
 )
@@ -61,7 +66,6 @@ PAIRS = Group(
             {
                 "control_folder": "sample_pairs/before",
                 "target_folder": "sample_pairs/after",
-                "holdout": 4,
             },
             {},
             (300, 175),
@@ -77,7 +81,7 @@ PICTURES = Group(
         Node(
             "pairs",
             "KontextLoadPictures",
-            {"folder": "sample_pairs/after", "default_caption": "a photograph", "holdout": 3},
+            {"folder": "sample_pairs/after", "default_caption": "a photograph"},
             {},
             (300, 175),
             room=50,
@@ -152,19 +156,28 @@ def training(run: str, preset: str, model: Group) -> tuple[Group, ...]:
 
 
 FLUX2 = (
-    note(
-        "# An edit LoRA on FLUX.2 Klein\n\n"
-        "1. Name your two folders, **before is control, after is target**, and write one "
-        "instruction.\n"
-        "2. Load a **base** model: *flux-2-klein-base-4b* or *-9b*, or *flux2_dev*. The 9B model "
-        "takes the text encoder *qwen_3_8b*, dev takes *mistral_3_small*.\n"
-        "3. **Run.** Use the LoRA on the base model, or on the distilled one "
-        "(*flux-2-klein-4b*) for pictures in 4 steps.",
-        "# 在 FLUX.2 Klein 上训练修图 LoRA\n\n"
-        "1. 填写两个文件夹，**修改前是 control，修改后是 target**，写一句指令。\n"
-        "2. 加载**基础**模型：*flux-2-klein-base-4b*、*-9b* 或 *flux2_dev*。9B 用文本编码器 "
-        "*qwen_3_8b*，dev 用 *mistral_3_small*。\n"
-        "3. **运行。** LoRA 可用在基础模型上，也可用在蒸馏模型（*flux-2-klein-4b*）上，4 步出图。",
+    start(
+        f"""
+An edit LoRA on FLUX.2 Klein, in five steps
+{OWN_PAIRS}
+*Caption Pairs*: write one *instruction* for all pairs. *Training Preset*: choose your kind of edit.
+*Load Diffusion Model*: a **base** model, `flux-2-klein-base-4b` or `9b`, or `flux2_dev`. The 9B \
+model takes the text encoder `qwen_3_8b`, dev takes `mistral_3_small`.
+*Train Kontext LoRA*: give it a *name*.
+**Run.** Use the LoRA on the base model, or on the distilled one (`flux-2-klein-4b`) for pictures \
+in 4 steps.
+""",
+        f"""
+五步：在 FLUX.2 Klein 上训练修图 LoRA
+{OWN_PAIRS_ZH}
+*图片对打标*：为所有图片写一句*总指令*。*训练预设*：选择修改的种类。
+*UNet加载器*：选择**基础**模型，`flux-2-klein-base-4b`、`9b` 或 `flux2_dev`。9B 用文本编码器 \
+`qwen_3_8b`，dev 用 `mistral_3_small`。
+*训练 Kontext LoRA*：起一个*名称*。
+**运行。** LoRA 可用在基础模型上，也可用在蒸馏模型（`flux-2-klein-4b`）上，4 步出图。
+""",
+        (310, 560),
+        tall=True,
     ),
     PAIRS,
     captions("2 · Instruction 指令", instruction=INSTRUCTION),
@@ -195,19 +208,27 @@ FLUX2 = (
 )
 
 QWEN = (
-    note(
-        "# An edit LoRA on Qwen-Image-Edit\n\n"
-        "1. Name your two folders, **before is control, after is target**, and write one "
-        "instruction. Up to three controls for each target.\n"
-        "2. Load Qwen-Image-Edit-2511, -2509 or the first Edit, without a Lightning LoRA.\n"
-        "3. **Run.** The text encoder sees your controls: use the LoRA in ComfyUI's own graph, "
-        "with *TextEncodeQwenImageEditPlus*.",
-        "# 在 Qwen-Image-Edit 上训练修图 LoRA\n\n"
-        "1. 填写两个文件夹，**修改前是 control，修改后是 target**，写一句指令。"
-        "每张目标图最多三张参考图。\n"
-        "2. 加载 Qwen-Image-Edit-2511、2509 或最早的 Edit，不要叠加 Lightning LoRA。\n"
-        "3. **运行。** 文本编码器会看参考图：在 ComfyUI 自带的工作流里用 "
-        "*TextEncodeQwenImageEditPlus* 加载你的 LoRA。",
+    start(
+        f"""
+An edit LoRA on Qwen-Image-Edit, in five steps
+{OWN_PAIRS} Up to three controls for each target.
+*Caption Pairs*: write one *instruction* for all pairs. *Training Preset*: choose your kind of edit.
+*Load Diffusion Model*: Qwen-Image-Edit 2511, 2509 or the first, without a Lightning LoRA.
+*Train Kontext LoRA*: give it a *name*.
+**Run.** The text encoder sees your controls: use the LoRA in ComfyUI's own graph, with \
+*TextEncodeQwenImageEditPlus*.
+""",
+        f"""
+五步：在 Qwen-Image-Edit 上训练修图 LoRA
+{OWN_PAIRS_ZH}每张修改后图片最多三张修改前图片。
+*图片对打标*：为所有图片写一句*总指令*。*训练预设*：选择修改的种类。
+*UNet加载器*：Qwen-Image-Edit 2511、2509 或最早的 Edit，不要叠加 Lightning LoRA。
+*训练 Kontext LoRA*：起一个*名称*。
+**运行。** 文本编码器会看修改前图片：在 ComfyUI 自带的工作流里用 \
+*TextEncodeQwenImageEditPlus* 使用 LoRA。
+""",
+        (310, 560),
+        tall=True,
     ),
     PAIRS,
     captions("2 · Instruction 指令", instruction=INSTRUCTION),
@@ -239,18 +260,29 @@ QWEN = (
 
 FLUX_TEXTS = "comfyanonymous/flux_text_encoders"
 SINGLE = (
-    note(
-        "# A LoRA of a person, style or product\n\n"
-        "1. *Load Pictures*: one folder, 15 to 20 pictures or more, a *.txt* caption beside each "
-        "(or let *Caption Pairs* write them).\n"
-        "2. **Trigger**: a rare word that calls your LoRA. Describe what is to stay changeable; "
-        "leave out what the LoRA is to bring.\n"
-        "3. **Run.** Works the same with FLUX.2 and Qwen-Image: put their loaders in group 4.",
-        "# 人物、风格或产品的 LoRA\n\n"
-        "1. *加载图片集*：一个文件夹，至少 15 到 20 张，每张旁边放同名 *.txt* 打标文本"
-        "（或用 *图片对打标* 生成）。\n"
-        "2. **trigger**：一个少见的触发词。想保持可控的内容写进描述，想绑定到 LoRA 的不要写。\n"
-        "3. **运行。** FLUX.2 和 Qwen-Image 也一样，在 4 中换成它们的加载节点即可。",
+    start(
+        """
+A LoRA of a person, style or product, in five steps
+*Load Pictures*: a *folder* of 15 to 20 pictures or more, with a `.txt` caption beside each; \
+*default_caption* is for pictures without one.
+*Caption Pairs*: a rare word as *trigger* that calls your LoRA. Describe what is to stay \
+changeable; leave out what the LoRA is to bring.
+*Load Diffusion Model*, *Load CLIP (Dual)*, *Load VAE*: FLUX.1 dev, or the loaders of FLUX.2 or \
+Qwen-Image in their place.
+*Train Kontext LoRA*: give it a *name*. *Training Preset*: leave *preset* at single pictures.
+**Run.**
+""",
+        """
+五步：人物、风格或产品的 LoRA
+*加载图片集*：*图片文件夹*里至少 15 到 20 张，每张旁边放同名 `.txt` 打标文本；\
+*默认打标文本*给没有打标文本的图片。
+*图片对打标*：用一个少见的词作为*触发词*。想保持可控的内容写进描述，要由 LoRA 带来的不要写。
+*UNet加载器*、*双CLIP加载器*、*加载VAE*：FLUX.1 dev，也可以换成 FLUX.2 或 Qwen-Image 的加载节点。
+*训练 Kontext LoRA*：起一个*名称*。*训练预设*的*预设*保持 single pictures。
+**运行。**
+""",
+        (310, 560),
+        tall=True,
     ),
     PICTURES,
     captions("2 · Captions 打标", trigger="mylora"),

@@ -55,6 +55,14 @@ def check_list(text: str) -> str:
     return "\n".join([f"# {title}", "", *(f"{n}. {step}" for n, step in enumerate(steps, 1))])
 
 
+OWN_PAIRS = (
+    "*Load Paired Dataset*: your two folders, the pictures before in *control_folder*, those after "
+    "in *target_folder*, under the same file names."
+)
+OWN_PAIRS_ZH = (
+    "*加载图片对*：两个文件夹，修改前的图片填在*修改前文件夹（control）*，修改后的填在"
+    "*修改后文件夹（target）*，两边文件名相同。"
+)
 OWN_LOADERS = (
     "Your own model: put *Load Diffusion Model*, *Load CLIP (Dual)* and *Load VAE* in place of "
     "*Load Demo Kontext*"
@@ -71,20 +79,19 @@ TRAIN = (
     start(
         f"""
 Your own LoRA in six steps
-*Load Paired Dataset*: name your two folders. **Before is control, after is target**, the same \
-file name on both sides.
-*Caption Pairs*: write one instruction for all pairs.
-*Training Preset*: choose your kind of edit; resolution 0.
-*Train Kontext LoRA*: give it a name; steps 0.
+{OWN_PAIRS}
+*Caption Pairs*: write one *instruction* for all pairs.
+*Training Preset*: choose your kind of edit in *preset*; *resolution* 0.
+*Train Kontext LoRA*: give it a *name*; *steps* 0.
 {OWN_LOADERS}.
 **Run.** Cancel whenever you like: run again, and it continues.
 """,
         f"""
 六步训练自己的 LoRA
-*加载图片对*：填写两个文件夹。**修改前是 control，修改后是 target**，两边文件名相同。
-*图片对打标*：为所有图片写一句指令。
-*训练预设*：选择修改的种类；resolution 填 0。
-*训练 Kontext LoRA*：起一个名称；steps 填 0。
+{OWN_PAIRS_ZH}
+*图片对打标*：为所有图片写一句*总指令*。
+*训练预设*：在*预设*中选择修改的种类；*分辨率*填 0。
+*训练 Kontext LoRA*：起一个*名称*；*步数*填 0。
 {OWN_LOADERS_ZH}。
 **运行。** 随时可以取消，再次运行会接着训练。
 """,
@@ -101,7 +108,6 @@ file name on both sides.
                 {
                     "control_folder": "sample_pairs/before",
                     "target_folder": "sample_pairs/after",
-                    "holdout": 4,
                 },
                 size=(300, 175),
                 room=50,
@@ -142,7 +148,7 @@ file name on both sides.
             Node(
                 "train",
                 "KontextTrainLora",
-                {"name": RUN, "steps": 600, "save_every": 150},
+                {"name": RUN, "steps": 600},
                 {
                     "model": "model.MODEL",
                     "clip": "model.CLIP",
@@ -190,14 +196,14 @@ USE = (
         f"""
 Use your LoRA in four steps
 *Load LoRA*: choose your LoRA.
-*Load Image*: choose your picture.
-*CLIP Text Encode*: write the instruction it was trained with.
+*Load Image*: choose your picture; the demo model knows photographs only.
+*CLIP Text Encode (Prompt)*: write the instruction it was trained with.
 {OWN_SIZE}
 """,
         f"""
 四步使用自己的 LoRA
 *LoRA加载器（仅模型）*：选择 LoRA。
-*加载图像*：选择图片。
+*加载图像*：选择图片；演示模型只认识照片。
 *CLIP文本编码*：写上训练时用的指令。
 {OWN_SIZE_ZH}
 """,

@@ -14,6 +14,7 @@ from graphs.shipped import (
     OWN_SIZE_ZH,
     PURPLE,
     RUN,
+    SETTINGS,
     Group,
     Node,
     start,
@@ -21,6 +22,7 @@ from graphs.shipped import (
 
 STYLE = "two_inks"
 STYLE_INSTRUCTION = "Print in two inks."
+STEPS = 300  # at ten times the usual rate: enough for the demo model
 
 
 def lora(key: str, name: str, strength: float, model: str) -> Node:
@@ -103,17 +105,20 @@ TRAIN_STYLE = (
         f"""
 Train a style in four steps
 **Your own style:** put *Load Paired Dataset* in place of 1 to 3: photographs as before, the same \
-pictures in your style as after, 20 to 50 pairs, one short instruction for all.
-*Kontext Training Settings*: resolution 512 or more for a real model; 128 is the demo model's.
-*Train Kontext LoRA*: give it a name; steps 0. {OWN_LOADERS}.
+pictures in your style as after, 20 to 50 pairs, one short instruction for all. Here it is made: \
+*Targets Without a Control* hands on all of a *folder* (*at_a_time* 24, none in *pairs_folder*), \
+*Pairs from Images* gives them their *captions*.
+*Training Preset*: *resolution* 0 for a real model; 128 is the demo model's.
+*Train Kontext LoRA*: give it a *name*; *steps* and *learning_rate* 0. {OWN_LOADERS}.
 **Run.** *Save Kontext LoRA* puts the last checkpoint into ComfyUI's list.
 """,
         f"""
 四步训练风格
 **训练自己的风格：** 用*加载图片对*换掉 1 到 3：照片作为修改前，同一张图的风格化版本作为修改后，\
-20 到 50 对，共用一句简短的指令。
-*Kontext 训练设置*：真正的模型分辨率填 512 或更高；128 是演示模型用的。
-*训练 Kontext LoRA*：起一个名称；steps 填 0。{OWN_LOADERS_ZH}。
+20 到 50 对，共用一句简短的指令。这里的图是现做的：*还缺修改前的图*交出*成品文件夹*的全部图片\
+（*每次张数* 24，*图片对文件夹*是空的），*由图片组成图片对*给它们加上*打标文本*。
+*训练预设*：真正的模型*分辨率*填 0；128 是演示模型用的。
+*训练 Kontext LoRA*：起一个*名称*；*步数*和*学习率*填 0。{OWN_LOADERS_ZH}。
 **运行。** *保存 Kontext LoRA* 把最后的检查点放进 ComfyUI 的列表。
 """,
         (450, 370),
@@ -182,7 +187,7 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all.
             Node(
                 "pairs",
                 "KontextPairsFromImages",
-                {"captions": STYLE_INSTRUCTION, "holdout": 4},
+                {"captions": STYLE_INSTRUCTION},
                 {"control": "size.IMAGE", "target": "inked.IMAGE"},
                 (300, 150),
                 room=100,
@@ -201,7 +206,7 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all.
     Group(
         "4 · Settings 设置",
         AMBER,
-        (Node("settings", "KontextTrainingSettings", {"resolution": "128"}),),
+        (Node("preset", "KontextTrainingPreset", SETTINGS, {"pairs": "pairs.pairs"}),),
         row=1,
     ),
     Group(
@@ -211,13 +216,13 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all.
             Node(
                 "train",
                 "KontextTrainLora",
-                {"name": STYLE, "steps": 200, "learning_rate": 1e-3, "save_every": 100},
+                {"name": STYLE, "steps": STEPS, "learning_rate": 1e-3},
                 {
                     "model": "model.MODEL",
                     "clip": "model.CLIP",
                     "vae": "model.VAE",
                     "pairs": "pairs.pairs",
-                    "settings": "settings.settings",
+                    "settings": "preset.settings",
                 },
                 (400, 360),
             ),
@@ -227,7 +232,7 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all.
     Group(
         "6 · Save 保存",
         PURPLE,
-        (Node("save", "KontextSaveCheckpoint", {"name": STYLE}, {"run": "train.run"}),),
+        (Node("save", "KontextSaveCheckpoint", {}, {"run": "train.run"}),),
         row=1,
     ),
 )
@@ -237,15 +242,15 @@ DIRECT = (
         f"""
 Apply a style in four steps
 *Load LoRA*: choose your style (*train_style_lora* makes this one).
-*Load Image*: choose your picture.
-*CLIP Text Encode*: the instruction it was trained with. Too weak on photographs? Try \
+*Load Image*: choose your picture; the demo model knows photographs only.
+*CLIP Text Encode (Prompt)*: the instruction it was trained with. Too weak on photographs? Try \
 *indirect_style_transfer*.
 {OWN_SIZE}
 """,
         f"""
 四步应用风格
 *LoRA加载器（仅模型）*：选择风格（这一个由 *train_style_lora* 训练）。
-*加载图像*：选择图片。
+*加载图像*：选择图片；演示模型只认识照片。
 *CLIP文本编码*：写上训练时用的指令。在照片上效果太弱？试试 *indirect_style_transfer*。
 {OWN_SIZE_ZH}
 """,
@@ -256,7 +261,7 @@ Apply a style in four steps
         BLUE,
         (
             Node("model", "KontextDemoModel"),
-            lora("style", STYLE, 1.0, "model.MODEL"),
+            lora("style", f"{STYLE}_{STEPS:06}", 1.0, "model.MODEL"),
             IMAGE,
             SIZE,
         ),
@@ -283,15 +288,15 @@ A style by way of line art, in four steps
 *Load Image*: a photograph on which the style comes out weak. What is left of it is its drawing, \
 and the LoRA supplies the rest.
 {OWN_SIZE}
-Write under 2 (the demo model can only take the colour away): {STYLES["line"][1]} Watercolour or \
-clay work as well.
+*CLIP Text Encode (Prompt)*: write under 2 (the demo model can only take the colour away): \
+{STYLES["line"][1]} Watercolour or clay work as well.
 *Load LoRA*: choose your style, and write its instruction under 4.
 """,
         f"""
 四步：先转线稿，再用风格
 *加载图像*：一张直接用风格效果太弱的照片。照片只留下线条，其余由 LoRA 补上。
 {OWN_SIZE_ZH}
-在 2 中写（演示模型只能去掉颜色）：{STYLES["line"][1]} 也可以先转水彩或黏土。
+*CLIP文本编码*：在 2 中写（演示模型只能去掉颜色）：{STYLES["line"][1]} 也可以先转水彩或黏土。
 *LoRA加载器（仅模型）*：选择风格，并在 4 中写上它的指令。
 """,
         (520, 370),
@@ -322,7 +327,7 @@ clay work as well.
         "4 · Style on the lines 对线稿用风格",
         AMBER,
         (
-            lora("style", STYLE, 1.0, "model.MODEL"),
+            lora("style", f"{STYLE}_{STEPS:06}", 1.0, "model.MODEL"),
             *instruction("style", STYLE_INSTRUCTION, "line_sample.LATENT", beside=True),
         ),
         row=1,
@@ -341,14 +346,15 @@ STACK = (
 Two LoRAs at once, in four steps
 *Load LoRA*: choose both. A third one is one more loader in the row.
 Two at full strength are often too much: start at 0.8 and 0.7, and lower the one that is too loud.
-*CLIP Text Encode*: write both instructions. *Load Image*: choose your picture.
+*CLIP Text Encode (Prompt)*: write both instructions. *Load Image*: choose your \
+picture; the demo model knows photographs only.
 {OWN_SIZE}
 """,
         f"""
 四步叠加两个 LoRA
 *LoRA加载器（仅模型）*：选择两个 LoRA。第三个就再接一个加载节点。
 两个都用满强度往往过头：从 0.8 和 0.7 开始，哪个太强就降哪个。
-*CLIP文本编码*：两条指令都要写。*加载图像*：选择图片。
+*CLIP文本编码*：两条指令都要写。*加载图像*：选择图片；演示模型只认识照片。
 {OWN_SIZE_ZH}
 """,
         (320, 430),
@@ -359,7 +365,7 @@ Two at full strength are often too much: start at 0.8 and 0.7, and lower the one
         (
             Node("model", "KontextDemoModel"),
             lora("restore", f"{RUN}_000600", 0.8, "model.MODEL"),
-            lora("style", STYLE, 0.7, "restore.MODEL"),
+            lora("style", f"{STYLE}_{STEPS:06}", 0.7, "restore.MODEL"),
             IMAGE,
             SIZE,
         ),

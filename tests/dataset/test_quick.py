@@ -148,3 +148,5 @@ def test_captions_that_are_missing_are_counted(tmp_path: Path):
     pairs = pairs_in(tmp_path, "one", "two")
     (finding,) = quick_findings([replace(pairs[0], caption=" "), *pairs[1:]])
     assert finding.message == "1 of 6 pairs have no caption: 0."
+    (finding,) = quick_findings([replace(pair, caption="") for pair in pairs])
+    assert finding.message == "No pair has a caption yet."

@@ -117,6 +117,12 @@ def test_model_clip_vae_and_run_are_enough(server, run, graph):
     shown = grid(server, run({**graph, "compare": alone}))
     assert pictures(server) == before and shown.width > 1000
 
+    bare = node("KontextLoadPairs", **{**graph["pairs"]["inputs"], "default_caption": ""})
+    alone["inputs"]["pairs"] = ["bare", 0]
+    run({**graph, "bare": bare, "compare": alone})
+    assert pictures(server) == before  # the run's instruction where a pair has no caption
+    del alone["inputs"]["pairs"]
+
     wide = node("EmptyImage", width=96, height=64, batch_size=1, color=0x3366AA)
     alone["inputs"]["images"] = ["wide", 0]
     run({**graph, "wide": wide, "compare": alone})

@@ -28,10 +28,3 @@ def test_the_check_list_comes_first_in_both_languages(path):
     english, chinese = re.split(r"\n\n(?=#)", first["widgets_values"][0])
     steps = [re.findall(r"^(\d)\. ", text, re.M) for text in (english, chinese)]
     assert steps[0] == steps[1] == [f"{n + 1}" for n in range(len(steps[0]))] and steps[0]
-
-
-@each_graph
-def test_no_graph_overwrites_a_lora(path):
-    for node in saved(path)["nodes"]:
-        if node["type"] in ("KontextSaveCheckpoint", "KontextPickCheckpoint"):
-            assert True not in node["widgets_values"]

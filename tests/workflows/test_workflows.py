@@ -31,7 +31,10 @@ FAST = {
         "KontextTrainLora": {"steps": 8, "save_every": 4},
         "KontextPickCheckpoint": {"choice": "last"},  # none is the best after so few steps
     },
-    "train_style_lora": {"KontextTrainLora": {"steps": 8, "save_every": 4}},
+    "train_style_lora": {
+        "KontextTrainLora": {"steps": 8, "save_every": 4},
+        "KontextSaveCheckpoint": {"name": "two_inks_000300"},
+    },
     "train_flux2_klein": BRIEF,
     "train_qwen_image_edit": BRIEF,
     "train_pictures": BRIEF,
