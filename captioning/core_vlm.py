@@ -1,9 +1,10 @@
 """Vision-language models that ComfyUI loads itself as a text encoder: Qwen3-VL, Qwen3.5, Gemma."""
 
-from collections.abc import Sequence
-from typing import Any
+from __future__ import annotations
 
-import comfy.sd
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
 import torch
 from PIL.Image import Resampling
 
@@ -11,6 +12,9 @@ from ..dataset.pixels import to_values
 from ..language import say
 from .captioner import CaptionError, Sample
 from .residence import unload
+
+if TYPE_CHECKING:
+    from comfy.sd import CLIP as Clip
 
 MODELS = "Qwen3-VL, Qwen3.5, Gemma 3/4"
 SUITABLE = f"{MODELS} with vision, in models/text_encoders"
@@ -24,7 +28,7 @@ class CoreVision:
 
     def __init__(
         self,
-        clip: comfy.sd.CLIP,
+        clip: Clip,
         prompt: str,
         max_tokens: int = 256,
         temperature: float = 0.0,
@@ -78,7 +82,7 @@ class CoreVision:
             unload(self.clip.patcher)
 
 
-def _writes(clip: comfy.sd.CLIP) -> bool:
+def _writes(clip: Clip) -> bool:
     encoder = clip.cond_stage_model
     inner = getattr(encoder, getattr(encoder, "clip", ""), encoder)
     return hasattr(getattr(inner, "transformer", None), "generate")

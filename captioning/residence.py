@@ -1,12 +1,20 @@
 """A captioner's weights under ComfyUI's memory management, which moves and evicts them."""
 
-import comfy.model_management as memory
-import comfy.model_patcher
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
-from comfy import patcher_extension
 from torch import nn
 
-throw_if_interrupted = memory.throw_exception_if_processing_interrupted
+from ..trainer.host.names import comfy_module
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher
+
+memory = comfy_module("comfy.model_management")
+model_patcher = comfy_module("comfy.model_patcher")
+patcher_extension = comfy_module("comfy.patcher_extension")
 
 
 def best_dtype() -> torch.dtype:
@@ -17,7 +25,7 @@ def best_dtype() -> torch.dtype:
     return torch.float16 if memory.should_use_fp16(device) else torch.float32
 
 
-def unload(patcher: comfy.model_patcher.ModelPatcher) -> None:
+def unload(patcher: ModelPatcher) -> None:
     """Move this model, and no other, off the compute device."""
     others = [loaded for loaded in memory.current_loaded_models if loaded.model is not patcher]
     memory.free_memory(1e30, patcher.load_device, keep_loaded=others)
@@ -29,7 +37,7 @@ class Resident:
 
     def __init__(self, module: nn.Module) -> None:
         # The patcher sets `device` on its model, which transformers models refuse; hence the list.
-        self.patcher = comfy.model_patcher.ModelPatcher(
+        self.patcher = model_patcher.ModelPatcher(
             nn.ModuleList([module]),
             load_device=memory.get_torch_device(),
             offload_device=memory.text_encoder_offload_device(),
@@ -48,7 +56,7 @@ class Resident:
         """Move the weights out and forget them; they are freed with the last reference."""
         unload(self.patcher)
 
-    def _on_detach(self, patcher: comfy.model_patcher.ModelPatcher, unpatch_all: bool) -> None:
+    def _on_detach(self, patcher: ModelPatcher, unpatch_all: bool) -> None:
         self.evicted = self.evicted or unpatch_all
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import torch
 
 from ..language import say
+from ..trainer.host import throw_if_interrupted
 from .captioner import CaptionError, Sample
 from .folders import check_complete, weight_bytes
-from .residence import Pinned, Resident, best_dtype, throw_if_interrupted
+from .residence import Pinned, Resident, best_dtype
 
 PRECISIONS = ("auto", "bf16", "fp16", "fp32", "8-bit", "4-bit")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

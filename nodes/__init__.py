@@ -68,10 +68,13 @@ def showing_errors(node: type[io.ComfyNode]) -> type[io.ComfyNode]:
     def shown(cls, *arguments, **inputs) -> io.NodeOutput:
         try:
             return execute(cls, *arguments, **inputs)
-        except Exception as error:
+        except Exception as raised:
+            error = host.as_host_error(raised)
             host.show_error(error)
             without_path(type(error))
-            raise
+            if error is raised:
+                raise
+            raise error from raised
 
     node.execute = classmethod(shown)
     return node
@@ -84,12 +87,11 @@ access.follow(sharing.access)
 
 class KontextExtension(ComfyExtension):
     async def on_load(self) -> None:
+        host.report_missing()
         sharing.write_template()
         from server import PromptServer  # exists only where a server runs
 
         from .. import routes
-
-        host.report_missing()
 
         routes.register(PromptServer.instance.routes)
 

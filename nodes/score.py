@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from comfy_api.latest import io, ui
-from comfy_execution.graph import ExecutionBlocker
 from torch import Tensor
 
 from ..evaluation.pictures.axes import parse_numbers
@@ -27,7 +26,7 @@ from ..trainer.data.pixels import tensor_of
 from ..trainer.families import recognise
 from ..trainer.host import Base, Progress
 from ..trainer.host.folders import latents_folder
-from .shared import LoraName, folder_of, lora_name, loras_to_try
+from .shared import LoraName, blocker, folder_of, lora_name, loras_to_try
 from .sockets import Pairs, RunSocket
 
 
@@ -186,7 +185,7 @@ class ScoreCheckpoints(io.ComfyNode):
             as_table(scores),
             image,
             as_verdicts(scores),
-            lora_name(best.path) if best else ExecutionBlocker(advice(scores)),
+            lora_name(best.path) if best else blocker(advice(scores)),
             scores.best_strength,
             as_csv(scores),
             as_json(scores),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import folder_paths
 from comfy_api.latest import io, ui
-from comfy_execution.utils import get_executing_context
 from PIL import Image
 
 from ..captioning.desks import remember
@@ -20,7 +20,7 @@ from ..evaluation.compare.comparison import LOOSE_FOLDER
 from ..evaluation.pictures.loras import LoraFile, loras_of_files, loras_of_run, match_names
 from ..language import say
 from ..trainer.data.pixels import tensor_of
-from ..trainer.host import Progress
+from ..trainer.host import Progress, comfy_module, running_node
 from ..trainer.host.folders import data_sets, output_folder
 from ..trainer.runs.identity import RunError
 from ..trainer.runs.name import checked_name
@@ -32,6 +32,12 @@ HOLDOUT_TIP = (
     "4 are needed for a verdict. Versions of one picture stay together, and the same pairs are "
     "chosen again when you add some."
 )
+
+
+def blocker(reason: str | None = None) -> Any:
+    """An output that keeps ComfyUI from running what follows; those nodes show the reason."""
+    graph_utils = comfy_module("comfy_execution.graph_utils")
+    return graph_utils.ExecutionBlocker(reason)
 
 
 def named_right(name: str) -> bool | str:
@@ -105,8 +111,7 @@ def loaded_output(
     warnings = require_sound(loaded.dataset.pairs)
     sheet = pages(loaded.dataset, preview) if preview else [Image.new("RGB", (64, 64), "white")]
     report = describe(loaded, warnings)
-    running = get_executing_context()
-    Progress(1, running.node_id if running else None).say(report)
+    Progress(1, running_node()).say(report)
     shown = dict(ui.PreviewText(report).as_dict())
     if source:
         shown["kontext_pairs"] = [remember(data_sets(), source, loaded.matching)]

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import folder_paths
 from comfy_api.latest import io, ui
-from comfy_execution.graph_utils import ExecutionBlocker
 
 from ..dataset.files import resolve
 from ..dataset.image import open_rgb
 from ..dataset.unpaired import unpaired
 from ..language import say
 from ..trainer.data.pixels import tensor_of
-from .shared import or_shipped, target_folder
+from .shared import blocker, or_shipped, target_folder
 
 
 class UnpairedTargets(io.ComfyNode):
@@ -75,7 +74,7 @@ class UnpairedTargets(io.ComfyNode):
         )
         text = ui.PreviewText(report)
         if not todo:
-            nothing = [ExecutionBlocker(None)]
+            nothing = [blocker()]
             return io.NodeOutput(nothing, nothing, report, ui=text)
         pictures = [tensor_of(open_rgb(picture.path)) for picture in todo]
         return io.NodeOutput(pictures, [picture.name for picture in todo], report, ui=text)

@@ -122,7 +122,7 @@ def test_devices_and_streams_of_windows_are_no_files(name, fit):
 def test_who_can_reach_the_server(monkeypatch, given, reached):
     usual = {"listen": "127.0.0.1", "enable_cors_header": None, "multi_user": False}
     for name, value in {**usual, **given}.items():
-        monkeypatch.setattr(sharing.args, name, value)
+        monkeypatch.setattr(sharing.cli_args.args, name, value)
     assert sharing.others_can_reach() is reached
 
 
@@ -140,7 +140,7 @@ def test_who_can_reach_the_server(monkeypatch, given, reached):
 )
 def test_the_owners_list(monkeypatch, tmp_path, text, trusted, folders):
     monkeypatch.setattr(sharing.folder_paths, "get_user_directory", lambda: str(tmp_path))
-    monkeypatch.setattr(sharing.args, "listen", "0.0.0.0")
+    monkeypatch.setattr(sharing.cli_args.args, "listen", "0.0.0.0")
     if text is not None:
         (tmp_path / sharing.OWNERS_LIST).parent.mkdir()
         (tmp_path / sharing.OWNERS_LIST).write_text(text, encoding="utf-8")
@@ -165,7 +165,7 @@ def test_the_owner_finds_a_list_to_fill_in(monkeypatch, tmp_path):
     monkeypatch.setattr(sharing.folder_paths, "get_user_directory", lambda: str(tmp_path))
     sharing.write_template()
     assert not [*tmp_path.iterdir()]
-    monkeypatch.setattr(sharing.args, "listen", "0.0.0.0")
+    monkeypatch.setattr(sharing.cli_args.args, "listen", "0.0.0.0")
     sharing.write_template()
     file = tmp_path / sharing.OWNERS_LIST
     assert sharing.access().trusted is False

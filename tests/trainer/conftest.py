@@ -1,5 +1,7 @@
 """A tiny genuine Flux with random weights, its VAE and CLIP, and pairs of pictures on disk."""
 
+from __future__ import annotations
+
 import hashlib
 from pathlib import Path
 

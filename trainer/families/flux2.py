@@ -144,7 +144,8 @@ class Flux2(Family):
         return resolution_shift(self.tokens(latent))
 
     def sigmas(self, model: host.Model, width: int, height: int, steps: int) -> Tensor:
-        return host.scheduled_sigmas("nodes_flux", "Flux2Scheduler", steps, width, height)
+        nodes_flux = host.comfy_module("comfy_extras.nodes_flux")
+        return host.scheduled_sigmas(nodes_flux.Flux2Scheduler, steps, width, height)
 
     @classmethod
     def fits(cls, tensors: Mapping[str, Tensor]) -> bool:

@@ -41,7 +41,6 @@ BASES = {
 }
 TIMESTEP_ZERO = "index_timestep_zero"
 MOST_PICTURES = 3  # as many as the text encoder's node takes
-EDIT_NODE, ONE_PICTURE_NODE = "TextEncodeQwenImageEditPlus", "TextEncodeQwenImageEdit"
 
 
 class QwenImage(Family):
@@ -172,10 +171,12 @@ class QwenImage(Family):
         """With the node of ComfyUI's own graphs, which is also used to prompt the LoRA later."""
         if not pictures and not self.edits:
             return host.encode_text(clip, text, limit)
+        nodes_qwen = host.comfy_module("comfy_extras.nodes_qwen")
         if self.member == "Qwen-Image-Edit":
-            node, names = ONE_PICTURE_NODE, ["image"]
+            node, names = nodes_qwen.TextEncodeQwenImageEdit, ["image"]
         else:
-            node, names = EDIT_NODE, [f"image{n}" for n in range(1, MOST_PICTURES + 1)]
+            node = nodes_qwen.TextEncodeQwenImageEditPlus
+            names = [f"image{n}" for n in range(1, MOST_PICTURES + 1)]
         if len(pictures) > len(names):
             raise host.BaseModelError(
                 say(
@@ -186,7 +187,7 @@ class QwenImage(Family):
                 )
             )
         shown = dict(zip(names, pictures, strict=False))
-        return host.encode_by_node("nodes_qwen", node, clip, limit, prompt=text, **shown)
+        return host.encode_by_node(node, clip, limit, prompt=text, **shown)
 
     def normalised(self, raw: Tensor) -> Tensor:
         return super().normalised(raw).squeeze(2)

@@ -7,12 +7,14 @@ models by name, `folders` has the pack's own folders, `lora_files` opens LoRAs f
 the model that ships with the pack.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from .comfy import (
     Base,
-    Clip,
     Interrupted,
     OutOfMemory,
-    Vae,
     class_names,
     conditioning,
     count_tokens,
@@ -32,7 +34,6 @@ from .comfy import (
     with_shift,
 )
 from .device import (
-    Model,
     card_bytes,
     dense_bytes,
     forget_peak,
@@ -43,10 +44,11 @@ from .device import (
     within,
 )
 from .lora_files import LowRankPart, load_lora_file, low_rank_parts
-from .names import HostError, report_missing, require_names
+from .names import HostError, as_host_error, comfy_module, report_missing, require_names
 from .progress import (
     Progress,
     interrupt,
+    running_node,
     show_error,
     tell_pages,
     throw_if_interrupted,
@@ -75,6 +77,11 @@ from .weights import (
     without_object_patches,
 )
 
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher as Model
+    from comfy.sd import CLIP as Clip
+    from comfy.sd import VAE as Vae
+
 __all__ = [
     "Base",
     "BaseModelError",
@@ -84,6 +91,7 @@ __all__ = [
     "Model",
     "OutOfMemory",
     "Progress",
+    "as_host_error",
     "base_hash",
     "card_bytes",
     "Clip",
@@ -92,6 +100,7 @@ __all__ = [
     "check_readable",
     "check_uncompiled",
     "class_names",
+    "comfy_module",
     "clip_hash",
     "computing_with",
     "conditioning",
@@ -122,6 +131,7 @@ __all__ = [
     "report_missing",
     "require_names",
     "room_for",
+    "running_node",
     "sample",
     "sampling_allowed",
     "show_error",

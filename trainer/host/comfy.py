@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import gc
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import comfy.lora
-import comfy.lora_convert
-import comfy.model_management as memory
-import comfy.sample
-import comfy.samplers
-import comfy.sd
-import comfy.text_encoders.flux
-import comfy.utils
 import torch
-from comfy.model_patcher import ModelPatcher as Model
-from comfy.sd import CLIP as Clip
-from comfy.sd import VAE as Vae
 from torch import Tensor, nn
 
 from ..batch import Text
 from .device import swapped, within
+from .names import NeverRaised, comfy_module, optional
 
-Interrupted = memory.InterruptProcessingException
-OutOfMemory = memory.OOM_EXCEPTION
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher as Model
+    from comfy.sd import CLIP as Clip
+    from comfy.sd import VAE as Vae
+
+lora = comfy_module("comfy.lora")
+lora_convert = comfy_module("comfy.lora_convert")
+memory = comfy_module("comfy.model_management")
+noises = comfy_module("comfy.sample")
+samplers = comfy_module("comfy.samplers")
+sd = comfy_module("comfy.sd")
+flux_texts = comfy_module("comfy.text_encoders.flux")
+
+Interrupted = optional(memory, "InterruptProcessingException", NeverRaised)
+OutOfMemory = optional(memory, "OOM_EXCEPTION", NeverRaised)
 
 TILES, TILE_OVERLAP = (1024, 512, 256), 64  # pixels
 
@@ -115,9 +117,8 @@ def encode_text(clip: Clip, text: str, limit: int = 0) -> Text:
     return Text(cond.float().cpu(), None if pooled is None else pooled.float().cpu())
 
 
-def encode_by_node(module: str, name: str, clip: Clip, limit: int = 0, **inputs: Any) -> Text:
+def encode_by_node(node: Any, clip: Clip, limit: int = 0, **inputs: Any) -> Text:
     """A prompt, with further inputs such as pictures, as one of ComfyUI's own nodes encodes it."""
-    node = getattr(importlib.import_module(f"comfy_extras.{module}"), name)
     with within(limit, clip.patcher):
         ((cond, _),) = node.execute(clip=clip, **inputs).result[0]
     return Text(cond.float().cpu())
@@ -148,7 +149,7 @@ def text_width(encoder: Any) -> int:
 
 def flux_tokenizers() -> tuple[Any, Any]:
     """FLUX.1's own tokenizers, T5's and CLIP-L's."""
-    both = comfy.text_encoders.flux.FluxTokenizer()
+    both = flux_texts.FluxTokenizer()
     return both.t5xxl.tokenizer, both.clip_l.tokenizer
 
 
@@ -197,40 +198,39 @@ def sample(
         frame = (1,) * (latent.latent_dimensions - 2)
         size = (1, latent.latent_channels, *frame, *sides)
         empty = torch.zeros(size, device=memory.intermediate_device())
-        noise = comfy.sample.prepare_noise(empty, seed)
+        noise = noises.prepare_noise(empty, seed)
         sigmas = simple_sigmas(model, steps) if sigmas is None else sigmas
-        guider = comfy.samplers.CFGGuider(model)
+        guider = samplers.CFGGuider(model)
         guider.set_cfg(cfg)
         both = {"positive": text} | ({"negative": negative} if negative else {})
         guider.inner_set_conds(
             {name: conditioning(each, references, guidance, method) for name, each in both.items()}
         )
-        euler = comfy.samplers.sampler_object("euler")
+        euler = samplers.sampler_object("euler")
         return guider.sample(noise, empty, euler, sigmas, disable_pbar=True, seed=seed).cpu()
 
 
 def simple_sigmas(model: Model, steps: int) -> Tensor:
     """Noise levels [steps + 1] of the scheduler `simple`."""
     sampling = model.get_model_object("model_sampling")
-    return comfy.samplers.calculate_sigmas(sampling, "simple", steps)
+    return samplers.calculate_sigmas(sampling, "simple", steps)
 
 
-def scheduled_sigmas(module: str, name: str, steps: int, width: int, height: int) -> Tensor:
+def scheduled_sigmas(node: Any, steps: int, width: int, height: int) -> Tensor:
     """Noise levels [steps + 1] of a scheduler that is a node of its own."""
-    node = getattr(importlib.import_module(f"comfy_extras.{module}"), name)
     return node.execute(steps, width, height).result[0]
 
 
 def with_shift(model: Model, shift: float) -> Model:
     """The model as the node ModelSamplingAuraFlow returns it."""
-    node = importlib.import_module("comfy_extras.nodes_model_advanced").ModelSamplingAuraFlow
-    return node().patch_aura(model, shift)[0]
+    advanced = comfy_module("comfy_extras.nodes_model_advanced")
+    return advanced.ModelSamplingAuraFlow().patch_aura(model, shift)[0]
 
 
 def with_guidance_norm(model: Model) -> Model:
     """The model as the node CFGNorm returns it, at strength 1."""
-    node = importlib.import_module("comfy_extras.nodes_cfg").CFGNorm
-    return node.execute(model, 1.0).result[0]
+    nodes_cfg = comfy_module("comfy_extras.nodes_cfg")
+    return nodes_cfg.CFGNorm.execute(model, 1.0).result[0]
 
 
 # ---- LoRA files ----------------------------------------------------------------------------
@@ -238,14 +238,14 @@ def with_guidance_norm(model: Model) -> Model:
 
 def with_lora(model: Model, tensors: dict[str, Tensor], strength: float) -> Model:
     """The model as LoraLoaderModelOnly would return it."""
-    return comfy.sd.load_lora_for_models(model, None, tensors, strength, 0)[0]
+    return sd.load_lora_for_models(model, None, tensors, strength, 0)[0]
 
 
 def unmapped_keys(model: Model, tensors: dict[str, Tensor]) -> list[str]:
     """Keys of a LoRA that ComfyUI's loader would ignore on this model."""
-    names = comfy.lora.model_lora_keys_unet(model.model, {})
-    tensors = comfy.lora_convert.convert_lora(dict(tensors))
-    patches = comfy.lora.load_lora(tensors, names, log_missing=False)
+    names = lora.model_lora_keys_unet(model.model, {})
+    tensors = lora_convert.convert_lora(dict(tensors))
+    patches = lora.load_lora(tensors, names, log_missing=False)
     used = {key for adapter in patches.values() for key in adapter.loaded_keys}
     alphas = {f"{name}.alpha" for name in names}
     return sorted(key for key in tensors if key not in used and key not in alphas)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
-from comfy import patcher_extension
-from comfy.model_patcher import ModelPatcher as Model
 
 from .device import peak_bytes
+from .names import comfy_module
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher as Model
+
+patcher_extension = comfy_module("comfy.patcher_extension")
 
 
 def timed(model: Model, loads: list[float]) -> Model:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import zlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import comfy.clip_model
-import comfy.ops
-import comfy.sd
-import comfy.text_encoders.t5
-import comfy.utils
 import numpy as np
 import torch
-from comfy.model_patcher import ModelPatcher
+
+from .names import comfy_module
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher as Model
+    from comfy.sd import CLIP as Clip
+    from comfy.sd import VAE as Vae
+
+clip_model = comfy_module("comfy.clip_model")
+ops = comfy_module("comfy.ops")
+sd = comfy_module("comfy.sd")
+t5_texts = comfy_module("comfy.text_encoders.t5")
+comfy_utils = comfy_module("comfy.utils")
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "demo"
 CLIP_L = dict(
@@ -67,14 +75,14 @@ def fixed_weights(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return weights
 
 
-def load_text_encoder() -> comfy.sd.CLIP:
+def load_text_encoder() -> Clip:
     """A FLUX CLIP (CLIP-L and T5) of tiny dimensions, untrained: words become fixed directions."""
-    plain = comfy.ops.disable_weight_init
-    clip_l = comfy.clip_model.CLIPTextModel(CLIP_L, torch.float32, "cpu", plain)
-    t5 = comfy.text_encoders.t5.T5(T5, torch.float32, "cpu", plain)
-    clip = comfy.sd.load_text_encoder_state_dicts(
+    plain = ops.disable_weight_init
+    clip_l = clip_model.CLIPTextModel(CLIP_L, torch.float32, "cpu", plain)
+    t5 = t5_texts.T5(T5, torch.float32, "cpu", plain)
+    clip = sd.load_text_encoder_state_dicts(
         [fixed_weights(clip_l), fixed_weights(t5)],
-        clip_type=comfy.sd.CLIPType.FLUX,
+        clip_type=sd.CLIPType.FLUX,
         # ComfyUI copies "model_config" over "clip_l_model_config" when it sizes the positions
         model_options={"model_config": dict(CLIP_L), "t5xxl_model_config": dict(T5)},
     )
@@ -82,11 +90,11 @@ def load_text_encoder() -> comfy.sd.CLIP:
     return clip
 
 
-def load_vae() -> comfy.sd.VAE:
-    return comfy.sd.VAE(sd=comfy.utils.load_torch_file(str(FOLDER / "demo_vae.safetensors")))
+def load_vae() -> Vae:
+    return sd.VAE(sd=comfy_utils.load_torch_file(str(FOLDER / "demo_vae.safetensors")))
 
 
-def load_demo_model() -> tuple[ModelPatcher, comfy.sd.CLIP, comfy.sd.VAE]:
+def load_demo_model() -> tuple[Model, Clip, Vae]:
     """MODEL, CLIP and VAE, through the functions behind ComfyUI's own loader nodes."""
-    model = comfy.sd.load_diffusion_model(str(FOLDER / "demo_kontext.safetensors"))
+    model = sd.load_diffusion_model(str(FOLDER / "demo_kontext.safetensors"))
     return model, load_text_encoder(), load_vae()

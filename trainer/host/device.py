@@ -6,15 +6,19 @@ import math
 from bisect import bisect
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import comfy.model_management as memory
 import psutil
 import torch
-from comfy.model_patcher import ModelPatcher as Model
 from torch import nn
 
+from .names import comfy_module
 from .weights import FrozenLinear, is_linear
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher as Model
+
+memory = comfy_module("comfy.model_management")
 
 
 def load_alone(model: Model, beside: int, resident: int | None = None, buffers: int = 0) -> None:

@@ -7,16 +7,21 @@ import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import comfy.lora
-import comfy.lora_convert
-import comfy.utils
 from safetensors import SafetensorError
 from torch import Tensor
 
 from ...language import say
 from ..files import LoraError
-from .device import Model
+from .names import comfy_module
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher as Model
+
+lora = comfy_module("comfy.lora")
+lora_convert = comfy_module("comfy.lora_convert")
+comfy_utils = comfy_module("comfy.utils")
 
 # Everything that the loaders of safetensors and of torch's files raise on damage
 UNREADABLE = (
@@ -33,7 +38,7 @@ def load_lora_file(path: Path) -> dict[str, Tensor]:
     LoraError for a file that is missing, cut, or something else.
     """
     try:
-        tensors = comfy.utils.load_torch_file(str(path), safe_load=True)
+        tensors = comfy_utils.load_torch_file(str(path), safe_load=True)
         return {name: tensor.clone() for name, tensor in tensors.items()}
     except FileNotFoundError:
         raise LoraError(say("There is no LoRA file {path}.", path=path)) from None
@@ -65,9 +70,9 @@ def low_rank_parts(model: Model, tensors: dict[str, Tensor]) -> tuple[list[LowRa
 
     Raises LoraError for adapters that are not low-rank pairs.
     """
-    names = comfy.lora.model_lora_keys_unet(model.model, {})
-    tensors = comfy.lora_convert.convert_lora(dict(tensors))
-    patches = comfy.lora.load_lora(tensors, names, log_missing=False)
+    names = lora.model_lora_keys_unet(model.model, {})
+    tensors = lora_convert.convert_lora(dict(tensors))
+    patches = lora.load_lora(tensors, names, log_missing=False)
     parts: list[LowRankPart] = []
     used: set[str] = set()  # every key that was loaded: ComfyUI gives all adapters one set
     others: list[str] = []

@@ -7,28 +7,32 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import comfy.model_management as memory
-import comfy.utils
-from comfy_execution.utils import get_executing_context
 from PIL import Image
+
+from .names import comfy_module, optional
+
+comfy_utils = comfy_module("comfy.utils")
+memory = comfy_module("comfy.model_management")
+execution = comfy_module("comfy_execution.utils")
 
 SECONDS_BETWEEN = 0.25  # updates; ComfyUI's page redraws its nodes at each of them
 STATUS = "kontext.status"  # an event: the text that a node shows until the next one
 
-interrupt = memory.interrupt_current_processing
-throw_if_interrupted = memory.throw_exception_if_processing_interrupted
+interrupt = optional(memory, "interrupt_current_processing", lambda: None)
+throw_if_interrupted = optional(memory, "throw_exception_if_processing_interrupted", lambda: None)
+executing_context = optional(execution, "get_executing_context", lambda: None)
 
 
 def watched(hook: Callable[..., None] | None) -> None:
     """Call `hook` at every update of ComfyUI's progress bars; None ends that."""
-    comfy.utils.set_progress_bar_global_hook(hook)
+    comfy_utils.set_progress_bar_global_hook(hook)
 
 
 class Progress:
     """ComfyUI's progress bar, node text and preview for one piece of work."""
 
     def __init__(self, total: int, node_id: str | None = None) -> None:
-        self.bar = comfy.utils.ProgressBar(total, node_id=node_id)
+        self.bar = comfy_utils.ProgressBar(total, node_id=node_id)
         self.node_id = node_id
         self.last_text = self.last_move = 0.0
 
@@ -58,10 +62,16 @@ class Progress:
 
 def show_error(error: Exception) -> None:
     """Show the message of `error` on the node that is running, if a server runs one."""
-    running = get_executing_context()
-    if running:
+    node = running_node()
+    if node:
         text = str(error) or type(error).__name__
-        tell_pages(STATUS, {"node": running.node_id, "text": text, "error": True})
+        tell_pages(STATUS, {"node": node, "text": text, "error": True})
+
+
+def running_node() -> str | None:
+    """The id of the node that a server is running."""
+    context = executing_context()
+    return context.node_id if context else None
 
 
 def tell_pages(event: str, content: dict[str, Any]) -> None:

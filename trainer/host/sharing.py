@@ -11,11 +11,13 @@ from typing import Any
 
 import folder_paths
 import yaml
-from comfy.cli_args import args
 
 from ...dataset.access import Access, AccessError, names_a_file
 from ...files import storing, write_atomically
 from ...language import say
+from .names import comfy_module
+
+cli_args = comfy_module("comfy.cli_args")
 
 SHIPPED = Path(__file__).resolve().parents[2] / "sample_pairs"
 # Of ComfyUI's user folders, those with two underscores are out of its pages' reach
@@ -47,6 +49,7 @@ def access() -> Access:
 
 def others_can_reach() -> bool:
     """Whether other machines or sites can reach the server, as it was started."""
+    args = cli_args.args
     if args.enable_cors_header or args.multi_user:
         return True
     return not all(is_loopback(address.strip()) for address in args.listen.split(","))

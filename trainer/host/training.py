@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import comfy.ldm.flux.math as flux_math
-import comfy.model_management as memory
 import torch
-from comfy import model_base
-from comfy.ldm.modules import attention
-from comfy.model_patcher import ModelPatcher as Model
 from torch import Tensor
 
 from ..batch import DTYPES, Text
 from .device import swapped
+from .names import comfy_module
 from .rotation import rotated
+
+if TYPE_CHECKING:
+    from comfy.model_base import BaseModel
+    from comfy.model_patcher import ModelPatcher as Model
+
+flux_math = comfy_module("comfy.ldm.flux.math")
+memory = comfy_module("comfy.model_management")
+attention = comfy_module("comfy.ldm.modules.attention")
 
 
 def training_dtype(model: Model, name: str) -> torch.dtype:
@@ -36,7 +40,7 @@ def for_training(model: Model) -> Model:
 
 
 def predict_velocity(
-    model: model_base.BaseModel,
+    model: BaseModel,
     noised: Tensor,
     sigma: Tensor,
     text: Text,

@@ -6,15 +6,20 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import comfy.ops
-import comfy.sd
 import torch
-from comfy.model_patcher import ModelPatcher as Model
 from torch import Tensor, nn
 
 from ...language import say
+from .names import comfy_module
+
+if TYPE_CHECKING:
+    from comfy.model_patcher import ModelPatcher as Model
+    from comfy.sd import CLIP as Clip
+    from comfy.sd import VAE as Vae
+
+ops = comfy_module("comfy.ops")
 
 LARGEST_ERROR = 0.5  # 4-bit activations are 0.15 off, a weight read in the wrong way more than 1
 
@@ -56,18 +61,18 @@ def cast_weight(module: Any, like: Tensor) -> Iterator[tuple[Tensor, Tensor | No
         weight, bias = module.cast_bias_weight(like)  # ComfyUI-GGUF's own
         yield plain(weight, like), plain(bias, like)
         return
-    weight, bias, stream = comfy.ops.cast_bias_weight(
+    weight, bias, stream = ops.cast_bias_weight(
         module, dtype=like.dtype, device=like.device, bias_dtype=like.dtype, offloadable=True
     )
     try:
         yield plain(weight, like), plain(bias, like)
     finally:
-        comfy.ops.uncast_bias_weight(module, weight, bias, stream)
+        ops.uncast_bias_weight(module, weight, bias, stream)
 
 
 def plain(tensor: Any, like: Tensor) -> Any:
     """A dense plain tensor in the dtype of `like`; None stays None."""
-    if isinstance(tensor, comfy.ops.QuantizedTensor):
+    if isinstance(tensor, ops.QuantizedTensor):
         tensor = tensor.dequantize()
     return None if tensor is None else tensor.as_subclass(Tensor).to(like)
 
@@ -129,7 +134,7 @@ class FrozenLinear:
 
     def must_cast(self, x: Tensor) -> bool:
         """True if the layer's own forward would fail in training, or overwrite something."""
-        if isinstance(self.module, comfy.ops.fp8_ops.Linear):
+        if isinstance(self.module, ops.fp8_ops.Linear):
             return True  # the fp8 "fast" path clamps its input in place
         if is_bitsandbytes(self.module):
             return True  # it would round its bias to the input's dtype for good
@@ -143,7 +148,7 @@ class FrozenLinear:
         weight = module.weight
         if hasattr(module, "_v") or weight.device != x.device:
             return False
-        if isinstance(weight, comfy.ops.QuantizedTensor):
+        if isinstance(weight, ops.QuantizedTensor):
             return module._full_precision_mm and self.input_scale is None
         return self.must_cast(x) or is_gguf(module)
 
@@ -304,11 +309,11 @@ def stored_tensors(module: nn.Module) -> dict[str, Tensor]:
     }
 
 
-def vae_hash(vae: comfy.sd.VAE) -> str:
+def vae_hash(vae: Vae) -> str:
     return fingerprint(stored_tensors(vae.first_stage_model))
 
 
-def clip_hash(clip: comfy.sd.CLIP) -> str:
+def clip_hash(clip: Clip) -> str:
     """Hash of a text encoder with everything that changes its output: options, layer, LoRAs."""
     options = f"{clip.tokenizer_options} {clip.layer_idx}"
     return fingerprint({}, base_hash(clip.patcher), options)
