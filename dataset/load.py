@@ -149,13 +149,17 @@ def require_controls(pairs: Sequence[Pair], notes: Sequence[str] = ()) -> None:
     raise DatasetError("\n".join((sentence, *notes)))
 
 
-def missing_places(control: str, target: str, base: Path) -> list[str]:
-    """A message for every chosen place that does not exist; reads no folder's content."""
+def missing_places(places: Sequence[str], base: Path, folders_only: bool = False) -> list[str]:
+    """A message for every place that does not exist, or is a file where a folder is needed.
+
+    Empty ones are not chosen; no folder's content is read.
+    """
+    there = os.path.isdir if folders_only else os.path.exists
     sentences = []
-    for part in (*control.split("|"), target):
+    for part in filter(str.strip, places):
         try:
             place = resolve(part, base)
-            if part.strip() and not os.path.exists(place):
+            if not there(place):
                 sentences.append(missing_folder(place))
         except DatasetError as error:
             sentences.append(str(error))

@@ -20,6 +20,9 @@ MOST_HELD_OUT = 0.4
 """A hold-out beyond this share of the pairs is probably a mistake: a fraction holds out a third of
 the smallest sets that can have a verdict, and less of all others."""
 
+LETTERS = "letters"
+"""The kind of finding that only concerns models with T5."""
+
 LOOKED_AT = 200
 """Pairs whose captions are looked for beside them."""
 
@@ -168,7 +171,7 @@ def unreadable_letters(pairs: Sequence[Pair]) -> list[Finding]:
         return []
     return [
         Finding(
-            "letters",
+            LETTERS,
             WARNING,
             say(
                 "{count} of {all} captions are in letters that T5 cannot read, such as “{text}”.",

@@ -8,7 +8,7 @@ from ..evaluation.keep import choose, keep
 from ..language import say
 from ..trainer.host.folders import chosen_folder
 from ..trainer.runs.name import checked_name
-from .shared import LoraName, lora_name
+from .shared import LoraName, lora_name, named_right
 from .sockets import RunSocket
 
 
@@ -73,6 +73,10 @@ class KeepCheckpoint(io.ComfyNode):
                 io.String.Output("path", tooltip="The file."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, name: str | None) -> bool | str:
+        return named_right((name or "").strip() or None)  # empty: the run's name
 
     @classmethod
     def fingerprint_inputs(cls, **_: object) -> float:

@@ -18,7 +18,6 @@ from ..dataset.load import (
     SourcePairs,
     find_pairs,
     load_pairs,
-    missing_places,
     split_pairs,
 )
 from ..dataset.pair import DatasetError, PairedDataset
@@ -26,7 +25,7 @@ from ..dataset.split import HOLDOUT
 from ..dataset.store import write_set
 from ..trainer.data.pixels import images_of
 from ..trainer.host.folders import hash_store, pairs_folder, unpacked_folder
-from .shared import HOLDOUT_TIP, loaded_output, or_shipped
+from .shared import HOLDOUT_TIP, loaded_output, or_shipped, unreadable_places
 from .sockets import Pairs
 
 
@@ -114,12 +113,15 @@ class LoadPairs(io.ComfyNode):
 
     @classmethod
     def validate_inputs(
-        cls, control_folder: str | None = None, target_folder: str | None = None
+        cls,
+        control_folder: str | None = None,
+        target_folder: str | None = None,
+        mask_folder: str | None = None,
     ) -> bool | str:
-        base = Path(folder_paths.get_input_directory())
-        # one that is linked to another node is not known yet
-        control, target = (or_shipped(part or "", base) for part in (control_folder, target_folder))
-        return "\n".join(missing_places(control, target, base)) or True
+        apart = bool((target_folder or "").strip())  # else one file may hold both sides
+        faults = unreadable_places(control_folder, target_folder, folders_only=apart)
+        faults += unreadable_places(mask_folder, folders_only=True)
+        return "\n".join(faults) or True
 
     @classmethod
     def fingerprint_inputs(cls, default_caption: str | None, **where) -> str | float:

@@ -5,11 +5,11 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..dataset.load import PairSource, find_pairs, load_pairs, missing_places
+from ..dataset.load import PairSource, find_pairs, load_pairs
 from ..dataset.pair import DatasetError
 from ..dataset.split import HOLDOUT
 from ..trainer.host.folders import hash_store, unpacked_folder
-from .shared import HOLDOUT_TIP, loaded_output, or_shipped
+from .shared import HOLDOUT_TIP, loaded_output, or_shipped, unreadable_places
 from .sockets import Pairs
 
 
@@ -60,10 +60,7 @@ class LoadPictures(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, folder: str | None = None) -> bool | str:
-        if folder is None:
-            return True  # linked to another node: its value is not known yet
-        base = Path(folder_paths.get_input_directory())
-        return "\n".join(missing_places(or_shipped(folder, base), "", base)) or True
+        return "\n".join(unreadable_places(folder)) or True
 
     @classmethod
     def fingerprint_inputs(

@@ -12,7 +12,7 @@ from ..dataset.summary import pages
 from ..language import say
 from ..trainer.data.pixels import images_of, tensor_of
 from ..trainer.host import Progress
-from .shared import target_folder
+from .shared import target_folder, writable_place
 from .sockets import Pairs
 
 
@@ -101,6 +101,10 @@ class PreparePairs(io.ComfyNode):
         )  # fmt: skip
 
     @classmethod
+    def validate_inputs(cls, output_folder: str | None) -> bool | str:
+        return writable_place(output_folder)
+
+    @classmethod
     def execute(
         cls,
         pairs: PairedDataset,
@@ -167,6 +171,10 @@ class SavePair(io.ComfyNode):
             outputs=[Pairs.Output(display_name="pairs")],
             is_output_node=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, folder: str | None) -> bool | str:
+        return writable_place(folder)
 
     @classmethod
     def execute(

@@ -10,6 +10,7 @@ from ..trainer.config import SETTINGS
 from ..trainer.host.folders import output_folder
 from ..trainer.runs.export import FORMATS, export_lora
 from ..trainer.runs.name import checked_name
+from .shared import named_right
 from .sockets import RunSocket
 
 
@@ -60,6 +61,10 @@ class SaveCheckpoint(io.ComfyNode):
             outputs=[io.String.Output(display_name="path")],
             is_output_node=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, name: str | None) -> bool | str:
+        return named_right((name or "").strip() or None)  # empty: the run's name and the step
 
     @classmethod
     def execute(cls, step, name, format, run=None, lora=None, overwrite=False) -> io.NodeOutput:

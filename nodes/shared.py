@@ -12,7 +12,7 @@ from PIL import Image
 from ..captioning.desks import remember
 from ..dataset.access import writable
 from ..dataset.files import resolve
-from ..dataset.load import LoadedPairs, PairSource
+from ..dataset.load import LoadedPairs, PairSource, missing_places
 from ..dataset.pair import DatasetError
 from ..dataset.quick import require_sound
 from ..dataset.summary import describe, pages
@@ -40,10 +40,13 @@ def blocker(reason: str | None = None) -> Any:
     return graph_utils.ExecutionBlocker(reason)
 
 
-def named_right(name: str) -> bool | str:
-    """The result of `validate_inputs` for a run's name: True, or why it will not do."""
+def named_right(name: str | None) -> bool | str:
+    """The result of `validate_inputs` for a name: True, or why it will not do.
+
+    None is linked to another node, and not known yet.
+    """
     try:
-        return bool(checked_name(name))
+        return bool(name is None or checked_name(name))
     except RunError as error:
         return str(error)
 
@@ -79,6 +82,24 @@ def or_shipped(folder: str, base: Path) -> str:
     """`sample_pairs/…` is in the pack, so that the shipped graphs run as they are."""
     own = folder.startswith("sample_pairs/") and not (base / "sample_pairs").exists()
     return str(PACK / folder) if own else folder
+
+
+def unreadable_places(*chosen: str | None, folders_only: bool = False) -> list[str]:
+    """For `validate_inputs`: what is wrong with places to read from, divided by `|`.
+
+    None is linked to another node, and not known yet.
+    """
+    base = Path(folder_paths.get_input_directory())
+    places = [part for text in chosen if text for part in or_shipped(text, base).split("|")]
+    return missing_places(places, base, folders_only)
+
+
+def writable_place(text: str | None) -> bool | str:
+    """The result of `validate_inputs` for a folder to write into."""
+    try:
+        return bool(text is None or target_folder(text))
+    except DatasetError as error:
+        return str(error)
 
 
 def target_folder(text: str) -> Path:

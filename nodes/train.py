@@ -105,7 +105,7 @@ class TrainLora(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None) -> bool | str:
-        return name is None or named_right(name)
+        return named_right(name)
 
     @classmethod
     def execute(

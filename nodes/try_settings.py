@@ -79,7 +79,7 @@ class TrySettings(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, name: str | None) -> bool | str:
-        return name is None or named_right(name)
+        return named_right(name)
 
     @classmethod
     def execute(cls, model, clip, vae, pairs, name, axes, steps, settings=None) -> io.NodeOutput:

@@ -10,7 +10,7 @@ from ..dataset.image import open_rgb
 from ..dataset.unpaired import unpaired
 from ..language import say
 from ..trainer.data.pixels import tensor_of
-from .shared import blocker, or_shipped, target_folder
+from .shared import blocker, or_shipped, target_folder, unreadable_places, writable_place
 
 
 class UnpairedTargets(io.ComfyNode):
@@ -52,6 +52,11 @@ class UnpairedTargets(io.ComfyNode):
             ],
             is_output_node=True,
         )
+
+    @classmethod
+    def validate_inputs(cls, folder: str | None, pairs_folder: str | None) -> bool | str:
+        faults = unreadable_places(folder, folders_only=True)
+        return "\n".join(faults) or writable_place(pairs_folder)
 
     @classmethod
     def fingerprint_inputs(

@@ -5,10 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 from kontext.dataset.image import open_rgb
+from kontext.dataset.pair import PairedDataset
 from kontext.trainer.batch import load_batch
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.data.cache import Cache
 from kontext.trainer.data.pixels import tensor_of
+from kontext.trainer.loop import doubts
 
 from ..trainer.conftest import write_pairs
 
@@ -35,6 +37,16 @@ def test_the_cached_text_is_the_stock_nodes(base, family, miniature, tmp_path):
     assert (ours.pooled is None) == (pooled is None)
     if pooled is not None:
         torch.testing.assert_close(ours.pooled, pooled, rtol=0, atol=0)
+
+
+def test_letters_are_doubted_only_where_they_are_unknown(base, family, tmp_path):
+    """Reference: whether ComfyUI's own tokenizer has T5's unknown token for them."""
+    pairs = write_pairs(tmp_path / "pairs", 2)
+    chinese = PairedDataset(tuple(replace(pair, caption="专业珠宝精修") for pair in pairs))
+    tokens = base.clip.tokenize(chinese.pairs[0].caption)
+    unknown = any(token == 2 for row in tokens.get("t5xxl", ()) for token, *_ in row)
+    said = [doubt for doubt in doubts(chinese, family) if "T5" in doubt]
+    assert bool(said) == unknown == (family.title == "FLUX.1")
 
 
 def test_texts_of_pictures_lie_with_their_pictures(base, family, tmp_path):

@@ -1,7 +1,17 @@
 import asyncio
+import inspect
 
 import kontext
-from kontext.nodes import without_path
+import pytest
+from comfy_api.latest import io
+from kontext.nodes import NODES, without_path
+
+TYPED = [  # places and names that a user writes
+    (node, entry.id)
+    for node in NODES
+    for entry in node.define_schema().inputs
+    if isinstance(entry, io.String.Input) and (entry.id == "name" or entry.id.endswith("folder"))
+]
 
 
 def test_every_node_is_described():
@@ -12,6 +22,14 @@ def test_every_node_is_described():
         assert schema.description and schema.search_aliases
         for entry in schema.inputs:
             assert entry.tooltip, f"{schema.node_id}.{entry.id} has no tooltip"
+
+
+@pytest.mark.parametrize("node, typed", TYPED, ids=lambda each: getattr(each, "__name__", each))
+def test_a_wrong_place_or_name_is_known_before_the_run(node, typed):
+    inputs = dict.fromkeys(inspect.signature(node.validate_inputs).parameters)
+    assert node.validate_inputs(**inputs) is True, "all linked to other nodes"
+    wrong = node.validate_inputs(**inputs | {typed: "../no such place/*"})
+    assert isinstance(wrong, str) and "no such place" in wrong
 
 
 def test_comfyui_shows_an_error_without_the_packs_path():

@@ -80,8 +80,34 @@ def test_a_missing_folder_is_known_before_the_run(input_folder: Path):
     assert LoadPairs.validate_inputs("before", None) is True, "linked"
     told = LoadPairs.validate_inputs("befor | before", str(input_folder / "aftr"))
     assert "no folder" in told and f"{input_folder / 'befor'}." in told and "aftr" in told
+    assert "no folder" in LoadPairs.validate_inputs("before", "after", "painted")
+    file = "before/05.png"
+    assert LoadPairs.validate_inputs(file, "") is True, "may be a table or a zip"
+    assert "05.png is a file; a folder is needed here" in LoadPairs.validate_inputs(file, "after")
     assert LoadPictures.validate_inputs("after") is True
     assert "no folder" in LoadPictures.validate_inputs("nobody")
+
+
+@pytest.mark.parametrize("again", ["before/", "./before", "link", "{base}/before"])
+def test_the_same_folder_twice(input_folder: Path, again):
+    (input_folder / "link").symlink_to("before", target_is_directory=True)
+    twice = {"target_folder": again.format(base=input_folder)}
+    with pytest.raises(DatasetError, match="chosen twice"):
+        LoadPairs.execute(**DEFAULTS | twice)
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_swapped_folders_stop_wherever_the_side_is_named(input_folder: Path, end):
+    for side in ("before", "after"):
+        inside = input_folder / "set" / side
+        inside.mkdir(parents=True)
+        (input_folder / side).rename(inside / "10_ring")
+    swapped = {"control_folder": f"set/after/10_ring{end}",
+               "target_folder": f"set/before/10_ring{end}"}  # fmt: skip
+    with pytest.raises(DatasetError, match="control folder is called “after/10_ring”"):
+        LoadPairs.execute(**DEFAULTS | swapped)
+    right = dict(zip(swapped, reversed(swapped.values()), strict=True))
+    assert "swapped" not in LoadPairs.execute(**DEFAULTS | right).args[2]
 
 
 def test_masks_of_a_folder_of_any_name(input_folder: Path):

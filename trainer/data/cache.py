@@ -19,6 +19,7 @@ from ...dataset.image import open_rgb, picture_size
 from ...dataset.masks import open_mask
 from ...dataset.pair import Pair
 from ...files import content_hash, storing
+from ...language import say
 from .. import host
 from ..batch import EncodedPair
 from ..config import GB, TrainConfig
@@ -132,8 +133,14 @@ class Cache:
     def notes(self) -> list[str]:
         """Notes on the latents, once all are named."""
         return [
-            f"max_vram {self.config.max_vram:g} GB: pictures of {width} × {height} are encoded in "
-            f"tiles of {tile}, which changes their latents"
+            say(
+                "max_vram {limit:g} GB: pictures of {width} × {height} are encoded in tiles of "
+                "{tile}, which changes their latents.",
+                limit=self.config.max_vram,
+                width=width,
+                height=height,
+                tile=tile,
+            )
             for (width, height), tile in self.tiled.items()
         ]
 

@@ -66,6 +66,7 @@ class Family:
     ends: ClassVar[int] = 2
     streams: ClassVar[Mapping[str, str]] = STREAMS  # the names of a block's inputs, for compiling
     targets: ClassVar[Mapping[str, tuple[str, ...]]]
+    latin_only: ClassVar[bool] = False  # whether the text encoder reads no other letters
     sees_pictures: ClassVar[bool] = False  # whether the text encoder is shown the controls
     pads_text: ClassVar[bool] = False  # whether texts of several lengths may share a batch
 

@@ -47,15 +47,34 @@ def lacking(files: Mapping[str, Any]) -> list[str]:
         names = files.get(key) or []
         for name in [names] if isinstance(names, str) else names:
             if not folder_paths.get_full_path(kind, _known(kind, name)):
-                there = ", ".join(folder_paths.get_filename_list(kind)[:8]) or "nothing"
-                problems.append(f"{key}: {name} is not in models/{kind}, which holds {there}.")
+                there = ", ".join(folder_paths.get_filename_list(kind)[:8])
+                problems.append(
+                    say(
+                        "{key}: {name} is not in models/{kind}, which holds {there}.",
+                        key=key,
+                        name=name,
+                        kind=kind,
+                        there=there or say("nothing: it is empty"),
+                    )
+                )
         if not names:
             problems.append(
-                f"model: {key} is not named. Write the name of its file in models/{kind}, for "
-                f"example {key}: {EXAMPLES[key]}"
+                say(
+                    "model: {key} is not named. Write the name of its file in models/{kind}, for "
+                    "example {key}: {example}",
+                    key=key,
+                    kind=kind,
+                    example=EXAMPLES[key],
+                )
             )
         elif str(names).endswith(".gguf"):
-            problems.append(f"{key}: {names} is read by ComfyUI-GGUF's own node: use the graph.")
+            problems.append(
+                say(
+                    "{key}: {name} is read by ComfyUI-GGUF's own node: use the graph.",
+                    key=key,
+                    name=names,
+                )
+            )
     return problems
 
 

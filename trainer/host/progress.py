@@ -34,6 +34,7 @@ class Progress:
     def __init__(self, total: int, node_id: str | None = None) -> None:
         self.bar = comfy_utils.ProgressBar(total, node_id=node_id)
         self.node_id = node_id
+        self.standing: tuple[str, ...] = ()  # lines that stay below every text on the node
         self.last_text = self.last_move = 0.0
 
     def end_at(self, total: int) -> None:
@@ -57,7 +58,8 @@ class Progress:
         if self.node_id is None:
             logging.getLogger("kontext.progress").info(text)
         else:
-            tell_pages(STATUS, {"node": self.node_id, "text": text})
+            shown = "\n".join((text, *self.standing))
+            tell_pages(STATUS, {"node": self.node_id, "text": shown})
 
 
 def show_error(error: Exception) -> None:

@@ -153,7 +153,11 @@ def check_device(name: str, device: torch.device) -> None:
     needed = FORMATS[name].capability
     has: Any = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
     if torch.version.hip or has is None or has < needed:
-        kind = f"compute capability {version(has)}" if has else f"device {device.type}"
+        kind = (
+            say("compute capability {version}", version=version(has))
+            if has
+            else device.type.upper()
+        )
         raise ConfigError(
             say(
                 "matmul {name} needs an NVIDIA card of compute capability {needed} or newer; this "

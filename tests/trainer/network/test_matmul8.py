@@ -243,7 +243,7 @@ def test_lengths_of_dora_are_never_rounded():
 def test_what_a_device_cannot_do_is_said_before_training(monkeypatch):
     check_device("exact", torch.device("meta"))
     check_device("fp8", torch.device("cpu"))
-    with pytest.raises(ValueError, match="matmul int8 needs .* 8.0 .* this is device meta"):
+    with pytest.raises(ValueError, match="matmul int8 needs .* 8.0 .* this is META"):
         check_device("int8", torch.device("meta"))
     card, tried = torch.device("cuda"), []
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 6))

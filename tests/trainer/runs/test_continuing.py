@@ -1,7 +1,10 @@
 """Continuing a run: exactly as if it had not been stopped, or refused with the differences."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+from kontext.dataset.pair import PairedDataset
 from kontext.trainer import host
 from kontext.trainer.config import OPTIMIZERS
 from kontext.trainer.runs.identity import RunError
@@ -68,6 +71,16 @@ def test_a_run_can_go_on_for_longer(run_training, caplog):
     assert longer.logged()[-1]["learning_rate"] == 5e-3
     with pytest.raises(RunError, match="learning_rate was 0.005, now 0.01"):
         run_training(SHORT.replace(steps=6, schedule="constant"))
+
+
+def test_what_is_doubtful_stands_on_the_node_while_it_trains(run_training, pairs, monkeypatch):
+    shown = []
+    monkeypatch.setattr(host.progress, "tell_pages", lambda _, content: shown.append(content))
+    half = [replace(p, split="holdout") if i < 2 else p for i, p in enumerate(pairs)]
+    run_training(pairs=PairedDataset(tuple(half)), node_id="7")
+    steps = [each["text"] for each in shown if "step 6/6" in each["text"]]
+    assert steps and "\n⚠ 2 of 4 pairs are held out" in steps[-1]
+    assert "Lower holdout" in steps[-1], "with the way out"
 
 
 def test_a_taken_name_is_refused_with_the_differences(run_training):
