@@ -45,8 +45,8 @@ from .tries import perform_tries
 Options = argparse.Namespace
 LOSSES = 50  # last steps whose mean loss is reported
 INPUT_ERRORS = (
-    JobError, ConfigError, DatasetError, RunError, host.BaseModelError, LoraError, FileExistsError,
-    DamagedFileError,
+    JobError, ConfigError, DatasetError, RunError, host.BaseModelError, host.HostError, LoraError,
+    FileExistsError, DamagedFileError,
 )  # fmt: skip
 
 

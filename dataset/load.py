@@ -166,22 +166,25 @@ def missing_places(places: Sequence[str], base: Path, folders_only: bool = False
     return sentences
 
 
+def nothing_chosen(single: bool) -> str:
+    """The message for a source without a folder."""
+    if single:
+        return say("Choose a folder of pictures.")
+    return say(
+        "Choose a control folder (the pictures before the edit) and a target folder (after it). "
+        "For a LoRA of single pictures, use Load Pictures."
+    )
+
+
 def match_source(source: PairSource) -> Matching:
     """Every pair of a source, `pairs.yaml` not yet applied, and the pictures without a partner."""
     controls = [resolve(part, source.base) for part in source.control.split("|") if part.strip()]
     target = resolve(source.target, source.base) if source.target.strip() else None
     masks = list_folder(resolve(source.masks, source.base)) if source.masks.strip() else None
-    if source.single:
-        if not controls:
-            raise DatasetError(say("Choose a folder of pictures."))
-        return _match_single(controls[0], source, masks)
     if not controls:
-        raise DatasetError(
-            say(
-                "Choose a control folder (the pictures before the edit) and a target folder "
-                "(after it). For a LoRA of single pictures, use Load Pictures."
-            )
-        )
+        raise DatasetError(nothing_chosen(source.single))
+    if source.single:
+        return _match_single(controls[0], source, masks)
     if target:
         listings = [list_folder(path) for path in controls]
         return match_folders(listings, list_folder(target), source.together, masks)

@@ -18,6 +18,7 @@ from ..dataset.load import (
     SourcePairs,
     find_pairs,
     load_pairs,
+    nothing_chosen,
     split_pairs,
 )
 from ..dataset.pair import DatasetError, PairedDataset
@@ -118,6 +119,8 @@ class LoadPairs(io.ComfyNode):
         target_folder: str | None = None,
         mask_folder: str | None = None,
     ) -> bool | str:
+        if control_folder is not None and not control_folder.strip():
+            return nothing_chosen(single=False)
         apart = bool((target_folder or "").strip())  # else one file may hold both sides
         faults = unreadable_places(control_folder, target_folder, folders_only=apart)
         faults += unreadable_places(mask_folder, folders_only=True)

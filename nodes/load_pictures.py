@@ -5,7 +5,7 @@ from pathlib import Path
 import folder_paths
 from comfy_api.latest import io
 
-from ..dataset.load import PairSource, find_pairs, load_pairs
+from ..dataset.load import PairSource, find_pairs, load_pairs, nothing_chosen
 from ..dataset.pair import DatasetError
 from ..dataset.split import HOLDOUT
 from ..trainer.host.folders import hash_store, unpacked_folder
@@ -60,6 +60,8 @@ class LoadPictures(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, folder: str | None = None) -> bool | str:
+        if folder is not None and not folder.strip():
+            return nothing_chosen(single=True)
         return "\n".join(unreadable_places(folder)) or True
 
     @classmethod

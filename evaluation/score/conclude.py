@@ -8,9 +8,9 @@ from pathlib import Path
 from ...files import storing, write_atomically
 from ...trainer import host, parallel
 from ...trainer.request import TrainingRequest
-from ...trainer.runs.ending import ending_of
 from ...trainer.runs.run import Run
 from ..pictures.loras import loras_of_run
+from ..progress.overview import ending
 from .finalists import PicturePlan
 from .report import advice, write_scores
 from .score import score
@@ -45,9 +45,7 @@ def conclude(request: TrainingRequest, run: Run) -> Conclusion | None:
     if best:
         run.pin(best.step)
     name_best(run, best.path if best and run.config.choose == "name" else None)
-    early = ending_of(run.folder)
-    text = "\n".join(filter(None, [early.text if early else "", words]))
-    host.Progress(1, request.node_id).say(text)
+    host.Progress(1, request.node_id).say("\n".join((ending(run), words)))
     return Conclusion(best.step if best else None, words)
 
 

@@ -361,6 +361,7 @@ def test_the_language_of_a_terminal(monkeypatch, tmp_path, variables, expected):
     [
         (ValueError("a"), 1),
         (host.BaseModelError("a"), 2),
+        (host.HostError("a"), 2),
         (TrainingError("a"), 3),
         (StorageError("a"), 4),
         (host.Interrupted(), 130),

@@ -86,6 +86,8 @@ def test_a_missing_folder_is_known_before_the_run(input_folder: Path):
     assert "05.png is a file; a folder is needed here" in LoadPairs.validate_inputs(file, "after")
     assert LoadPictures.validate_inputs("after") is True
     assert "no folder" in LoadPictures.validate_inputs("nobody")
+    assert "Choose a control folder" in LoadPairs.validate_inputs(" ", "after")
+    assert "Choose a folder of pictures" in LoadPictures.validate_inputs("")
 
 
 @pytest.mark.parametrize("again", ["before/", "./before", "link", "{base}/before"])

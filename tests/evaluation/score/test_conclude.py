@@ -54,6 +54,13 @@ def test_the_one_to_keep_is_marked_and_never_deleted(ended):
     assert not [*run.lora_folder.glob("*_best*")]
 
 
+def test_the_node_says_how_the_run_ended_and_what_to_keep(ended, caplog):
+    caplog.set_level("INFO", "kontext.progress")
+    ended("mark")
+    assert "finished: 1500 steps, 3 checkpoints in" in caplog.messages[-1]
+    assert "Keep step 1000" in caplog.messages[-1]
+
+
 def test_its_name_says_so_on_request(ended):
     run, _ = ended("name")
     best = run.lora_folder / "rings_best.safetensors"
