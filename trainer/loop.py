@@ -258,8 +258,6 @@ class Pace:
     def summary(self, last_step: int) -> str:
         per_step = self.seconds / max(1, self.done - self.first)
         minutes, seconds = divmod(round(per_step * (last_step - self.done)), 60)
-        return say(
-            "{per_step} s/step · {time} left",
-            per_step=f"{per_step:.2f}",
-            time=f"{minutes}:{seconds:02}",
-        )
+        hours, minutes = divmod(minutes, 60)
+        left = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+        return say("{per_step} s/step · {time} left", per_step=f"{per_step:.2f}", time=left)

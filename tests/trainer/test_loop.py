@@ -240,3 +240,10 @@ def test_samples_keep_the_vae(run_training, make_flux, weights):
     run = run_training(SHORT.replace(preview_steps=1), base=base, alone=True)
     assert list((run.folder / "samples").glob("*.png"))
     assert not hasattr(base, "clip") and hasattr(base, "vae")
+
+
+@pytest.mark.parametrize("steps, left", [(9, "0:09"), (61, "1:01"), (3600 * 12 + 62, "12:01:02")])
+def test_the_time_left_has_hours(steps, left):
+    pace = loop.Pace(0)
+    pace.done, pace.seconds = 1, 1.0
+    assert pace.summary(1 + steps) == f"1.00 s/step · {left} left"
