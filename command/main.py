@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
         "--steps",
         type=int,
         default=0,
-        help=say("steps of the longest tries; 0: a tenth of the run's"),
+        help=say("steps of the longest tries; 0: a tenth of the run's, at least 80"),
     )
     tries.add_argument(
         "--jobs",

@@ -61,7 +61,8 @@ class TrySettings(io.ComfyNode):
                     default=0,
                     min=0,
                     max=100_000,
-                    tooltip="Steps of the longest tries. 0 = a tenth of the long run's.",
+                    tooltip="Steps of the longest tries. 0 = a tenth of the long run's, at least "
+                    "80.",
                 ),
                 Settings.Input(
                     "settings",

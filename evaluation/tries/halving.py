@@ -14,7 +14,7 @@ from ...trainer.statistics import Interval, paired_interval
 
 Array = NDArray[np.float64]
 SHARE_OF_PLAN = 10  # a try has at most a tenth of the steps of the long run
-FEWEST_STEPS = 40
+FEWEST_STEPS = 80  # with 40, rates were told apart after 20, too early (docs/proofs/automatic.md)
 
 
 def steps_of(planned: int) -> int:

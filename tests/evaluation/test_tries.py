@@ -72,7 +72,7 @@ def test_half_of_them_go_on_for_twice_as_long(count, found):
 def test_what_it_costs_is_the_sum_of_the_rounds():
     assert cost(4, 200) == 4 * 100 + 2 * 100
     assert cost(9, 200) == 9 * 25 + 5 * 25 + 3 * 50 + 2 * 100
-    assert steps_of(2000) == 200 and steps_of(100) == 40
+    assert steps_of(2000) == 200 and steps_of(100) == 80
 
 
 def test_the_best_is_found_in_as_many_steps_as_said(tmp_path, pairs):
