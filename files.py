@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
+from . import values
 from .language import say
 
 if TYPE_CHECKING:
@@ -136,10 +136,7 @@ def understanding(path: Path, remedy: str) -> Iterator[None]:
 
 def parsed(content: bytes) -> Any:
     """What JSON in UTF-8 says, NULs around it ignored. Raises ValueError for anything else."""
-    try:
-        return json.loads(content.strip(b"\0 \r\n").decode("utf-8", "surrogatepass"))
-    except RecursionError as error:
-        raise ValueError(say("nested too deeply")) from error
+    return values.read_json(content.strip(b"\0 \r\n").decode("utf-8", "surrogatepass"))
 
 
 # ---- telling files apart -------------------------------------------------------------------

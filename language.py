@@ -29,7 +29,7 @@ def chosen(settings: Path) -> str:
     """
     try:
         content = json.loads(settings.read_text(encoding="utf-8"))
-    except ValueError:  # ComfyUI is writing it at this moment
+    except (ValueError, RecursionError):  # ComfyUI is writing it at this moment, or it is broken
         return ""
     asked = content.get(SETTING) if isinstance(content, dict) else None
     return asked if isinstance(asked, str) else ""

@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
-from .files import parsed, storing, write_atomically
+from .files import parsed, storing, understanding, write_atomically
+from .language import say
 
 T = TypeVar("T")
 BLOCK = 1 << 16  # bytes that `tail` reads at a time
@@ -53,7 +54,7 @@ class Lines(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         """Every entry, without holding them all; none where there is no file."""
         if self.path.exists():
-            with self.path.open("rb") as file:
+            with self._opened() as file:
                 yield from self._entries(enumerate(file, start=1))
 
     def read(self) -> list[T]:
@@ -65,7 +66,7 @@ class Lines(Generic[T]):
         if not self.path.exists():
             anew, self._place, self._number, self._last = self._place > 0, 0, 0, b""
             return anew, []
-        with self.path.open("rb") as file:
+        with self._opened() as file:
             file.seek(self._place - len(self._last))
             anew = file.read(len(self._last)) != self._last
             if anew:
@@ -77,10 +78,15 @@ class Lines(Generic[T]):
         file."""
         if not self.path.exists():
             return []
-        with self.path.open("rb") as file:
+        with self._opened() as file:
             lines = enumerate(backwards(file))
             found = list(islice(self._entries((-place, line) for place, line in lines), count))
         return found[::-1]
+
+    def _opened(self) -> BinaryIO:
+        """Raises DamagedFileError for a folder in its place, or one that may not be read."""
+        with understanding(self.path, say("Move it away, or make it readable.")):
+            return self.path.open("rb")
 
     def _whole(self, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         for line in file:

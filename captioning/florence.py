@@ -1,12 +1,12 @@
 """Florence-2: answers task tokens instead of questions."""
 
-import json
 import re
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 
+from ..values import read_json
 from .captioner import Sample
 from .florence_legacy import is_legacy, read_legacy
 from .transformers_captioner import TransformersCaptioner
@@ -42,7 +42,7 @@ class Florence(TransformersCaptioner):
 
     def read(self, options: dict[str, Any]) -> tuple[Any, Any]:
         folder = self.weights.folder
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json((folder / "config.json").read_text(encoding="utf-8"))
         if is_legacy(config):
             return read_legacy(folder, config, options)
         return super().read(options)

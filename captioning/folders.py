@@ -1,12 +1,12 @@
 """Finds captioning models in the user's folders, and names what is missing in incomplete ones."""
 
-import json
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..language import say
+from ..values import read_json
 from .captioner import CaptionError
 
 FAMILIES = {
@@ -30,6 +30,7 @@ SOURCES = {
 }
 """Hugging Face repositories to download from where a model, or a part of it, is missing."""
 
+BROKEN = (OSError, ValueError, LookupError, TypeError, AttributeError)  # a file of any content
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "*.model")
 _PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _UNFINISHED = ("*.incomplete", "*.part", "*.crdownload", "*.aria2", "*.tmp")
@@ -91,8 +92,11 @@ def weight_bytes(folder: Path) -> int:
 def _weight_files(folder: Path, source: str) -> list[Path]:
     for index in ("model.safetensors.index.json", "pytorch_model.bin.index.json"):
         if (folder / index).is_file():
-            shards = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"]
-            return [folder / name for name in sorted(set(shards.values()))]
+            try:
+                shards = read_json((folder / index).read_text(encoding="utf-8"))["weight_map"]
+                return [folder / name for name in sorted(set(shards.values()))]
+            except BROKEN:
+                raise _incomplete(folder, say("{file} is damaged", file=index), source) from None
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (folder / name).is_file():
             return [folder / name]
@@ -120,9 +124,13 @@ def _damage(weights: Path) -> str:
         if size < 8 + header:
             return say("{file} is cut off ({size:,} bytes)", file=name, size=size)
         file.seek(8)
-        tensors = json.loads(file.read(header))
-    ends = [entry["data_offsets"][1] for key, entry in tensors.items() if key != "__metadata__"]
-    expected = 8 + header + max(ends, default=0)
+        content = file.read(header)
+    try:
+        tensors = read_json(content.decode("utf-8"))
+        ends = [entry["data_offsets"][1] for key, entry in tensors.items() if key != "__metadata__"]
+        expected = 8 + header + max(ends, default=0)
+    except BROKEN:
+        return say("{file} is damaged", file=name)
     if size >= expected:
         return ""
     return say(
@@ -148,7 +156,7 @@ def _incomplete(folder: Path, problem: str, source: str) -> CaptionError:
 
 def _read_folder(config: Path) -> ModelFolder | None:
     try:
-        content = json.loads(config.read_text(encoding="utf-8"))
+        content = read_json(config.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or "model_type" not in content:

@@ -162,8 +162,16 @@ def _labels(model: Path, outputs: int) -> list[tuple[str, str]]:
                 folder=model.parent,
             )
         )
-    with file.open(encoding="utf-8", newline="") as rows:
-        labels = [(row["name"], row["category"]) for row in csv.DictReader(rows)]
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as rows:
+            labels = [(row["name"], row["category"]) for row in csv.DictReader(rows)]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise CaptionError(
+            say(
+                "{file} is no tag list ({error}). Download it again from the model's page.",
+                file=file, error=error,
+            )
+        ) from error  # fmt: skip
     if len(labels) != outputs:
         raise CaptionError(
             say(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import folder_paths
-import yaml
 
 from ..dataset.load import LoadedPairs
 from ..dataset.pair import DatasetError, PairedDataset
@@ -19,7 +18,7 @@ from ..trainer.host import files as host_files
 from ..trainer.host.folders import latents_folder
 from ..trainer.optimizers import check_optimizer
 from ..trainer.runs.job import Job, JobError, Places
-from .foreign.contents import read_yaml
+from ..values import read_yaml
 from .foreign.read import grouped, read_files
 
 PACK = Path(__file__).resolve().parents[1]
@@ -89,7 +88,7 @@ def read_changes(texts: Sequence[str]) -> dict[str, Any]:
         key, equals, value = text.partition("=")
         try:
             found = read_yaml(value)
-        except (yaml.YAMLError, ValueError):
+        except ValueError:
             equals = ""
         if not equals:
             raise JobError(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from .pair import Pair
 SAME, NEAR = 6, 12
 """Hamming distances of 64-bit perceptual hashes: the same picture; perhaps a version of it."""
 
+HASH = re.compile("[0-9a-f]{16}")
+
 LOOKED_AT = 2000
 """Sets up to this size are grouped by appearance; larger ones by shared files alone."""
 
@@ -25,7 +28,8 @@ class HashStore:
         self.path = path
         self.known: dict[str, str] = {}
         try:
-            self.known = read_json(path, {}, "Every picture is looked at again.")
+            known = read_json(path, {}, "Every picture is looked at again.")
+            self.known = {mark: text for mark, text in known.items() if HASH.fullmatch(str(text))}
         except DamagedFileError as error:
             logging.warning("%s", error)
 

@@ -1,11 +1,11 @@
 """Captions of pictures: in files beside them, or in a table that lies in their folder."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..language import say
+from ..values import read_json
 from .files import Key, Listing
 from .names import CAPTION_COLUMNS
 from .pair import DatasetError
@@ -125,8 +125,8 @@ def _with_table(
 def _json_caption(text: str) -> str | None:
     """The caption in a picture's JSON file: a text, or under one of the usual names."""
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
+        content = read_json(text)
+    except ValueError:
         return None
     return _text_in(content)
 

@@ -13,6 +13,7 @@ import yaml
 
 from ..files import write_atomically
 from ..language import say
+from ..values import read_texts
 from .access import readable
 from .captions import read_captions
 from .pair import DatasetError, Pair
@@ -25,8 +26,6 @@ HEADING = """\
 # excluded: left out; held_out: for comparing checkpoints; swapped: before and after are exchanged;
 # repeats: how often a pair counts; instruction and ending: what all captions share.
 """
-# every word is a text, so that a picture called 01 or no is found; the C parser is 10 times faster
-_LOADER = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def read_choices(folder: Path) -> Choices:
     if not os.path.isfile(path):
         return Choices()
     try:
-        content: Any = yaml.load(read_utf8(path), _LOADER) or {}  # noqa: S506  texts only
+        content: Any = read_texts(read_utf8(path)) or {}
         if not isinstance(content, dict):
             raise ValueError(type(content).__name__)
         if unknown := content.keys() - set(Choices.__dataclass_fields__):
@@ -62,7 +61,7 @@ def read_choices(folder: Path) -> Choices:
             instruction=_text(content.get("instruction")),
             ending=_text(content.get("ending")),
         )
-    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+    except (ValueError, TypeError) as error:
         if isinstance(error, DatasetError):
             raise
         raise DatasetError(

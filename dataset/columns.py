@@ -1,11 +1,11 @@
 """Which column of a table holds what: control, target, mask, caption, split, repeats."""
 
-import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..values import read_json
 from .image import PICTURE_SUFFIXES
 from .names import CAPTION, CONTROL, MASK, PICTURE, REPEATS, SPLIT, TARGET, caption_rank, role_of
 from .rows import Row
@@ -74,8 +74,8 @@ def pictures_in(cell: Any) -> list[str]:
     """The files that a cell names: one, a list, or Hugging Face's {"path": …}."""
     if isinstance(cell, str) and cell.lstrip().startswith("["):
         try:
-            cell = json.loads(cell)
-        except (ValueError, RecursionError):
+            cell = read_json(cell)
+        except ValueError:
             return [cell]
     if isinstance(cell, list):
         return [name for item in cell for name in pictures_in(item)]

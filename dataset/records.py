@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..language import say
+from ..values import read_json
 from .access import readable
 from .pair import DatasetError, Pair, PairedDataset
 from .text import listed, read_utf8
@@ -52,12 +53,8 @@ def read_records(path: Path, folder: Path) -> tuple[Pair, ...]:
         if not line.strip("\0 \r\t"):
             continue
         try:
-            row = json.loads(line)
-            controls = tuple(folder / name for name in row["control"])
-            mask = folder / row["mask"] if row.get("mask") else None
-            target, rest = folder / row["target"], (row["caption"], row["split"], row["repeats"])
-            pairs.append(Pair(row["stem"], controls, target, *rest, mask))
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            pairs.append(recorded(read_json(line), folder))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise DatasetError(
                 say(
                     "{path}, line {line} is damaged ({error}). Copy the file from a backup, or "
@@ -80,3 +77,23 @@ def read_records(path: Path, folder: Path) -> tuple[Pair, ...]:
             )
         )
     return tuple(pairs)
+
+
+def recorded(row: dict[str, Any], folder: Path) -> Pair:
+    """The pair of a row. Raises TypeError, LookupError or AttributeError for any other row."""
+    texts = [row[name] for name in ("stem", "target", "caption", "split")]
+    texts += [*row["control"], row.get("mask") or ""]
+    number = row["repeats"]
+    if isinstance(row["control"], str) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(say("a number where text is expected"))
+    if type(number) is not int or number < 1:
+        raise TypeError(
+            say(
+                "{name} is {value}; it must be {wanted}.",
+                name="repeats", value=repr(number), wanted=say("a whole number"),
+            )
+        )  # fmt: skip
+    mask = folder / row["mask"] if row.get("mask") else None
+    controls = tuple(folder / name for name in row["control"])
+    target = folder / row["target"]
+    return Pair(row["stem"], controls, target, row["caption"], row["split"], number, mask)

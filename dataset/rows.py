@@ -2,13 +2,13 @@
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..language import say
+from ..values import read_json
 from .pair import DatasetError
 from .text import read_utf8
 
@@ -38,8 +38,8 @@ def delimiter_of(text: str) -> tuple[str, str]:
 def _json_rows(text: str, path: Path) -> Iterator[tuple[int, Row]]:
     """One object a line; or the whole file is one list of objects, or objects by file name."""
     try:
-        content = json.loads(text)
-    except (ValueError, RecursionError):
+        content = read_json(text)
+    except ValueError:
         yield from _json_lines(text, path)
         return
     if isinstance(content, dict):
@@ -63,8 +63,8 @@ def _json_lines(text: str, path: Path) -> Iterator[tuple[int, Row]]:
         if not content.strip():
             continue
         try:
-            row = json.loads(content)
-        except (ValueError, RecursionError) as error:
+            row = read_json(content)
+        except ValueError as error:
             raise DatasetError(
                 say(
                     "{path}, line {line} is not JSON: {error}. Correct the line, or remove it.",

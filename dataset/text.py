@@ -18,11 +18,25 @@ SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_text(path: Path) -> str:
+    """The text of a file, as `decoded`. DatasetError if it cannot be opened."""
+    try:
+        return decoded(readable(path).read_bytes())
+    except OSError as error:
+        raise DatasetError(
+            say(
+                "{path} cannot be opened: {error}. "
+                "Give ComfyUI the right to read it, or copy it elsewhere.",
+                path=path,
+                error=error.strerror,
+            )
+        ) from error
+
+
+def decoded(content: bytes) -> str:
     """Text in UTF-8, or in UTF-16 with a byte order mark. Raises UnicodeDecodeError otherwise.
 
     Lone surrogates, as in file names that are not Unicode, are read as they were written.
     """
-    content = readable(path).read_bytes()
     encoding = next((name for bom, name in _BOMS.items() if content.startswith(bom)), "utf-8")
     return content.decode(encoding, "surrogatepass")
 

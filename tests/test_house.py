@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACK = ("captioning", "command", "dataset", "evaluation", "nodes", "routes", "trainer")
 FILES = [path for room in PACK for path in sorted((ROOT / room).rglob("*.py"))]
-FILES += [ROOT / "files.py", ROOT / "language.py", ROOT / "lines.py", ROOT / "patterns.py"]
+FILES += [ROOT / f"{name}.py" for name in ("files", "language", "lines", "patterns", "values")]
 
 # Each room of the trainer may import what stands before it, and itself
 GROUND_FLOOR = ("setting", "config", "batch", "files", "parallel", "statistics")

@@ -6,22 +6,16 @@ Files may come from anywhere: broken, endless or boundlessly nested ones are ref
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from ...dataset.text import read_text
 from ...language import say
 from ...trainer.runs.job import JobError
+from ...values import LARGEST, read_json, read_yaml, require_shallow
 
-LARGEST = 4 * 2**20  # bytes; the longest known settings have 30,000
-MOST_VALUES = 100_000
-DEEPEST = 50
 SCRIPTS = frozenset({".sh", ".bat", ".cmd", ".ps1"})
 VARIABLE = re.compile(r"(\$\{?\w+\}?|%\w+%)")
 SCRIPT = "script"
@@ -56,10 +50,9 @@ def read_content(path: Path) -> Any:
         if suffix in SCRIPTS:
             return read_options(text, suffix != ".sh")
         if suffix == ".toml":
-            return toml_reader().loads(text)
-        return read_json(text) if suffix == ".json" else read_yaml(text)
-    # ValueError: not JSON or TOML, a number of 5,000 digits, a date in month 13
-    except (ValueError, RecursionError, yaml.YAMLError) as error:
+            return read_toml(text)
+        return read_json(text, unique=True) if suffix == ".json" else read_yaml(text)
+    except ValueError as error:
         raise JobError(say("{path} is broken: {error}", path=path, error=error)) from None
 
 
@@ -85,6 +78,16 @@ def beside(path: Path, name: str, key: str) -> dict[str, Any]:
     return read_mapping(find_beside(path, name, key))
 
 
+def read_toml(text: str) -> Any:
+    """TOML's values. Raises ValueError for any other text."""
+    try:
+        content = toml_reader().loads(text)
+    except RecursionError as error:
+        raise ValueError(say("nested too deeply")) from error
+    require_shallow(content)
+    return content
+
+
 def toml_reader() -> Any:
     for name in ("tomllib", "tomli"):  # the first comes with Python 3.11
         try:
@@ -92,65 +95,6 @@ def toml_reader() -> Any:
         except ModuleNotFoundError:
             continue
     raise JobError(say("TOML needs Python 3.11, or the package tomli (pip install tomli)."))
-
-
-def read_json(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=once_each)
-
-
-def once_each(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """A mapping; ValueError for a key that is set twice, as one value would be lost."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(say("{key} is set twice", key=key))
-        found[key] = value
-    return found
-
-
-def read_yaml(text: str) -> Any:
-    """YAML's values. JSON is YAML too, except where it is indented by tabs."""
-    if text.lstrip().startswith("{"):
-        try:
-            return read_json(text)
-        except json.JSONDecodeError:
-            pass  # YAML may start with a brace as well
-    return yaml.load(text, BoundedLoader)
-
-
-class BoundedLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, with a bound on depth and on values, each alias counted in full."""
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self.values, self.depth = 0, 0
-        self.sizes: dict[int, int] = {}  # of finished nodes, by identity
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        mark = self.peek_event().start_mark
-        alias = self.check_event(yaml.AliasEvent)
-        before, self.depth = self.values, self.depth + 1
-        if self.depth > DEEPEST:
-            raise yaml.MarkedYAMLError(problem=say("nested too deeply"), problem_mark=mark)
-        node = super().compose_node(parent, index)
-        if alias and id(node) not in self.sizes:
-            raise yaml.MarkedYAMLError(problem=say("an alias of itself"), problem_mark=mark)
-        self.values += self.sizes[id(node)] if alias else 1
-        if self.values > MOST_VALUES:
-            raise yaml.MarkedYAMLError(problem=say("too many values"), problem_mark=mark)
-        self.sizes.setdefault(id(node), self.values - before)
-        self.depth -= 1
-        return node
-
-    def compose_mapping_node(self, anchor: Any) -> Any:
-        node = super().compose_mapping_node(anchor)
-        named = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in named:
-                problem = say("{key} is set twice", key=key.value)
-                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-            named.add(key.value if isinstance(key, yaml.ScalarNode) else None)
-        return node
 
 
 def read_options(text: str, windows: bool) -> dict[str, Any]:

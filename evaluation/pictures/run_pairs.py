@@ -3,13 +3,13 @@
 from collections import Counter
 from pathlib import Path
 
-import yaml
-
 from ...dataset.pair import DatasetError, PairedDataset
 from ...dataset.records import read_records
+from ...dataset.text import read_text
 from ...files import understanding
 from ...language import say
 from ...trainer.runs.run import Run
+from ...values import read_yaml
 
 
 def pairs_of_run(run: Run) -> PairedDataset:
@@ -19,14 +19,15 @@ def pairs_of_run(run: Run) -> PairedDataset:
     """
     path, remedy = run.folder / "run.yaml", say("Connect `pairs` instead.")
     with understanding(path, remedy):
-        source = yaml.safe_load(path.read_text(encoding="utf-8")).get("pairs")
+        source = read_yaml(read_text(path)).get("pairs")
         noted = isinstance(source, dict) and "file" in source
-        file, folder = (source["file"], Path(source["folder"])) if noted else ("", Path())
+        table = run.folder / source["file"] if noted else Path()
+        folder = Path(source["folder"]) if noted else Path()
     if not noted:
         raise DatasetError(
             say("Run '{run}' has no record of its pairs: connect `pairs`.", run=run.name)
         )
-    return PairedDataset(read_records(run.folder / file, folder))
+    return PairedDataset(read_records(table, folder))
 
 
 def with_instruction(pairs: PairedDataset, run: Run | None) -> PairedDataset:

@@ -12,9 +12,9 @@ from typing import Any
 from PIL import Image, PngImagePlugin
 
 from ...dataset.image import picture_text
-from ...dataset.pair import DatasetError
 from ...files import storing, write_picture
 from ...trainer.data.subject import picture_digest
+from ...values import read_json
 
 PNG_END = b"IEND\xaeB`\x82"
 
@@ -98,8 +98,8 @@ def noted_in(path: Path, name: str) -> dict[str, Any]:
     """The settings stored in a PNG under a name; empty for a foreign picture, or a damaged one,
     which is logged."""
     try:
-        noted = json.loads(picture_text(path, name) or "{}")
-    except (DatasetError, ValueError, RecursionError) as error:
+        noted = read_json(picture_text(path, name) or "{}")
+    except ValueError as error:
         logging.warning("%s cannot be read and is left out (%s).", path, error)
         return {}
     return noted if isinstance(noted, dict) else {}

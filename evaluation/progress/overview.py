@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,11 +9,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ...files import file_mark
+from ...files import file_mark, parsed
 from ...language import say
 from ...trainer.runs.ending import ending_of
 from ...trainer.runs.lock import NAME as LOCK
 from ...trainer.runs.lock import alive, owner_of
+from ...trainer.runs.log import logged_step
 from ...trainer.runs.run import Run
 from ..score.outcome import outcome_of
 from .curves import Course, Tested
@@ -134,11 +134,11 @@ def tested_entries(log: Path) -> Iterator[dict[str, Any]]:
         for line in file:
             if b'"holdout"' in line:
                 try:
-                    entry = json.loads(line)
+                    entry = logged_step(parsed(line))
                     yield {
                         name: entry[name] for name in ("step", "loss", "holdout", "holdout_base")
                     }
-                except (ValueError, KeyError, TypeError):  # torn: the log's own reader names it
+                except (ValueError, LookupError, TypeError):  # torn: the log's own reader names it
                     continue
 
 

@@ -13,8 +13,10 @@ import folder_paths
 import yaml
 
 from ...dataset.access import Access, AccessError, names_a_file
+from ...dataset.text import decoded
 from ...files import storing, write_atomically
 from ...language import say
+from ...values import read_yaml
 from .names import comfy_module
 
 cli_args = comfy_module("comfy.cli_args")
@@ -120,12 +122,14 @@ def owners_choice(file: Path, modified: int) -> tuple[tuple[Path, ...], str]:
     if not modified:
         return (), "auto"
     try:
-        content: Any = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        content: Any = read_yaml(decoded(file.read_bytes())) or {}
         folders, shared = content.get("folders") or [], content.get("shared", "auto")
+        if not isinstance(folders, list):
+            raise wrong_list()
         folders = tuple(Path(folder).expanduser() for folder in folders)
-    except (AttributeError, TypeError, ValueError, RuntimeError, yaml.YAMLError) as error:
+        shared = {True: "yes", False: "no"}.get(shared, shared)  # YAML's yes and no
+    except (AttributeError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise wrong_list() from error
-    shared = {True: "yes", False: "no"}.get(shared, shared)  # YAML's yes and no
     if shared not in ("auto", "yes", "no") or not all(path.is_absolute() for path in folders):
         raise wrong_list()
     return folders, shared

@@ -12,8 +12,10 @@ from typing import Any
 
 import yaml
 
+from ...dataset.text import read_text
 from ...files import DamagedFileError, read_json, write_atomically
 from ...language import say
+from ...values import read_yaml
 from ..config import KNOWN, ConfigError, TrainConfig
 from .identity import Identity, RunError
 
@@ -60,11 +62,11 @@ class RunFile:
     def read(self) -> dict[str, Any]:
         """The content of run.yaml. Raises DamagedFileError if it is not a run's."""
         try:
-            content = yaml.safe_load(self.path.read_bytes().strip(b"\0"))
+            content = read_yaml(read_text(self.path).strip("\0"))
             if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
                 raise ValueError(say("no settings in it"))
-        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-            reason = str(error).splitlines()[0]
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise DamagedFileError(
                 say(
                     "{path} is damaged ({reason}). {remedy}",

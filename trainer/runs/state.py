@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from ...language import say
 from ..files import require_intact, save_checked
 from .identity import RunError
 
+REST_CHECKSUM = "rest_crc32"
+
 
 @dataclass(frozen=True)
 class State:
@@ -27,8 +30,9 @@ class State:
 
     def write(self, step: int, tensors: Mapping[str, Tensor], rest: str = "") -> None:
         """Replace the state; `rest` is everything that is not a tensor."""
-        threads = str(torch.get_num_threads())
-        save_checked(tensors, self.path, {"step": str(step), "rest": rest, "threads": threads})
+        notes = {"step": str(step), "rest": rest, "threads": str(torch.get_num_threads())}
+        notes[REST_CHECKSUM] = checksum(rest)
+        save_checked(tensors, self.path, notes)
 
     def read(self) -> tuple[int, dict[str, Tensor], str]:
         """The steps done, the tensors, and the rest. RunError if damaged."""
@@ -59,6 +63,9 @@ class State:
             with safe_open(self.path, "pt") as file:
                 metadata = file.metadata() or {}
             int(metadata["step"])
+            rest = metadata.get("rest", "")
+            if metadata.get(REST_CHECKSUM, checksum(rest)) != checksum(rest):
+                raise ValueError(say("its content is not what was written"))
         except (SafetensorError, KeyError, ValueError) as error:
             raise self.damaged(error) from error
         return {"rest": "", **metadata}
@@ -72,3 +79,7 @@ class State:
                 reason=error,
             )
         )
+
+
+def checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode('utf-8', 'replace')):08x}"

@@ -11,6 +11,7 @@ from kontext.files import DamagedFileError, StorageError, write_atomically
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.runs.identity import Identity, RunError
 from kontext.trainer.runs.run import Run
+from kontext.trainer.runs.state import State
 from safetensors.torch import load_file, save_file
 
 IDENTITY = Identity(TrainConfig(steps=1000, alpha=16.0), "base", "pairs")
@@ -440,3 +441,14 @@ def test_a_state_of_another_version_is_named(run, metadata):
 def test_the_same_checkpoint_has_the_same_bytes(run):
     first = run.write_checkpoint(1, LORA, IDENTITY).path.read_bytes()
     assert {run.write_checkpoint(1, LORA, IDENTITY).path.read_bytes() for _ in range(8)} == {first}
+
+
+def test_a_state_with_one_changed_digit_is_not_continued(tmp_path):
+    """In what is not a tensor, too: such as the learning rate's factor."""
+    state = State(tmp_path / "state.safetensors")
+    state.write(7, {"a": torch.ones(2)}, '{"rate": 0.5}')
+    assert state.read()[2] == '{"rate": 0.5}'
+    content = state.path.read_bytes()
+    state.path.write_bytes(content.replace(b"0.5", b"0.9"))
+    with pytest.raises(RunError, match="is damaged .its content is not what was written"):
+        state.read()
