@@ -25,11 +25,13 @@ class Lines(Generic[T]):
     full of NULs after a power cut, or spoilt by an editor. No other line is lost by it.
 
     `entry_of` makes an entry of a line's JSON object, and raises KeyError, TypeError or ValueError
-    if it is none.
+    if it is none. Lines without the bytes `only` are passed over, unread.
     """
 
-    def __init__(self, path: Path, entry_of: Callable[[dict[str, Any]], T]) -> None:
-        self.path, self.entry_of = path, entry_of
+    def __init__(
+        self, path: Path, entry_of: Callable[[dict[str, Any]], T], only: bytes = b""
+    ) -> None:
+        self.path, self.entry_of, self.only = path, entry_of, only
         self._place, self._number, self._last = 0, 0, b""  # where `added` stopped reading
 
     def append(self, entry: Mapping[str, Any], durable: bool = True) -> None:
@@ -60,18 +62,19 @@ class Lines(Generic[T]):
     def read(self) -> list[T]:
         return list(self)
 
-    def added(self) -> tuple[bool, list[T]]:
+    def added(self) -> tuple[bool, Iterable[T]]:
         """What was added since the last call, and whether it replaces all that came before: the
-        file was written anew or cut. Reads no more than that. A line being written waits."""
+        file was written anew or cut. Reads no more than that, while the entries are taken. A line
+        being written waits."""
         if not self.path.exists():
             anew, self._place, self._number, self._last = self._place > 0, 0, 0, b""
             return anew, []
         with self._opened() as file:
             file.seek(self._place - len(self._last))
             anew = file.read(len(self._last)) != self._last
-            if anew:
-                self._place, self._number = file.seek(0), 0
-            return anew, list(self._entries(self._whole(file)))
+        if anew:
+            self._place, self._number, self._last = 0, 0, b""
+        return anew, self._new()
 
     def tail(self, count: int) -> list[T]:
         """The last `count` entries, found from the end: what that takes does not grow with the
@@ -88,6 +91,11 @@ class Lines(Generic[T]):
         with understanding(self.path, say("Move it away, or make it readable.")):
             return self.path.open("rb")
 
+    def _new(self) -> Iterator[T]:
+        with self._opened() as file:
+            file.seek(self._place)
+            yield from self._entries(self._whole(file))
+
     def _whole(self, file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         for line in file:
             if not line.endswith(b"\n"):
@@ -98,6 +106,8 @@ class Lines(Generic[T]):
 
     def _entries(self, lines: Iterable[tuple[int, bytes]]) -> Iterator[T]:
         for number, line in lines:
+            if self.only not in line:
+                continue
             try:
                 content = parsed(line) if line.strip() else None
                 if content is None:

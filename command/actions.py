@@ -297,7 +297,7 @@ def status(options: Options, screen: Screen) -> int:
     facts, lines = [], []
     for name in Run.names(output):
         try:
-            facts.append(state_of(Run.open(name, output)))
+            facts.append(state_of(Run(name, output), thorough=False))
             lines.append(f"{facts[-1]['step']:>7}/{facts[-1]['steps']:<7} {name}")
         except (RunError, DamagedFileError) as error:  # the others are shown all the same
             facts.append({"run": name, "error": str(error)})
@@ -323,8 +323,9 @@ def tell(run: Run, screen: Screen) -> None:
     screen.result("\n".join(lines), **facts)
 
 
-def state_of(run: Run) -> dict[str, Any]:
-    """The progress of a run, by the end of its log. `loss` is the mean of the last 50 steps.
+def state_of(run: Run, thorough: bool = True) -> dict[str, Any]:
+    """The progress of a run, by the end of its log. Not `thorough`, its last LoRA is not read as a
+    whole. `loss` is the mean of the last 50 steps.
 
     `holdout` is the held-out change in words; `holdout_change` its number, None if too few pairs
     were measured to be evidence.
@@ -338,7 +339,7 @@ def state_of(run: Run) -> dict[str, Any]:
         "run": run.name,
         "step": course.step,
         "steps": run.last_step(config),
-        "finished": run.finished,
+        "finished": run.finished if thorough else run.steps_done() >= run.last_step(config),
         "ending": early.text if early else "",
         "keep": scored.best if scored else None,
         "loss": float(losses.mean()) if len(losses) else None,

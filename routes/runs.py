@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from aiohttp import web
 
 from ..evaluation.compare.comparison import folder_named, inside
 from ..evaluation.progress import overview
-from ..evaluation.progress.curves import Course
+from ..evaluation.progress.curves import Course, GrowingCourse
 from ..evaluation.progress.diagnosis import diagnose
 from ..evaluation.progress.follow import progress
 from ..evaluation.progress.run_page import checkpoints, settings
@@ -21,6 +22,7 @@ from ..lines import Lines
 from ..trainer.host.folders import output_folder
 from ..trainer.runs.identity import RunError
 from ..trainer.runs.lock import LockedError, holding
+from ..trainer.runs.log import log_lines
 from ..trainer.runs.run import Run
 from .files import WEB
 from .guard import UNCHANGING, guarded, read_json, text_file
@@ -79,12 +81,12 @@ async def facts(request: web.Request) -> web.StreamResponse:
 
 def about(run: Run) -> dict[str, Any]:
     """All that the page shows but the curves."""
-    course = Course(run.lines)
+    with growing_course(run.folder).course() as course:
+        shown = {"notes": [*course.notes], "rows": checkpoints(run, course)}
+        shown |= {"chart": chart_of(run, course)}
     return {
         **asdict(overview.summary(run)),
-        "chart": chart_of(run, course),
-        "notes": course.notes,
-        "rows": checkpoints(run, course),
+        **shown,
         "settings": settings(run.config),
         "samples": sorted(path.name for path in (run.folder / "samples").glob(overview.SAMPLES)),
         "pairs": pair_rows(run.folder / "dataset.jsonl"),
@@ -94,7 +96,7 @@ def about(run: Run) -> dict[str, Any]:
 async def chart(request: web.Request) -> web.StreamResponse:
     """The event of the last step again, for a node whose run has ended."""
     run = opened(request)
-    return web.json_response(await asyncio.to_thread(lambda: chart_of(run, Course(run.lines))))
+    return web.json_response(await asyncio.to_thread(latest_chart, run))
 
 
 async def graph(request: web.Request) -> web.StreamResponse:
@@ -115,6 +117,17 @@ async def sample(request: web.Request) -> web.StreamResponse:
 
 
 # ---- what is on disk -----------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8)
+def growing_course(folder: Path) -> GrowingCourse:
+    """Of the run in this folder. Pages that follow a run ask every three seconds."""
+    return GrowingCourse(log_lines(folder))
+
+
+def latest_chart(run: Run) -> dict[str, Any] | None:
+    with growing_course(run.folder).course() as course:
+        return chart_of(run, course)
 
 
 def chart_of(run: Run, course: Course) -> dict[str, Any] | None:

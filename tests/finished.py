@@ -5,8 +5,8 @@ from pathlib import Path
 
 import torch
 from kontext.trainer.config import TrainConfig
-from kontext.trainer.files import save_tensors
 from kontext.trainer.runs.identity import Identity
+from kontext.trainer.runs.metadata import save_lora
 from kontext.trainer.runs.run import Run
 from PIL import Image
 
@@ -28,7 +28,7 @@ def put_run(output: Path, name: str = "rings", steps: int = STEPS) -> str:
         layer = "lora_unet_single_blocks_0_linear1"
         tensors = {f"{layer}.lora_{part}.weight": torch.ones(4, 4) for part in ("up", "down")}
         tensors[f"{layer}.alpha"] = torch.tensor(step / 1)
-        save_tensors(tensors, path, {"ss_steps": str(step)})
+        save_lora(tensors, path, {"ss_steps": str(step)})
     identity = put_comparison(run.folder, steps=SAVED)
     for step in SAVED:
         Image.new("RGB", (96, 32), (step // 10, 90, 60)).save(

@@ -18,6 +18,11 @@ def lines_at(path) -> Lines[dict]:
     return Lines(path, entry_of)
 
 
+def added(lines: Lines[dict]) -> tuple[bool, list[dict]]:
+    anew, entries = lines.added()
+    return anew, list(entries)
+
+
 @pytest.fixture
 def lines(tmp_path):
     lines = lines_at(tmp_path / "log.jsonl")
@@ -35,7 +40,7 @@ def test_entries_read_back_one_a_line(lines):
 
 def test_without_a_file_there_are_none(tmp_path):
     lines = lines_at(tmp_path / "log.jsonl")
-    assert (lines.read(), lines.tail(5), lines.added()) == ([], [], (False, []))
+    assert (lines.read(), lines.tail(5), added(lines)) == ([], [], (False, []))
 
 
 def test_a_name_that_is_not_unicode_reads_back(tmp_path):
@@ -75,7 +80,7 @@ def test_damage_costs_only_the_lines_it_touches(tmp_path_factory, data):
         *untouched,
         {"number": 100, "text": "after"},
     ]
-    assert lines_at(lines.path).added() == (False, found)
+    assert added(lines_at(lines.path)) == (False, found)
     assert lines.tail(20) == found and lines.tail(2) == found[-2:]
 
 
@@ -88,24 +93,24 @@ def test_a_damaged_line_is_named_once(lines, caplog):
 
 
 def test_only_what_was_added_is_read(lines):
-    assert lines.added() == (False, ENTRIES)
-    assert lines.added() == (False, [])
+    assert added(lines) == (False, ENTRIES)
+    assert added(lines) == (False, [])
     lines.append({"number": 8, "text": ""})
     with lines.path.open("ab") as file:
         file.write(b'{"number": 9, ')  # another process is still writing
-    assert lines.added() == (False, [{"number": 8, "text": ""}])
+    assert added(lines) == (False, [{"number": 8, "text": ""}])
     with lines.path.open("ab") as file:
         file.write(b'"text": ""}\n')
-    assert lines.added() == (False, [{"number": 9, "text": ""}])
+    assert added(lines) == (False, [{"number": 9, "text": ""}])
 
 
 def test_a_file_written_anew_is_read_anew(lines):
-    lines.added()
+    added(lines)
     lines.rewrite([{"number": 50 + n, "text": "another" * 9} for n in range(20)])
-    anew, entries = lines.added()
+    anew, entries = added(lines)
     assert anew and len(entries) == 20
     lines.path.unlink()
-    assert lines.added() == (True, [])
+    assert added(lines) == (True, [])
 
 
 def test_the_end_is_found_across_blocks(tmp_path):
@@ -125,3 +130,10 @@ def test_the_end_of_a_long_file_is_found_without_reading_it(tmp_path):
     end = time.perf_counter() - started
     assert sum(1 for _ in lines) == 500_000
     assert 20 * end < time.perf_counter() - started
+
+
+def test_lines_without_the_bytes_looked_for_are_not_parsed(tmp_path):
+    path, parsed = tmp_path / "log.jsonl", []
+    path.write_text('{"a": 1}\n{"b": 2}\nnonsense\n{"b": 3}\n')
+    lines = Lines(path, lambda entry: parsed.append(entry) or entry, only=b'"b"')
+    assert list(lines) == parsed == [{"b": 2}, {"b": 3}]

@@ -5,6 +5,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from kontext.trainer.runs.run import Run
 
 from .addresses import OUTSIDE
 from .finished import GRAPH, SAVED, put_run
@@ -95,6 +96,18 @@ def test_keeping_from_the_viewer_makes_a_lora_that_loaders_list(send, server, ri
     assert (status, json.loads(body)) == (200, {"file": "polish.safetensors"})
     assert "polish.safetensors" in server.loras()
     assert send(place, {"column": 2, "name": "polish"})[0] == 409  # another one has the name
+
+
+def test_a_damaged_checkpoint_is_not_kept_from_the_viewer(send, server, output, rings):
+    """One flipped bit in the weights; nothing is copied, and no checkpoint pinned."""
+    run = Run("rings", output)
+    path, pinned = run.checkpoints()[0].path, run.pinned()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 16]) + whole[-8:])
+    status, _, body = send(f"/kontext/compare/rings/{rings}/keep", {"column": 2, "name": "spoilt"})
+    assert status == 409 and f"{path} is damaged" in body.decode()
+    assert "spoilt.safetensors" not in server.loras() and run.pinned() == pinned
+    path.write_bytes(whole)
 
 
 @pytest.mark.parametrize("file", ["..%2frun.yaml", "run.yaml", "step_1.png%00", "step_9999.png"])

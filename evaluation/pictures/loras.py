@@ -28,7 +28,7 @@ class LoraFile:
 
 def loras_of_run(run: Run, steps: str = "") -> tuple[LoraFile, ...]:
     """The run's checkpoints that the axis text `steps` names, all when it is empty."""
-    checkpoints = {checkpoint.step: checkpoint for checkpoint in run.checkpoints()}
+    checkpoints = {each.step: each for each in run.checkpoints() if each.is_intact}
     if not checkpoints:
         raise ValueError(
             say(

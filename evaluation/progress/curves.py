@@ -6,14 +6,17 @@ import csv
 import io
 import math
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...language import say
+from ...lines import Lines
 from ...trainer.statistics import FEWEST_PAIRS, Interval, relative_change
 
 Entry = Mapping[str, Any]
@@ -103,6 +106,24 @@ class Course:
         end = place + 1
         start = max(0, end - smoothing_width(end))
         return (self._sums[end] - self._sums[start]) / (end - start)
+
+
+class GrowingCourse:
+    """The course of a log that may still grow: each look reads only what was added since."""
+
+    def __init__(self, lines: Lines[dict[str, Any]]) -> None:
+        self._lines, self._course, self._lock = lines, Course(), Lock()
+
+    @contextmanager
+    def course(self) -> Iterator[Course]:
+        """The course up to now. Others wait until it is no longer looked at."""
+        with self._lock:
+            anew, added = self._lines.added()
+            if anew:
+                self._course = Course()
+            for entry in added:
+                self._course.add(entry)
+            yield self._course
 
 
 NUMBERS = ("step", "loss", "learning_rate", "grad_norm", "seconds", "memory")

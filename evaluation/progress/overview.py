@@ -7,17 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
-from ...files import file_mark, parsed
 from ...language import say
 from ...trainer.runs.ending import ending_of
 from ...trainer.runs.lock import NAME as LOCK
 from ...trainer.runs.lock import alive, owner_of
-from ...trainer.runs.log import logged_step
+from ...trainer.runs.log import log_lines
 from ...trainer.runs.run import Run
 from ..score.outcome import outcome_of
-from .curves import Course, Tested
+from .curves import GrowingCourse
 
 SAMPLES = "step_*.png"
 
@@ -60,7 +58,8 @@ def summary(run: Run) -> Summary:
     try:
         early = ending_of(run.folder)
         steps = early.step if early else planned(run)
-        tested = measured(run.folder / "log.jsonl")
+        with measured(run.folder).course() as course:
+            tested = [*course.tested]
         saved, scored = run.checkpoints(), outcome_of(run.folder)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         return Summary(run.name, "damaged", changed, size, problem=str(error))
@@ -119,27 +118,10 @@ def planned(run: Run) -> int:
     return int(run.file.read()["config"]["steps"])
 
 
-def measured(log: Path) -> list[Tested]:
-    return held_out_in(log, file_mark(log)) if log.exists() else []
-
-
-@lru_cache(maxsize=256)
-def held_out_in(log: Path, _mark: str) -> list[Tested]:
-    """The measurements in a log. Of a million lines, only those that hold one are parsed."""
-    return Course(tested_entries(log)).tested
-
-
-def tested_entries(log: Path) -> Iterator[dict[str, Any]]:
-    with log.open("rb") as file:
-        for line in file:
-            if b'"holdout"' in line:
-                try:
-                    entry = logged_step(parsed(line))
-                    yield {
-                        name: entry[name] for name in ("step", "loss", "holdout", "holdout_base")
-                    }
-                except (ValueError, LookupError, TypeError):  # torn: the log's own reader names it
-                    continue
+@lru_cache(maxsize=5000)
+def measured(folder: Path) -> GrowingCourse:
+    """The measurements in a run's log. Of a million lines, only those that hold one are parsed."""
+    return GrowingCourse(log_lines(folder, only=b'"holdout"'))
 
 
 def weight(run: Run) -> tuple[float, int]:

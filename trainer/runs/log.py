@@ -9,9 +9,9 @@ from typing import Any
 from ...lines import Lines
 
 
-def log_lines(folder: Path) -> Lines[dict[str, Any]]:
-    """The log of the run in this folder."""
-    return Lines(folder / "log.jsonl", logged_step)
+def log_lines(folder: Path, only: bytes = b"") -> Lines[dict[str, Any]]:
+    """The log of the run in this folder; with `only`, the steps whose lines contain it."""
+    return Lines(folder / "log.jsonl", logged_step, only)
 
 
 def logged_step(entry: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from .identity import RunError
 LONGEST_NAME = 80  # it occurs twice in a path, and Windows stops at 260 characters
 MOST_BYTES = 200  # of the 255 that Linux allows, less the step and the suffix
 RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-UNFIT = re.compile(r'[<>:"/\\|?*\x00-\x1f]')
+UNFIT = re.compile('[<>:"/\\\\|?*\x00-\x1f\ud800-\udfff]')
 
 
 def checked_name(name: str) -> str:
@@ -24,7 +24,7 @@ def checked_name(name: str) -> str:
                 "'{name}' cannot be a run's name, because it cannot be a folder's name on "
                 'Windows. Leave out / \\ : * ? " < > |, a final dot, and names of devices (con, '
                 "nul, com1).",
-                name=name,
+                name=name.encode("utf-8", "replace").decode(),
             )
         )
     if len(name) > LONGEST_NAME or len(name.encode("utf-8")) > MOST_BYTES:
@@ -39,3 +39,11 @@ def checked_name(name: str) -> str:
             )
         )
     return name
+
+
+def is_name(folder: str) -> bool:
+    """Whether a folder's name can be a run's: somebody may have put another folder there."""
+    try:
+        return checked_name(folder) == folder
+    except RunError:
+        return False

@@ -28,7 +28,7 @@ from .lock import NAME as LOCK
 from .lock import Lock, LockedError
 from .log import log_lines
 from .metadata import run_metadata, save_lora
-from .name import checked_name
+from .name import checked_name, is_name
 from .run_file import RunFile
 from .state import State
 
@@ -56,8 +56,8 @@ class Run:
     @staticmethod
     def names(output: Path) -> list[str]:
         """Names of all runs, the latest first."""
-        files = output.glob("kontext_runs/*/run.yaml")
-        return [path.parent.name for path in sorted(files, key=modified, reverse=True)]
+        files = sorted(output.glob("kontext_runs/*/run.yaml"), key=modified, reverse=True)
+        return [path.parent.name for path in files if is_name(path.parent.name)]
 
     @classmethod
     def open(cls, name: str, output: Path) -> Run:

@@ -6,7 +6,9 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +64,7 @@ class RunFile:
     def read(self) -> dict[str, Any]:
         """The content of run.yaml. Raises DamagedFileError if it is not a run's."""
         try:
-            content = read_yaml(read_text(self.path).strip("\0"))
-            if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
-                raise ValueError(say("no settings in it"))
+            return deepcopy(settings_in(read_text(self.path).strip("\0")))
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise DamagedFileError(
@@ -78,7 +78,6 @@ class RunFile:
                     ),
                 )
             ) from error
-        return content
 
     def identity(self, noted: Callable[[], dict[str, Any]]) -> Identity:
         """What the run was made from; from `noted` if run.yaml is damaged.
@@ -124,3 +123,12 @@ class RunFile:
             logging.warning("%s", error)
             return {}
         return {stem: parts for stem, parts in marks.items() if isinstance(parts, dict)}
+
+
+@lru_cache(maxsize=1000)
+def settings_in(text: str) -> dict[str, Any]:
+    """The content of a run.yaml, parsed once: lists of all runs ask often. Raises ValueError."""
+    content = read_yaml(text)
+    if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
+        raise ValueError(say("no settings in it"))
+    return content
