@@ -8,8 +8,10 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
@@ -92,6 +94,23 @@ def write_picture(path: Path, image: Image.Image, **options: Any) -> None:
     content.name = path.name
     image.save(content, **options)
     write_atomically(path, content.getvalue())
+
+
+_moments = Lock()
+_latest = datetime.min
+
+
+def now() -> datetime:
+    return datetime.now()
+
+
+def moment() -> str:
+    """The present time as a name for a backup or a folder. No two calls give the same one, and
+    later ones sort behind, even if the clock stands still or is set back."""
+    global _latest
+    with _moments:
+        _latest = max(now(), _latest + timedelta(microseconds=1))
+        return _latest.strftime("%Y%m%d-%H%M%S-%f")
 
 
 # ---- reading -------------------------------------------------------------------------------

@@ -16,10 +16,11 @@ from ..dataset.load import PairSource
 from ..dataset.opened import Opened, choose, open_pairs
 from ..dataset.pair import DatasetError, Matching, Pair
 from ..dataset.text import caption_of
+from ..files import moment
 from ..language import say
 from .bulk import LONGEST_TEXT, Bulk, changed_all
 from .compose import compose_caption, strip_parts
-from .sidecars import timestamp, write_caption
+from .sidecars import write_caption
 
 MOST_STEPS = 200  # that can be undone
 
@@ -70,7 +71,7 @@ class Desk:
     opened: Opened
 
     def __init__(self, source: PairSource, matching: Matching | None = None) -> None:
-        self.source, self.lock, self.backup = source, RLock(), timestamp()
+        self.source, self.lock, self.backup = source, RLock(), moment()
         self.steps: list[UndoStep] = []
         self.asking = Asking()
         self.look_again(matching)

@@ -10,13 +10,14 @@ from PIL.Image import Image
 
 from ..dataset.pair import Pair, PairedDataset
 from ..dataset.text import listed
+from ..files import moment
 from ..language import say
 from .captioner import Captioner, CaptionError
 from .describe import Answer, Side, describe_pairs
 from .journal import Journal
 from .recipe import Recipe
 from .report import MOST_NAMED, length_report, token_report
-from .sidecars import BACKUPS, timestamp, write_caption, write_tables
+from .sidecars import BACKUPS, write_caption, write_tables
 
 Source = Captioner | Mapping[str, str] | None
 """Where descriptions come from: a captioner, texts by stem, or nowhere."""
@@ -60,7 +61,7 @@ def caption_pairs(
 
     Every caption is saved as soon as it is known, so a run that is cancelled loses nothing.
     """
-    outcome = Results(backup=timestamp())
+    outcome = Results(backup=moment())
     undescribed = [pair for pair in pairs if recipe.wants_description(pair)]
     others = [pair for pair in pairs if not recipe.wants_description(pair)]
     for pair in others:

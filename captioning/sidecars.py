@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterable
-from datetime import datetime
 from pathlib import Path
 
 from ..dataset.access import readable
@@ -10,17 +9,12 @@ from ..dataset.files import BACKUPS
 from ..dataset.image import picture_size, readable_suffixes
 from ..dataset.metadata import table_content
 from ..dataset.pair import DatasetError, PairedDataset
-from ..files import storing, write_atomically
+from ..files import moment, storing, write_atomically
 from ..language import say
 
 LATEST = "latest"
 _NONE_BEFORE = ".none"
 _UNDONE = "-undone"  # ends the name of a backup of what a restoring replaced
-
-
-def timestamp() -> str:
-    """A new backup's name; later ones sort behind earlier ones."""
-    return datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
 def caption_file(target: Path) -> Path:
@@ -96,7 +90,7 @@ def restore_captions(pairs: PairedDataset, backup: str) -> dict[str, str]:
                 names=say(", ").join(names) or say("none"),
             )
         )
-    restored, undone = {}, timestamp() + _UNDONE
+    restored, undone = {}, moment() + _UNDONE
     for pair in pairs:
         file = caption_file(pair.target)
         folder = pair.target.parent / BACKUPS
@@ -120,7 +114,7 @@ def write_tables(pairs: PairedDataset) -> list[Path]:
     Other rows and columns of a table stay; the table is backed up first, as captions are.
     `file_name` and `text` are the columns of Hugging Face's image folders.
     """
-    backup = timestamp()
+    backup = moment()
     for pair in pairs:
         caption_file(pair.target)
     written = []
@@ -131,8 +125,7 @@ def write_tables(pairs: PairedDataset) -> list[Path]:
             if table.is_file() and table.read_bytes() != content:
                 kept = readable(folder / BACKUPS / backup / table.name)
                 with storing(kept):
-                    kept.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(kept, table.read_bytes())
+                    _back_up(table, kept)
             write_atomically(table, content)
             written.append(table)
     return written

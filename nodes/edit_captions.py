@@ -5,9 +5,10 @@ from typing import Any
 from comfy_api.latest import io, ui
 
 from ..captioning.edit import Case, Edits, Order, Where, applies, changes, edit_caption
-from ..captioning.sidecars import LATEST, restore_captions, timestamp, write_caption
+from ..captioning.sidecars import LATEST, restore_captions, write_caption
 from ..captioning.stats import caption_stats, chart, table
 from ..dataset.pair import PairedDataset
+from ..files import moment
 from ..trainer.data.pixels import tensor_of
 from ..trainer.host import Progress, throw_if_interrupted
 from .sockets import Pairs
@@ -154,7 +155,7 @@ class EditCaptions(io.ComfyNode):
                 if applies(pair, Where(edit_where), filter_text):
                     after[pair.stem] = edit_caption(pair.caption, pair.stem, wanted)
             if save_txt:
-                backup = timestamp()
+                backup = moment()
                 for pair in pairs:
                     if after[pair.stem] != pair.caption:
                         write_caption(pair.target, after[pair.stem], backup)

@@ -283,7 +283,7 @@ def test_a_full_or_read_only_folder_is_named(pairs, journal, monkeypatch):
 @pytest.mark.parametrize("moment", range(1, 13))
 def test_a_backup_is_whole_wherever_the_process_was_killed(pairs, journal, monkeypatch, moment):
     """And captioned again within the same second, so that the backup has the same name."""
-    monkeypatch.setattr("kontext.captioning.run.timestamp", lambda: "20260101-120000")
+    monkeypatch.setattr("kontext.captioning.run.moment", lambda: "20260101-120000")
     folder = pairs.pairs[0].target.parent
     child = os.fork()
     if child == 0:

@@ -4,18 +4,20 @@ import csv
 import json
 import os
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 from folders import save, save_both
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from kontext.captioning.sidecars import write_caption, write_tables
+from kontext.captioning.sidecars import restore_captions, write_caption, write_tables
 from kontext.dataset.load import PairSource, find_pairs
 from kontext.dataset.pair import DatasetError, Pair, PairedDataset
 from kontext.dataset.records import json_lines, pair_rows, read_records
 from kontext.dataset.table import read_table
 from kontext.dataset.text import caption_of
+from kontext.files import moment
 
 ANYTHING = st.text(st.characters(), max_size=30)  # all of Unicode, halves of letters too
 NAMES = st.text(
@@ -127,3 +129,39 @@ def test_a_table_that_cannot_be_read_is_left_alone(tmp_path: Path):
     with pytest.raises(DatasetError, match=r"metadata\.csv is not in UTF-8"):
         write_tables(PairedDataset((pair,)))
     assert table.read_bytes() == before
+
+
+@pytest.fixture
+def frozen(monkeypatch):
+    """A clock that stands still, as for two actions within one tick."""
+    monkeypatch.setattr("kontext.files.now", lambda: datetime(2026, 1, 1))
+
+
+def test_every_action_has_a_backup_of_its_own(tmp_path: Path, frozen):
+    """Also two within the same second: each keeps what it replaced."""
+    save_both(tmp_path, ["a"])
+    folder = tmp_path / "after"
+    (folder / "metadata.csv").write_text("file_name,text,stars\na.png,by hand,5\n", "utf-8")
+    (folder / "a.txt").write_text("by hand", "utf-8")
+    pair = Pair("a", (tmp_path / "before" / "a.png",), folder / "a.png", "")
+    for caption in ("one", "two", "three"):
+        write_tables(PairedDataset((replace(pair, caption=caption),)))
+        write_caption(pair.target, caption, moment())
+    backups = folder / "caption_backup"
+    tables = [path.read_text("utf-8") for path in sorted(backups.glob("*/metadata.csv"))]
+    assert [text.split("a.png,")[1].split(",")[0] for text in tables] == ["by hand", "one", "two"]
+    texts = [path.read_text("utf-8") for path in sorted(backups.glob("*/a.txt"))]
+    assert texts == ["by hand", "one", "two"]
+
+    for _ in range(2):  # and so have two restorings
+        (folder / "a.txt").write_text("by hand again", "utf-8")
+        assert restore_captions(PairedDataset((pair,)), "latest") == {"a": "two"}
+    undone = sorted(backups.glob("*-undone/a.txt"))
+    assert [path.read_text("utf-8") for path in undone] == ["by hand again"] * 2
+
+
+def test_later_backups_sort_behind_even_if_the_clock_is_set_back(monkeypatch):
+    days = iter([datetime(2026, 1, 2), datetime(2026, 1, 1), datetime(2026, 1, 3)])
+    monkeypatch.setattr("kontext.files.now", lambda: next(days))
+    names = [moment() for _ in range(3)]
+    assert names == sorted(set(names))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ...files import DamagedFileError, StorageError, storing, write_atomically
+from ...files import DamagedFileError, StorageError, moment, storing, write_atomically
 from .identity import Identity, RunError
 from .run import Run
 
@@ -32,10 +31,12 @@ def rescue(
     The folder is laid out like the output folder, so that the run can be opened there.
     """
     for place in (*places, LAST_RESORT):
-        folder = place / time.strftime("%Y-%m-%d_%H-%M-%S")
+        folder = place / moment()
         try:
-            with storing(folder):
-                folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+            folder.mkdir(parents=True, mode=0o700)
+        except OSError:
+            continue
+        try:
             other = Run.create(run.name, folder, identity)
             write_atomically(other.folder / "log.jsonl", log_of(run))
             save(other)

@@ -6,7 +6,6 @@ import json
 import math
 import re
 import shutil
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from ...dataset.files import folded
-from ...files import DamagedFileError, parsed, read_json, storing, write_atomically
+from ...files import DamagedFileError, moment, parsed, read_json, storing, write_atomically
 from ...language import say
 from ..batch import DTYPES
 from ..config import CHANGEABLE_ALWAYS, CHANGEABLE_UNFINISHED, TrainConfig
@@ -153,11 +152,11 @@ class Run:
 
         Other files in the folder of its LoRAs stay. Nothing in TRASH is ever deleted.
         """
-        moment = time.strftime("%Y-%m-%d_%H-%M-%S")
-        trash = self.output / TRASH / f"{self.name}_{moment}_{time.time_ns() % 1000:03}"
+        trash = self.output / TRASH / f"{self.name}_{moment()}"
         own = [path for path in self.folder.glob("*") if path.name != LOCK]
         own.sort(key=lambda path: path.name == "run.yaml")  # last: without it there is no run
         with storing(trash):
+            trash.mkdir(parents=True)
             for path in [*(checkpoint.path for checkpoint in self.saved_files()), *own]:
                 target = trash / path.relative_to(self.output)
                 target.parent.mkdir(parents=True, exist_ok=True)

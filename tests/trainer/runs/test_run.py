@@ -4,6 +4,7 @@ import shutil
 import signal
 from contextlib import contextmanager
 from dataclasses import replace as replace_in
+from datetime import datetime
 
 import pytest
 import torch
@@ -452,3 +453,14 @@ def test_a_state_with_one_changed_digit_is_not_continued(tmp_path):
     state.path.write_bytes(content.replace(b"0.5", b"0.9"))
     with pytest.raises(RunError, match="is damaged .its content is not what was written"):
         state.read()
+
+
+def test_two_runs_of_a_name_lie_in_the_trash_even_within_one_tick(tmp_path, monkeypatch):
+    monkeypatch.setattr("kontext.files.now", lambda: datetime(2026, 1, 1))
+    before = []
+    for _ in range(2):
+        worked(tmp_path, "edit")
+        before.append(contents(tmp_path / "loras"))
+        Run("edit", tmp_path).put_aside()
+    first, second = sorted((tmp_path / "kontext_trash").iterdir())
+    assert [contents(first / "loras"), contents(second / "loras")] == before
