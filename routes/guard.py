@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import yaml
 from aiohttp import web
 
 from ..captioning.captioner import CaptionError
@@ -36,7 +35,7 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
-UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError, yaml.YAMLError)
+UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError)
 UNCHANGING = {"Cache-Control": "private, max-age=31536000, immutable"}
 LONGEST_BODY = 4096
 FORWARDED = ("Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP")
