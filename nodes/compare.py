@@ -1,5 +1,6 @@
 """Compare Checkpoints: the grid that shows which LoRA does the edit."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -26,7 +27,7 @@ from ..trainer.families import recognise
 from ..trainer.host import Base, Progress
 from ..trainer.host.folders import output_folder
 from ..trainer.runs.run import Run
-from .shared import folder_of, loras_to_try
+from .shared import folder_of, loras_to_try, wrong_numbers
 from .sockets import Pairs, RunSocket
 
 AXIS = " A list such as 0.5, 0.75, 1.0 or a range such as 0.5-1.0 (+0.1) or 0.5-1.0 [6]."
@@ -153,6 +154,20 @@ class CompareCheckpoints(io.ComfyNode):
                 ),
             ],
         )
+
+    @classmethod
+    def validate_inputs(
+        cls,
+        strengths: Sequence[str | None],
+        seeds: Sequence[str | None],
+        sampling_steps: Sequence[str | None],
+        guidance: Sequence[str | None] = (None,),
+    ) -> bool | str:
+        whole = {"seeds": seeds[0], "sampling_steps": sampling_steps[0]}
+        faults = wrong_numbers(parse_whole_numbers, **whole)
+        own = (guidance[0] or "").strip() or None  # empty: as the model's maker advises
+        faults += wrong_numbers(strengths=strengths[0], guidance=own)
+        return "\n".join(faults) or True
 
     @classmethod
     def execute(

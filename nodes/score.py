@@ -26,7 +26,7 @@ from ..trainer.data.pixels import tensor_of
 from ..trainer.families import recognise
 from ..trainer.host import Base, Progress
 from ..trainer.host.folders import latents_folder
-from .shared import LoraName, blocker, folder_of, lora_name, loras_to_try
+from .shared import LoraName, blocker, folder_of, lora_name, loras_to_try, wrong_numbers
 from .sockets import Pairs, RunSocket
 
 
@@ -130,6 +130,10 @@ class ScoreCheckpoints(io.ComfyNode):
                 io.String.Output("json", tooltip="All scores for other programs."),
             ],
         )
+
+    @classmethod
+    def validate_inputs(cls, strengths: str | None = None) -> bool | str:
+        return "\n".join(wrong_numbers(strengths=strengths)) or True
 
     @classmethod
     def execute(

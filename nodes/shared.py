@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..dataset.pair import DatasetError
 from ..dataset.quick import require_sound
 from ..dataset.summary import describe, pages
 from ..evaluation.compare.comparison import LOOSE_FOLDER
+from ..evaluation.pictures.axes import parse_numbers
 from ..evaluation.pictures.loras import LoraFile, loras_of_files, loras_of_run, match_names
 from ..language import say
 from ..trainer.data.pixels import tensor_of
@@ -92,6 +94,20 @@ def unreadable_places(*chosen: str | None, folders_only: bool = False) -> list[s
     base = Path(folder_paths.get_input_directory())
     places = [part for text in chosen if text for part in or_shipped(text, base).split("|")]
     return missing_places(places, base, folders_only)
+
+
+def wrong_numbers(
+    parse: Callable[[str, str], object] = parse_numbers, **lists: str | None
+) -> list[str]:
+    """For `validate_inputs`: what is wrong with lists of numbers; None is not known yet."""
+    faults = []
+    for name, text in lists.items():
+        try:
+            if text is not None:
+                parse(text, name)
+        except ValueError as error:
+            faults.append(str(error))
+    return faults
 
 
 def writable_place(text: str | None) -> bool | str:

@@ -5,6 +5,8 @@ import kontext
 import pytest
 from comfy_api.latest import io
 from kontext.nodes import NODES, without_path
+from kontext.nodes.compare import CompareCheckpoints
+from kontext.nodes.score import ScoreCheckpoints
 
 TYPED = [  # places and names that a user writes
     (node, entry.id)
@@ -44,3 +46,24 @@ def test_comfyui_shows_an_error_without_the_packs_path():
     for kind in (OfThePack, OfAnother):
         without_path(kind)
     assert OfThePack.__module__ == "builtins" and OfAnother.__module__ == __name__
+
+
+LISTS = [
+    (CompareCheckpoints, "strengths"), (CompareCheckpoints, "seeds"),
+    (CompareCheckpoints, "sampling_steps"), (CompareCheckpoints, "guidance"),
+    (ScoreCheckpoints, "strengths"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("node, list_", LISTS, ids=lambda each: getattr(each, "__name__", each))
+def test_numbers_that_cannot_be_read_are_known_before_the_run(node, list_):
+    """They may come after hours of training in the same graph."""
+    usual = {entry.id: getattr(entry, "default", None) for entry in node.define_schema().inputs}
+    inputs = {each: usual[each] for each in inspect.signature(node.validate_inputs).parameters}
+    several = node.define_schema().is_input_list
+
+    def judged(texts):
+        return node.validate_inputs(**{k: [v] if several else v for k, v in texts.items()})
+
+    assert judged(inputs) is True and judged(dict.fromkeys(inputs)) is True
+    assert f"{list_}: 'one'" in judged(inputs | {list_: "0.5, one"})
