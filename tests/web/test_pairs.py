@@ -393,6 +393,34 @@ def test_pictures_come_and_go_while_one_types(chromium, server):
     page.close()
 
 
+def test_the_next_pair_after_an_undo_and_every_tag(chromium, server):
+    """From a pair that an undo took out of the filter, the keys lead on to its neighbours."""
+    path, targets = put_set(server, "look on", [f"ring {number}" for number in range(5)])
+    (targets / "ring 0.txt").write_text(", ".join(f"tag {n}" for n in range(301)), "utf-8")
+    page = open_page(chromium, server.url + path, "en")
+    page.wait_for_function("() => window.pairs.set.texts.size === 5")
+    looked_again(page)
+
+    for number in (0, 4, 2):
+        page.evaluate("number => window.pairs.choose([number], 'excluded')", number)
+    page.select_option("#state", "excluded")
+    page.evaluate("() => window.pairs.look.start(2)")
+    page.keyboard.press("Control+z")
+    page.wait_for_function("() => window.pairs.set.shown.join() === '0,4'")
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#look h2") == "ring 4"
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#look h2") == "ring 0"
+    page.keyboard.press("Escape")
+
+    page.click("#tag-list")
+    assert page.locator(".tag-row").count() == 300
+    page.click("text=and 1 more")
+    assert page.locator(".tag-row").count() == 301
+    assert page.errors == []
+    page.close()
+
+
 def test_one_broken_picture_does_not_keep_the_others_out(chromium, server, camera, tmp_path):
     page = open_page(chromium, f"{server.url}/kontext/pairs", "en")
     before, after = camera["before"][:3], camera["after"][:2]

@@ -120,9 +120,11 @@ export class Look {
     this.show();
   }
 
+  /** To the next pair that is shown. This one need not be: it may have been undone out of the filter. */
   step(by) {
-    const { shown } = this.set, place = shown.indexOf(this.number) + by;
-    if (place >= 0 && place < shown.length) this.put(shown[place]);
+    const { shown } = this.set, own = this.number;
+    const next = by > 0 ? shown.find((number) => number > own) : shown.findLast((number) => number < own);
+    if (next !== undefined) this.put(next);
   }
 
   close() {

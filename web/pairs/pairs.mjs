@@ -13,12 +13,13 @@ import { words } from "./words.mjs";
 const byId = (id) => document.getElementById(id);
 const FLAGS = { excluded: OUT, held_out: HELD, swapped: SWAPPED };
 const SETTLED = 3000; // ms
-const MOST_TAGS = 300;
+const TAGS_AT_ONCE = 300;
 const CHECK_AGAIN = 700; // ms between two looks at a check that is running
 
 class Page {
   constructor(set) {
     this.set = set;
+    this.mostTags = TAGS_AT_ONCE;
     this.failed = (error) => notice(error.message);
     this.dialog = new Dialog(byId("dialog"));
     const act = {
@@ -227,13 +228,17 @@ class Page {
     const captioned = set.shown.filter((number) => set.pairs[number].caption.trim()).length;
     byId("tags").replaceChildren(
       element("p", { class: "faint" }, words.tagsHint),
-      ...counts.slice(0, MOST_TAGS).map(([tag, count]) => element("div", { class: "tag-row" },
+      ...counts.slice(0, this.mostTags).map(([tag, count]) => element("div", { class: "tag-row" },
         element("button", { class: "quiet name", "data-tag": tag, onclick: () => this.filter({ tag: set.filter.tag === tag ? "" : tag }) }, tag),
         element("span", { class: count === captioned && captioned > 1 ? "count bad" : "count", title: count === captioned ? words.binds : "" }, `${count}`),
         ...(set.unwritable ? [] : [element("button", { class: "quiet", title: words.bind, onclick: async () => {
           await saveAll();
           deleteTag(this.dialog, set, tag);
-        } }, "×")]))));
+        } }, "×")]))),
+      ...(counts.length > this.mostTags ? [element("button", { class: "quiet", "data-do": "more-tags", onclick: () => {
+        this.mostTags += TAGS_AT_ONCE;
+        this.showTags();
+      } }, words.more(counts.length - this.mostTags))] : []));
   }
 
   // ---- findings -------------------------------------------------------------------------------

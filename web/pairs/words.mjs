@@ -96,7 +96,7 @@ const CHINESE = {
   kinds: { replace: "查找替换", add: "添加文字", remove: "删除文字" },
   find: "查找", by: "替换为", regex: "正则表达式", start: "加在开头", end: "加在结尾",
   words: "文字", preview: "查看改动", apply: (count) => `保存 ${count} 处改动`, nothing: "没有改动。",
-  more: (count) => `还有 ${count} 处`, where: "范围", done: (count) => `已保存 ${count} 条打标文本。`,
+  more: (count) => `还有 ${count} 项`, where: "范围", done: (count) => `已保存 ${count} 条打标文本。`,
   left: (count) => `${count} 个文件已被其他程序修改，未覆盖。`,
   bind: "从所有文本中删除这个标签：该特征会绑定到 LoRA", binds: "每条文本都有：会绑定到 LoRA",
   tagsHint: "点击可筛选。× 删除标签，让该特征绑定到 LoRA。",
