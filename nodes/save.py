@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from comfy_api.latest import io
+from pathlib import Path
+
+from comfy_api.latest import io, ui
 
 from ..language import say
 from ..trainer import host
@@ -76,7 +78,17 @@ class SaveCheckpoint(io.ComfyNode):
             lora, metadata = host.load_lora_file(checkpoint.path), checkpoint.metadata()
             name = name or checkpoint.path.stem
         path = output_folder() / "loras" / f"{checked_name(name)}.safetensors"
-        return io.NodeOutput(str(export_lora(lora, metadata, path, format, overwrite)))
+        path = export_lora(lora, metadata, path, format, overwrite)
+        return io.NodeOutput(str(path), ui=ui.PreviewText(_where(path)))
+
+
+def _where(saved: Path) -> str:
+    if saved.is_dir():
+        return say("Saved in the folder {folder}.", folder=saved)
+    return say(
+        "Saved as {name}. Choose it in any LoRA loader (the R key refreshes its list).",
+        name=saved.name,
+    )
 
 
 NODES = [SaveCheckpoint]
