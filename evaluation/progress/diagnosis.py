@@ -137,7 +137,9 @@ def diagnose(course: Course) -> list[Symptom]:
         elif enough:
             symptoms.append(training_trend(losses, course.step))
         else:
-            symptoms.append(Symptom("too_early", {"done": course.step, "tests": len(trusted)}))
+            symptoms.append(
+                Symptom("too_early", {"done": course.step, "tests": len(course.tested)})
+            )
     if pairs < FEWEST_PAIRS and (course.tested or enough):
         symptoms.append(Symptom("few_held_out", {"pairs": pairs}))
     return [symptom for symptom in symptoms if symptom]

@@ -95,6 +95,14 @@ def test_the_first_steps_say_nothing():
     assert kinds(known_run("improving")[:40]) == ["too_early"]
 
 
+def test_measurements_of_few_pairs_are_counted_too():
+    """Two pairs decide nothing, but the chart shows that they were measured."""
+    few = make_log(np.full(40, 0.4), np.full(4, -0.02), 0, pairs=2)
+    early, pairs = diagnose(Course(few))
+    assert early.numbers["tests"] == len(Course(few).tested) > 0
+    assert pairs.kind == "few_held_out"
+
+
 def test_falling_fit_is_sklearns_isotonic_regression():
     from sklearn.isotonic import isotonic_regression
 
