@@ -20,5 +20,6 @@ if __name__ == "__main__":
         spec = importlib.util.spec_from_file_location(
             __package__, here / "__init__.py", submodule_search_locations=[str(here)]
         )
+        assert spec  # never None for a file
         sys.modules[__package__] = importlib.util.module_from_spec(spec)
     sys.exit(importlib.import_module(".command.main", __package__).main())

@@ -25,7 +25,6 @@ import host as hosts
 
 # Checked as parts of one package: their relative imports reach across the folders.
 PACKAGES = ("dataset", "captioning", "trainer", "evaluation", "command", "nodes", "routes")
-MODULES = ("__init__", "files", "language", "lines", "patterns")
 MOST_TRIED_AGAIN = 5
 
 
@@ -81,8 +80,8 @@ def type_check(python: Path) -> int:
         ignored = shutil.ignore_patterns("__pycache__")
         for folder in PACKAGES:
             shutil.copytree(hosts.ROOT / folder, pack / folder, ignore=ignored)
-        for module in MODULES:
-            shutil.copy(hosts.ROOT / f"{module}.py", pack)
+        for module in hosts.ROOT.glob("*.py"):
+            shutil.copy(module, pack)
         packages = ["-p", "kontext"]
         settings = ["--config-file", str(hosts.ROOT / "pyproject.toml")]
         cache = ["--cache-dir", str(hosts.ROOT / ".mypy_cache")]
