@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -46,9 +47,11 @@ def perform_tries(options: argparse.Namespace, screen: Screen, train: TrainJob) 
     found = result(search)
     folder = output_folder() / "kontext_tries" / job.name
     write(found, folder)
-    changes = " ".join(f"--set {name}={value}" for name, value in found.best.changes.items())
+    best = [f"{name}={value}" for name, value in found.best.changes.items()]
+    words = ["train", options.files[0]]
+    words += [word for change in (*options.set, *best) for word in ("--set", change)]
     screen.result(
-        f"{as_table(found)}\n\ntrain {options.files[0]} {changes}",
+        f"{as_table(found)}\n\n{shlex.join(words)}",
         **as_json(found),
         folder=str(folder),
     )

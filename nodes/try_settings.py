@@ -7,7 +7,8 @@ from dataclasses import replace
 from comfy_api.latest import io, ui
 
 from ..evaluation.tries.report import as_table, draw, result, write
-from ..evaluation.tries.search import plan, price
+from ..evaluation.tries.search import Leg, plan, price
+from ..language import say
 from ..trainer import host
 from ..trainer.config import TrainConfig
 from ..trainer.data.pixels import tensor_of
@@ -98,7 +99,13 @@ class TrySettings(io.ComfyNode):
         full_model = recognise(request.base).full_size
         search = plan(name, request.output, pairs, config, axes, steps, full_model)
         host.Progress(1, node_id).say(price(search, full_model))
-        search.run(lambda leg: train(replace(request, name=leg.name, config=leg.config)))
+
+        def train_leg(leg: Leg) -> None:
+            words = say("{label}: to step {step}", label=leg.label, step=leg.step)
+            heading = f"{words}\n{price(search, full_model)}"
+            train(replace(request, name=leg.name, config=leg.config, heading=heading))
+
+        search.run(train_leg)
         found = result(search)
         write(found, output_folder() / "kontext_tries" / checked_name(name))
         report, chart = as_table(found), tensor_of(draw(found))

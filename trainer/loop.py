@@ -10,6 +10,7 @@ import torch
 
 from ..dataset.pair import DatasetError, PairedDataset
 from ..dataset.quick import LETTERS, require_sound
+from ..files import storing
 from ..language import say
 from . import host, parallel
 from .data.cache import Cache
@@ -27,7 +28,7 @@ from .runs.identity import Identity, RunError, identity_of
 from .runs.job import SamplePlan, write_job
 from .runs.lock import Lock, holding
 from .runs.rescue import bring_back
-from .runs.run import Run
+from .runs.run import DIVERGED, Run
 from .session import Session
 
 
@@ -61,8 +62,12 @@ def train_locked(request: TrainingRequest, lock: Lock | None) -> Run:
         tell_ending(request, run)
         return run
 
+    if parallel.is_first():
+        with storing(run.folder / DIVERGED):
+            (run.folder / DIVERGED).unlink(missing_ok=True)
     with host.computing_with(run.state.threads()):
         progress = host.Progress(config.steps, request.node_id)
+        progress.standing = tuple(filter(None, [request.heading]))
         progress.say(family.description())
         with torch.inference_mode():
             batches, held_out = encode_dataset(cache, pairs, progress)
@@ -81,7 +86,7 @@ def train_locked(request: TrainingRequest, lock: Lock | None) -> Run:
         notes = [*family.notes(), *cache.notes(), *doubts(pairs, family)]
         for note in notes:
             session.journal.note(note)
-        progress.standing = tuple(f"⚠ {note}" for note in notes)
+        progress.standing += tuple(f"⚠ {note}" for note in notes)
         try:
             while session.saving.saved < session.last_step:
                 try:

@@ -29,7 +29,8 @@ class TrainingRequest:
     rank down to the run's. `node_id` is the node that shows the progress, `watcher` observes every
     step, `samples` says what to sample during the run. If `output` cannot be written, the work
     goes to the first of `rescue_places` that can. `alone` says that nothing else uses the text
-    encoder and the VAE: `base` drops them as soon as everything is encoded.
+    encoder and the VAE: `base` drops them as soon as everything is encoded. `heading` stays on the
+    node below every text.
     """
 
     base: host.Base
@@ -46,3 +47,4 @@ class TrainingRequest:
     samples: SamplePlan | None = None
     rescue_places: Sequence[Path] = ()
     alone: bool = False
+    heading: str = ""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from ..files import write_atomically
 from ..language import say
 from . import host, parallel
 from .batch import EncodedPair
@@ -25,7 +26,7 @@ from .preview import Preview
 from .request import TrainingError, TrainingRequest
 from .runs.ending import write_ending
 from .runs.identity import Identity
-from .runs.run import Run
+from .runs.run import DIVERGED, Run
 from .runs.start import start_from
 from .saving import Saving
 from .stopping import HeldOutCurve, ending
@@ -178,14 +179,15 @@ class Session:
         values = {"loss": f"{loss:.3g}", "step": step, "kept": self.done}
         self.journal.note(say("loss {loss} at step {step}: back to step {kept}", **values))
         if halved:
-            raise TrainingError(
-                say(
-                    "Training diverged at step {step} (loss {loss}), and again with half the "
-                    "learning rate. The checkpoint of step {kept} is kept. Train again with a "
-                    "tenth of the learning rate, and look for broken pictures among the pairs.",
-                    **values,
-                )
+            words = say(
+                "Training diverged at step {step} (loss {loss}), and again with half the "
+                "learning rate. The checkpoint of step {kept} is kept. Train again with a "
+                "tenth of the learning rate, and look for broken pictures among the pairs.",
+                **values,
             )
+            if parallel.is_first():  # for the tries, wherever this one is trained
+                write_atomically(self.saving.run.folder / DIVERGED, words.encode())
+            raise TrainingError(words)
         self.learner.rate = 0.5
 
     def validate(self) -> dict[str, list[float]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -139,7 +140,9 @@ def settings_of(config: type) -> dict[str, Setting]:
 
 
 def real(value: Any) -> float | None:
-    """A finite number, possibly given as text; None for anything else."""
+    """A finite number, possibly given as text, full-width too; None for anything else."""
+    if isinstance(value, str):
+        value = unicodedata.normalize("NFKC", value)
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
@@ -164,13 +167,18 @@ def parts_of(value: Any) -> list[str]:
 
 
 def read_lines(text: str) -> dict[str, str]:
-    """`name: value` settings, one per line. Raises ConfigError for any other line."""
+    """`name: value` settings, one per line. Raises ConfigError for any other line, and for a name
+    that comes twice."""
     values: dict[str, str] = {}
     for line in filter(None, map(str.strip, text.splitlines())):
         name, *rest = map(str.strip, re.split("[:：]", line, maxsplit=1))
         if not rest:
             raise ConfigError(
                 say("{line}: write one setting per line, as name: value.", line=repr(line))
+            )
+        if name in values:
+            raise ConfigError(
+                say("{name} is there twice. Write one line of it, with all its values.", name=name)
             )
         values[name] = rest[0]
     return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,12 +10,13 @@ from itertools import product
 from typing import Any
 
 from ...language import say
-from ...trainer.config import SETTINGS, ConfigError, TrainConfig
+from ...trainer.config import CHANGEABLE_ALWAYS, SETTINGS, ConfigError, TrainConfig
 from ...trainer.setting import read_lines
 
 MOST = 64  # tries
-# Settings that short runs choose themselves, and those whose effect could not be compared
-NOT_TRIED = {"steps", "save_every", "keep", "seed", "schedule", "warmup_steps", "stop", "choose"}
+LONGEST_SUFFIX = 40  # of the 80 characters that a run's name may have
+# Settings that short runs choose themselves, and those that change nothing of what is learnt
+NOT_TRIED = {"steps", "seed", "schedule", "warmup_steps", "save_dtype", *CHANGEABLE_ALWAYS}
 # Held-out losses at other noise levels or of other pictures are other numbers
 NOT_COMPARABLE = {
     "resolution", "reference_resolution", "aspect", "timesteps", "sigma_mean", "sigma_spread",
@@ -35,9 +37,14 @@ class Try:
 
     @property
     def suffix(self) -> str:
-        """A suffix for the name of its run, valid in file names on every system."""
+        """A suffix for the name of its run, valid in file names on every system. What has to be
+        shortened or replaced in it is told apart by a digest."""
         text = "_".join(f"{name}_{shown(value)}" for name, value in self.changes.items())
-        return re.sub(r"[^\w.+-]", "-", text)
+        plain = re.sub(r"[^\w.+-]", "-", text)
+        if plain == text and len(text) <= LONGEST_SUFFIX:
+            return text
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        return f"{plain[: LONGEST_SUFFIX - 9]}_{digest}"
 
 
 def shown(value: Any) -> str:
@@ -66,7 +73,7 @@ def read_axes(text: str) -> dict[str, list[str]]:
                     name=name,
                 )
             )
-        axes[name] = [value.strip() for value in re.split(r"[,，、]", values) if value.strip()]
+        axes[name] = [value.strip() for value in re.split(r"[,，、;；]", values) if value.strip()]
     if not axes:
         raise ConfigError(say("Write what to try, one setting per line: learning_rate: 1e-4, 2e-4"))
     return axes
@@ -82,6 +89,10 @@ def grid(config: TrainConfig, axes: Mapping[str, Sequence[str]]) -> list[Try]:
         found.setdefault(each, Try(changes, each))
     if not 2 <= len(found) <= MOST:
         raise ConfigError(
-            say("This makes {count} tries; there must be 2 to {most}.", count=len(found), most=MOST)
-        )
+            say(
+                "These values make {count} different tries; there must be 2 to {most}. Write more "
+                "values, or leave some out.",
+                count=len(found), most=MOST,
+            )
+        )  # fmt: skip
     return list(found.values())

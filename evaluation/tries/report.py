@@ -14,6 +14,7 @@ from PIL import Image
 from ...files import storing, write_atomically, write_picture
 from ...language import say
 from ...trainer.config import TrainConfig
+from ...trainer.request import TrainingError
 from ...trainer.statistics import Interval, paired_interval
 from ..charts import aligned, drawn, lettering
 from .axes import Try
@@ -72,7 +73,7 @@ class Result:
 
 
 def result(search: Search) -> Result:
-    """The result of a search that has finished."""
+    """The result of a search that has finished. Raises TrainingError if every try diverged."""
     known, planned = search.table(), rounds(len(search.tries), search.steps)
     order: list[int] = []
     for shares in reversed(known):  # tries that came further rank higher
@@ -86,6 +87,13 @@ def result(search: Search) -> Result:
         tried.append(Tried(search.tries[place], step, change, gap))
         means = [float(np.mean(known[i][place])) - 1 for i in reached]
         courses.append(([planned[i][1] for i in reached], means))
+    if not np.isfinite(tried[0].change.mean):
+        raise TrainingError(
+            say(
+                "Every try diverged, so none can be recommended. Look for broken pictures among "
+                "the pairs, and try lower learning rates under another name."
+            )
+        )
     return Result(tried, courses)
 
 

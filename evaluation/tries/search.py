@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
 from ...dataset.pair import PairedDataset
-from ...files import write_atomically
 from ...language import say
 from ...trainer.advice import seconds_per_step
-from ...trainer.config import ConfigError, TrainConfig
+from ...trainer.config import SETTINGS, ConfigError, TrainConfig
 from ...trainer.loss.holdout import MOST_PAIRS
+from ...trainer.optimizers import check_optimizer
 from ...trainer.request import TrainingError
-from ...trainer.runs.run import Run
+from ...trainer.runs.identity import RunError
+from ...trainer.runs.run import DIVERGED, Run
 from ...trainer.statistics import FEWEST_PAIRS
 from .axes import Try, grid, read_axes
 from .halving import best_first, cost, rounds, steps_of
 
-DIVERGED = "diverged.txt"  # in the folder of a try that diverged, with the reason
+PACE = 50  # last steps of a try whose seconds are looked at
 Shares = dict[int, list[float]]  # by try: each pair's loss as a share of its base loss
 
 
@@ -93,20 +95,39 @@ class Search:
 
         Raises RunError if a run with a try's name was made from something else.
         """
-        for place in range(len(self.tries)):
-            run = self.run_of(place)
-            if run.exists() and not (run.folder / DIVERGED).exists():
-                self.train(self.leg(place, run.config.steps), train)
+        begun = [place for place in range(len(self.tries)) if self.run_of(place).exists()]
+        for leg in [self.begun_leg(place) for place in begun]:
+            run = Run(leg.name, self.output)
+            as_now = run.config == leg.config.settled(1, False)
+            if not (as_now and (run.folder / DIVERGED).exists()):
+                self.train(leg, train)
         while legs := self.due():
             for leg in legs:
                 self.train(leg, train)
 
+    def begun_leg(self, place: int) -> Leg:
+        """A try as far as it was planned before. Raises RunError if rounds were planned otherwise,
+        with which its measurements cannot be compared."""
+        before = self.run_of(place).config
+        leg = self.leg(place, before.steps)
+        known = [step for _, step in rounds(len(self.tries), self.steps)]
+        if before.steps not in known or before.warmup_steps != leg.config.warmup_steps:
+            raise RunError(
+                say(
+                    "The tries named '{name}' were begun with another number of values or steps, "
+                    "or another warm-up. Go back to these, or choose another name.",
+                    name=self.name,
+                )
+            )
+        return leg
+
     def train(self, leg: Leg, train: Callable[[Leg], object]) -> None:
         try:
             train(leg)
-        except TrainingError as error:
-            folder = Run(leg.name, self.output).folder
-            write_atomically(folder / DIVERGED, str(error).encode())
+        except TrainingError:
+            # a try that diverged has said so in its folder, as one that others train
+            if not (Run(leg.name, self.output).folder / DIVERGED).exists():
+                raise
 
 
 def short(config: TrainConfig, steps: int, first: int) -> TrainConfig:
@@ -128,7 +149,8 @@ def plan(
 ) -> Search:
     """The search for a run with `config` but for what is tried: `axes` as `read_axes` has them.
 
-    `steps` are those of the longest tries, 0 for a tenth of the run's. Raises ConfigError.
+    `steps` are those of the longest tries, 0 for a tenth of the run's. Raises ConfigError, also
+    for a try that could not be trained: now, not after those before it.
     """
     held_out = len(pairs.holdout)
     if held_out < FEWEST_PAIRS:
@@ -139,8 +161,12 @@ def plan(
                 least=FEWEST_PAIRS, count=held_out,
             )
         )  # fmt: skip
-    planned = config.settled(len(pairs.train), full_model, held_out).steps
+    counts = len(pairs.train), full_model, held_out
+    planned = config.settled(*counts).steps
     tries = grid(config, read_axes(axes))
+    for each in tries:
+        check_optimizer(each.config.settled(*counts))
+    steps = SETTINGS["steps"].read(steps)
     return Search(name, output, tries, steps or steps_of(planned), min(held_out, MOST_PAIRS))
 
 
@@ -149,16 +175,18 @@ def price(search: Search, full_model: bool) -> str:
     count, steps = len(search.tries), search.steps
     done, pace = 0, []
     for place in range(count):
-        for last in list(search.run_of(place).lines)[-1:]:
-            done += last["step"]
-            pace.append(last["seconds"] / last["step"])
-    left = max(0, cost(count, steps) - done)
+        entries = search.run_of(place).lines.tail(PACE)
+        done += entries[-1]["step"] if entries else 0
+        # seconds are counted anew whenever a run is continued
+        spans = [after["seconds"] - before["seconds"] for before, after in pairwise(entries)]
+        pace += [span for span in spans if span > 0]
+    left = max(0, cost(count, steps) - done) if search.due() else 0
     words = say(
         "{count} tries of at most {steps} steps: {left:,} training steps to do.",
         count=count, steps=steps, left=left,
     )  # fmt: skip
     if pace and left:
-        minutes = left * sum(pace) / len(pace) / 60
+        minutes = left * float(np.median(pace)) / 60
         return f"{words} " + say(
             "About {minutes:.0f} min, at the speed of the others.", minutes=minutes
         )

@@ -13,7 +13,7 @@ from kontext.evaluation.tries.search import plan, price
 from kontext.trainer.config import ConfigError, TrainConfig
 from kontext.trainer.request import TrainingError
 from kontext.trainer.runs.identity import Identity, RunError
-from kontext.trainer.runs.run import Run
+from kontext.trainer.runs.run import DIVERGED, Run
 
 RATES = "learning_rate: 5e-5, 1e-4, 2e-4, 4e-4"
 GAINS = {5e-5: 0.5, 1e-4: 1.0, 2e-4: 1.4, 4e-4: 0.9}  # how fast each rate learns
@@ -45,6 +45,7 @@ class Trainer:
         self.calls -= 1
         gain = self.gains[leg.config.learning_rate]
         if gain is None:
+            (run.folder / DIVERGED).write_text("diverged")
             raise TrainingError("diverged")
         self.steps += leg.step - done
         noise = np.random.default_rng(leg.step).normal(0, 0.01, PAIRS)  # the same for all
@@ -163,13 +164,92 @@ def test_every_combination_is_a_try_with_a_name_of_its_own():
         ("steps: 10, 20", "steps cannot be tried"),
         ("learnrate: 1", "learnrate cannot be tried"),
         ("timesteps: detail, balanced", "changes what the held-out loss measures"),
-        ("rank: 8", "This makes 1 tries"),
+        ("rank: 8", "make 1 different tries; there must be 2 to 64"),
+        ("rank: 8, 8.0,", "make 1 different tries"),
+        ("rank:", "make 0 different tries"),
+        ("rank: 1, 2, 3, 4, 5, 6, 7, 8, 9\ndropout: 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7", "72"),
+        ("rank: 8\nrank: 32", "rank is there twice"),
+        ("rank: 8, much", "rank is 'much'"),
+        ("max_vram: 8, 12", "max_vram cannot be tried"),
         ("rank: 8, 9999", "rank is 9999"),
     ],
 )
 def test_what_cannot_be_tried_is_named(axes, said):
     with pytest.raises(ConfigError, match=said):
         grid(TrainConfig(), read_axes(axes))
+
+
+@pytest.mark.parametrize(
+    "axes", ["rank：８、３２", "rank: 8，32,", "rank: 8; 32", "rank: 8, 8, 32"]
+)
+def test_values_are_read_however_a_keyboard_writes_them(axes):
+    assert [each.config.rank for each in grid(TrainConfig(), read_axes(axes))] == [8, 32]
+
+
+def test_long_and_odd_values_have_short_names_of_their_own():
+    axes = "targets: a|b, a/b\nadapter: lora, dora\nlearning_rate: 0.00012345, 2e-4"
+    suffixes = {each.suffix for each in grid(TrainConfig(), read_axes(axes))}
+    assert len(suffixes) == 8 and max(map(len, suffixes)) <= 40
+    assert not any(set(suffix) & set("|/") for suffix in suffixes)
+
+
+def test_a_try_that_could_not_be_trained_is_refused_before_the_first(tmp_path, pairs):
+    with pytest.raises(ConfigError, match="learning_rate is 0"):
+        search_in(tmp_path, pairs, "learning_rate: 1e-4, 0")
+    with pytest.raises(ConfigError, match="steps is -5"):
+        search_in(tmp_path, pairs, steps=-5)
+
+
+def test_another_plan_under_the_same_name_is_refused_in_words(tmp_path, pairs):
+    search_in(tmp_path, pairs, steps=200).run(Trainer(tmp_path))
+    rest = Trainer(tmp_path)
+    for axes, steps in ((RATES, 400), (f"{RATES}, 8e-4, 1.6e-3, 3e-3, 6e-3, 1e-2", 200)):
+        with pytest.raises(RunError, match="begun with another number of values or steps"):
+            search_in(tmp_path, pairs, axes, steps).run(rest)
+    assert rest.steps == 0
+
+
+def test_a_try_trained_elsewhere_that_diverged_is_not_due_again(tmp_path, pairs):
+    search, train = search_in(tmp_path, pairs), Trainer(tmp_path, {**GAINS, 4e-4: None})
+    for leg in search.due():
+        search.train(leg, train)
+    assert [leg.step for leg in search.due()] == [200, 200]
+
+
+def test_an_error_that_is_no_divergence_stops_the_search(tmp_path, pairs):
+    def failing(leg):
+        Trainer(tmp_path)(replace(leg, step=0))
+        raise TrainingError("ComfyUI would ignore it")
+
+    with pytest.raises(TrainingError, match="would ignore"):
+        search_in(tmp_path, pairs).run(failing)
+
+
+def test_what_diverged_with_other_settings_is_tried_again(tmp_path, pairs):
+    search_in(tmp_path, pairs).run(Trainer(tmp_path, {**GAINS, 4e-4: None}))
+    search = search_in(tmp_path, pairs, "learning_rate: 4e-4, 5e-4, 6e-4, 7e-4", rank=32)
+    search.run(Trainer(tmp_path, dict.fromkeys((4e-4, 5e-4, 6e-4, 7e-4), 1.0)))
+    assert "diverged" not in {each.verdict for each in result(search).tried}
+
+
+def test_nothing_is_recommended_if_every_try_diverged(tmp_path, pairs):
+    search = search_in(tmp_path, pairs)
+    search.run(Trainer(tmp_path, dict.fromkeys(GAINS)))
+    with pytest.raises(TrainingError, match="Every try diverged"):
+        result(search)
+    assert "0 training steps to do" in price(search, True)
+
+
+def test_the_time_left_is_told_by_the_steps_of_others(tmp_path, pairs):
+    """Steps of 0.5 s; a continued run counts its seconds from zero again."""
+    search, train = search_in(tmp_path, pairs, steps=2000), Trainer(tmp_path)
+    train(search.due()[0])
+    run = search.run_of(0)
+    entries = [*run.lines]
+    run.lines.path.unlink()
+    for entry in entries:
+        run.log(**{**entry, "seconds": 0.5 * (entry["step"] % 980)})
+    assert "5,000 training steps to do. About 42 min, at the speed" in price(search, True)
 
 
 def test_too_few_held_out_pairs_are_refused(tmp_path, pairs):

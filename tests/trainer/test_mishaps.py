@@ -9,7 +9,7 @@ from kontext.dataset.pair import PairedDataset
 from kontext.trainer import host, loop, session
 from kontext.trainer.learner import Learner
 from kontext.trainer.request import TrainingError
-from kontext.trainer.runs.run import Run
+from kontext.trainer.runs.run import DIVERGED, Run
 
 from .short_runs import SHORT, assert_same, break_backward, explode, last_lora
 
@@ -119,6 +119,7 @@ def test_a_learning_rate_chosen_after_diverging_is_taken_as_it_is(run_training, 
     rates = [entry["learning_rate"] for entry in run_training(config).logged()]
     assert rates == [5e-3] * 6
     longer = run_training(config.replace(steps=8, learning_rate=1e-3))
+    assert not (longer.folder / DIVERGED).exists()
     rates = [entry["learning_rate"] for entry in longer.logged()]
     assert rates == [5e-3] * 6 + [1e-3] * 2
 
@@ -161,6 +162,7 @@ def test_an_exploding_loss_stops_the_run_the_second_time(run_training, monkeypat
         run_training()
     run = Run.open("test", tmp_path / "out")
     assert [checkpoint.step for checkpoint in run.checkpoints()] == [2]
+    assert (run.folder / DIVERGED).read_text(encoding="utf-8").startswith("Training diverged")
 
 
 @pytest.mark.slow

@@ -32,6 +32,7 @@ from .run_file import RunFile
 from .state import State
 
 TRASH = "kontext_trash"  # in the output folder
+DIVERGED = "diverged.txt"  # in a run's folder, if it ended so: the reason
 
 
 class Run:
