@@ -122,7 +122,7 @@ decides. List under *remove_tags* what shall always come. *deduplicate* takes do
 把每次都要出现的写进*删除标签*。*去重*删掉重复的，*保护前几个*填 1 保护触发词。
 **运行**，看修改前后和统计，再调整列表。
 """,
-        (320, 480),
+        (290, 560),
     ),
     load(beside=False),
     Group(
@@ -139,7 +139,7 @@ decides. List under *remove_tags* what shall always come. *deduplicate* takes do
                 "KontextCaptionPairs",
                 {"trigger": "oldprint", "existing": "replace"},
                 {"pairs": "pairs.pairs", "captioner": "captioner.captioner"},
-                (340, 240),
+                (330, 240),
             ),
         ),
     ),
@@ -152,7 +152,7 @@ decides. List under *remove_tags* what shall always come. *deduplicate* takes do
                 "KontextEditCaptions",
                 {"remove_tags": "no humans", "deduplicate": True, "keep_first": 1},
                 {"pairs": "captions.pairs"},
-                (350, 330),
+                (330, 330),
             ),
         ),
     ),
@@ -160,13 +160,13 @@ decides. List under *remove_tags* what shall always come. *deduplicate* takes do
         "4 · Check 检查",
         PURPLE,
         (
-            Node("changes", "PreviewAny", {}, {"source": "edit.before and after"}, (350, 330)),
+            Node("changes", "PreviewAny", {}, {"source": "edit.before and after"}, (330, 330)),
             Node(
                 "statistics",
                 "KontextCaptionStats",
                 {"trigger": "oldprint"},
                 {"pairs": "edit.pairs"},
-                (350, 330),
+                (330, 330),
             ),
         ),
     ),

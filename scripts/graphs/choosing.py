@@ -41,7 +41,7 @@ much at the right. *Open viewer* compares two at full size, and lets you vote bl
 **竖着看：** 同一个 LoRA 在不同图片上的效果。**横着看：** 左边不足，右边过头。\
 *打开对比查看器*可以放大对比两张，并盲选投票。
 """,
-        (340, 430),
+        (330, 540),
     ),
     Group(
         "1 · Run and pictures 训练与测试图",
@@ -72,7 +72,7 @@ much at the right. *Open viewer* compares two at full size, and lets you vote bl
     Group(
         "3 · Grid 对比图",
         PURPLE,
-        (Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (690, 720)),),
+        (Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (640, 720)),),
     ),
 )
 
@@ -95,7 +95,7 @@ the *name* you give it.
 看结论：欠拟合、拟合良好还是过拟合，以及原因。
 *保留检查点*把推荐的 LoRA 复制到 ComfyUI 的列表里，用训练的名称，或你填的*名称*。
 """,
-        (340, 400),
+        (340, 460),
     ),
     Group(
         "1 · Run 训练",
@@ -143,7 +143,7 @@ KEEP = (
 Pairs in, one LoRA out, in six steps
 {OWN_PAIRS} At least 4 pairs must be held out (*holdout*), better 8.
 *Caption Pairs*: write one *instruction* for all pairs.
-*Training Preset*: choose your kind of edit in *preset*; *resolution* 0. Under *more*, \
+*Training Preset*: choose your kind of edit in *preset*; *resolution* 0. *Show all inputs* opens *more*: \
 `stop: levelled_off` ends the training when the held-out pairs hardly improve any more; \
 `choose: mark` then scores the checkpoints and marks the best.
 *Train Kontext LoRA*: give it a *name*; *steps* 0. *keep* 0 keeps all checkpoints to choose from.
@@ -154,13 +154,13 @@ Pairs in, one LoRA out, in six steps
 六步：图片对进，LoRA 出
 {OWN_PAIRS_ZH}至少留出 4 对图片用于*验证（holdout）*，最好 8 对。
 *图片对打标*：为所有图片写一句*总指令*。
-*训练预设*：在*预设*中选择修改的种类；*分辨率*填 0。*其他设置*中，`stop: levelled_off` \
+*训练预设*：在*预设*中选择修改的种类；*分辨率*填 0。*显示全部选项*里有*其他设置*：`stop: levelled_off` \
 在验证图片对几乎不再进步时结束训练；`choose: mark` 随后给检查点评分，标出最好的一个。
 *训练 Kontext LoRA*：起一个*名称*；*步数*填 0。*保留个数*填 0 会保留全部检查点，供最后选择。
 {OWN_LOADERS_ZH}。
 **运行。** *保留检查点*把标出的那一个放进 ComfyUI 的 LoRA 列表。
 """,
-        (310, 560),
+        (310, 680),
         tall=True,
     ),
     *TRAIN[1:3],
@@ -186,7 +186,7 @@ Pairs in, one LoRA out, in six steps
                 "KontextTrainLora",
                 {"name": f"{RUN}_auto", "steps": 600, "keep": 0},
                 {**MODEL, "pairs": "captions.pairs", "settings": "preset.settings"},
-                (365, 360),
+                (340, 340),
             ),
         ),
         row=1,
@@ -200,7 +200,7 @@ Pairs in, one LoRA out, in six steps
                 "KontextPickCheckpoint",
                 {},
                 {"run": "train.run"},
-                (365, 250),
+                (340, 250),
             ),
         ),
         row=1,

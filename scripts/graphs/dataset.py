@@ -32,7 +32,7 @@ The cut pairs lie in ComfyUI's input folder, in *output_folder*; your originals 
 *消除错位*把两边对齐。
 裁好的图片在 ComfyUI 的 input 文件夹里，见*输出文件夹*；原图不会被改动。
 """,
-        (320, 380),
+        (300, 500),
     ),
     Group(
         "1 · Load 加载",
@@ -80,8 +80,8 @@ The cut pairs lie in ComfyUI's input folder, in *output_folder*; your originals 
         "4 · Result 结果",
         PURPLE,
         (
-            Node("sheet", "PreviewImage", {}, {"images": "prepare.contact sheet"}, (360, 420)),
-            Node("cuts", "PreviewAny", {}, {"source": "prepare.report"}, (360, 230)),
+            Node("sheet", "PreviewImage", {}, {"images": "prepare.contact sheet"}, (350, 420)),
+            Node("cuts", "PreviewAny", {}, {"source": "prepare.report"}, (350, 230)),
         ),
     ),
 )

@@ -10,7 +10,7 @@ function taller(node) {
 // Lay out the groups row by row from left to right, each of columns of nodes, and link them.
 async function build(groups) {
   app.graph.clear();
-  const made = {}, gap = 20, titleBar = 30, margin = 15, heading = 40;
+  const made = {}, gap = 14, titleBar = 30, margin = 15, heading = 46;
   let x = 0, left = 0, top = 0, row = 0, bottom = 0;
   for (const group of groups) {
     if (group.row !== row) [x, top, row] = [left, bottom + gap, group.row];

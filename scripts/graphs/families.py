@@ -54,7 +54,7 @@ def loaders(
 
 
 SHEET = Node(
-    "sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (245, 330), beside=True
+    "sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (200, 290), beside=True
 )
 PAIRS = Group(
     "1 · Pairs 图片对",
@@ -69,7 +69,7 @@ PAIRS = Group(
             },
             {},
             (300, 175),
-            room=50,
+            room=30,
         ),
         SHEET,
     ),
@@ -84,7 +84,7 @@ PICTURES = Group(
             {"folder": "sample_pairs/after", "default_caption": "a photograph"},
             {},
             (300, 175),
-            room=50,
+            room=30,
         ),
         SHEET,
     ),
@@ -124,7 +124,7 @@ def training(run: str, preset: str, model: Group) -> tuple[Group, ...]:
                     "KontextTrainLora",
                     {"name": run},
                     {**MODEL, "pairs": "captions.pairs", "settings": "preset.settings"},
-                    (365, 360),
+                    (340, 340),
                 ),
             ),
             row=1,
@@ -138,7 +138,7 @@ def training(run: str, preset: str, model: Group) -> tuple[Group, ...]:
                     "KontextCompareCheckpoints",
                     {},
                     {**MODEL, "run": "train.run"},
-                    (365, 360),
+                    (340, 340),
                 ),
             ),
             row=1,
@@ -147,7 +147,7 @@ def training(run: str, preset: str, model: Group) -> tuple[Group, ...]:
             "7 · Choose 选择",
             PURPLE,
             (
-                Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (370, 200)),
+                Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (340, 180)),
                 Node("save", "KontextSaveCheckpoint", {}, {"run": "train.run"}),
             ),
             row=1,

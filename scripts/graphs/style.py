@@ -30,7 +30,7 @@ def lora(key: str, name: str, strength: float, model: str) -> Node:
     return Node(key, "LoraLoaderModelOnly", widgets, {"model": model})
 
 
-IMAGE = Node("image", "LoadImage", {"image": "example.png"}, {}, (290, 330), beside=True)
+IMAGE = Node("image", "LoadImage", {"image": "example.png"}, {}, (250, 330), beside=True)
 SIZE = Node(
     "size",
     "ImageScale",
@@ -94,7 +94,7 @@ def sampler(key: str, model: str, latent: str) -> tuple[Node, ...]:
 def saved(key: str, beside: bool = False) -> Node:
     prefix = {"filename_prefix": "kontext_style"}
     return Node(
-        "result", "SaveImage", prefix, {"images": f"{key}_decode.IMAGE"}, (290, 330), beside=beside
+        "result", "SaveImage", prefix, {"images": f"{key}_decode.IMAGE"}, (250, 330), beside=beside
     )
 
 
@@ -121,7 +121,7 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all. 
 *训练 Kontext LoRA*：起一个*名称*；*步数*和*学习率*填 0。{OWN_LOADERS_ZH}。
 **运行。** *保存 Kontext LoRA* 把最后的检查点放进 ComfyUI 的列表。
 """,
-        (450, 370),
+        (380, 370),
     ),
     Group(
         "1 · Pictures 图片",
@@ -146,14 +146,14 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all. 
         "2 · The style 风格",
         GREEN,
         (
-            Node("grey", "ImageToMask", {"channel": "green"}, {"image": "size.IMAGE"}, (225, 0)),
+            Node("grey", "ImageToMask", {"channel": "green"}, {"image": "size.IMAGE"}, (220, 0)),
             Node("light", "MaskToImage", {}, {"mask": "grey.MASK"}),
             Node(
                 "paper",
                 "EmptyImage",
                 {"width": 128, "height": 128, "color": 0xFFC060},
                 {},
-                (225, 0),
+                (220, 0),
                 beside=True,
             ),
             Node(
@@ -161,14 +161,14 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all. 
                 "ImageBlend",
                 {"blend_factor": 1.0, "blend_mode": "multiply"},
                 {"image1": "light.IMAGE", "image2": "paper.IMAGE"},
-                (225, 0),
+                (220, 0),
             ),
             Node(
                 "ink",
                 "EmptyImage",
                 {"width": 128, "height": 128, "color": 0x003872},
                 {},
-                (225, 0),
+                (220, 0),
                 beside=True,
             ),
             Node(
@@ -176,7 +176,7 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all. 
                 "ImageBlend",
                 {"blend_factor": 1.0, "blend_mode": "screen"},
                 {"image1": "on_paper.IMAGE", "image2": "ink.IMAGE"},
-                (225, 0),
+                (220, 0),
             ),
         ),
     ),
@@ -224,7 +224,7 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all. 
                     "pairs": "pairs.pairs",
                     "settings": "preset.settings",
                 },
-                (400, 360),
+                (340, 340),
             ),
         ),
         row=1,
@@ -254,7 +254,7 @@ Apply a style in four steps
 *CLIP文本编码*：写上训练时用的指令。在照片上效果太弱？试试 *indirect_style_transfer*。
 {OWN_SIZE_ZH}
 """,
-        (320, 430),
+        (320, 470),
     ),
     Group(
         "1 · Picture and style 图片与风格",
@@ -299,7 +299,7 @@ and the LoRA supplies the rest.
 *CLIP文本编码*：在 2 中写（演示模型只能去掉颜色）：{STYLES["line"][1]} 也可以先转水彩或黏土。
 *LoRA加载器（仅模型）*：选择风格，并在 4 中写上它的指令。
 """,
-        (520, 370),
+        (470, 370),
     ),
     Group("1 · Picture 图片", BLUE, (Node("model", "KontextDemoModel"), SIZE, ENCODE, IMAGE)),
     Group(
@@ -317,7 +317,7 @@ and the LoRA supplies the rest.
                 "PreviewImage",
                 {},
                 {"images": "line_decode.IMAGE"},
-                (290, 330),
+                (250, 330),
                 beside=True,
             ),
         ),
@@ -357,7 +357,7 @@ picture; the demo model knows photographs only.
 *CLIP文本编码*：两条指令都要写。*加载图像*：选择图片；演示模型只认识照片。
 {OWN_SIZE_ZH}
 """,
-        (320, 430),
+        (320, 470),
     ),
     Group(
         "1 · Two LoRAs 两个 LoRA",

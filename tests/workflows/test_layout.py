@@ -7,11 +7,11 @@ from .test_workflows import each_graph, saved
 
 @each_graph
 def test_a_graph_fits_the_screen(path):
-    """At most 1,900 × 1,000 of the canvas: read at three quarters on a 1920 × 1080 screen."""
+    """Wider ones open without their texts at 1366 × 768: ComfyUI leaves these out below 57 %."""
     boxes = [group["bounding"] for group in saved(path)["groups"]]
     left, top = (min(box[side] for box in boxes) for side in (0, 1))
     right, bottom = (max(box[side] + box[side + 2] for box in boxes) for side in (0, 1))
-    assert right - left <= 1900 and bottom - top <= 1000
+    assert right - left <= 1800 and bottom - top <= 1000
 
 
 @each_graph
