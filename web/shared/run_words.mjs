@@ -11,7 +11,8 @@ const ENGLISH = {
   saved: (count) => `${count} ${count === 1 ? "checkpoint" : "checkpoints"}`,
   best: (step, change) => `best held-out: step ${step} (${change}%)`,
   keep: (step) => `keep step ${step}`,
-  resume: "Continue", reopen: "Open graph",
+  resume: "Continue", reopen: "Open graph", file: "Graph (.json)",
+  how: "Drag this file onto ComfyUI's page and press Run to continue.",
 };
 const CHINESE = {
   training: ({ done, steps }) => `训练中，已保存 ${done}/${steps} 步`,
@@ -21,7 +22,8 @@ const CHINESE = {
   saved: (count) => `${count} 个检查点`,
   best: (step, change) => `验证损失最低：第 ${step} 步（${change}%）`,
   keep: (step) => `推荐第 ${step} 步`,
-  resume: "继续训练", reopen: "打开工作流",
+  resume: "继续训练", reopen: "打开工作流", file: "工作流（.json）",
+  how: "把这个文件拖到 ComfyUI 页面上，点击运行即可继续训练。",
 };
 const words = chinese ? CHINESE : ENGLISH;
 
@@ -42,9 +44,9 @@ export const factsOf = (run) =>
 /** The run's own graph, in which pressing Run continues it; outside ComfyUI's page, its file. */
 export function continueButton(run, address) {
   if (!run.graph) return [];
-  const text = run.state === "stopped" ? words.resume : words.reopen;
+  const title = run.state === "stopped" ? words.how : "";
   if (!embedded)
-    return [element("a", { class: "button", href: address, download: `${run.name}.json` }, text)];
+    return [element("a", { class: "button", href: address, download: `${run.name}.json`, title }, words.file)];
   const open = async () => {
     try {
       openGraph(await askAt(address), run.name);
@@ -52,5 +54,6 @@ export function continueButton(run, address) {
       notice(error.message);
     }
   };
+  const text = run.state === "stopped" ? words.resume : words.reopen;
   return [element("button", { "data-action": "graph", onclick: open }, text)];
 }
