@@ -143,8 +143,8 @@ KEEP = (
 Pairs in, one LoRA out, in six steps
 {OWN_PAIRS} At least 4 pairs must be held out (*holdout*), better 8.
 *Caption Pairs*: write one *instruction* for all pairs.
-*Training Preset*: choose your kind of edit in *preset*; *resolution* 0. *Show all inputs* opens *more*: \
-`stop: levelled_off` ends the training when the held-out pairs hardly improve any more; \
+*Training Preset*: choose your kind of edit in *preset*; *resolution* 0. *Show all inputs* opens \
+*more*: `stop: levelled_off` ends the training when the held-out pairs hardly improve any more; \
 `choose: mark` then scores the checkpoints and marks the best.
 *Train Kontext LoRA*: give it a *name*; *steps* 0. *keep* 0 keeps all checkpoints to choose from.
 {OWN_LOADERS}.
@@ -154,8 +154,9 @@ Pairs in, one LoRA out, in six steps
 六步：图片对进，LoRA 出
 {OWN_PAIRS_ZH}至少留出 4 对图片用于*验证（holdout）*，最好 8 对。
 *图片对打标*：为所有图片写一句*总指令*。
-*训练预设*：在*预设*中选择修改的种类；*分辨率*填 0。*显示全部选项*里有*其他设置*：`stop: levelled_off` \
-在验证图片对几乎不再进步时结束训练；`choose: mark` 随后给检查点评分，标出最好的一个。
+*训练预设*：在*预设*中选择修改的种类；*分辨率*填 0。*显示全部选项*里有*其他设置*：\
+`stop: levelled_off` 在验证图片对几乎不再进步时结束训练；`choose: mark` 随后给检查点评分，\
+标出最好的一个。
 *训练 Kontext LoRA*：起一个*名称*；*步数*填 0。*保留个数*填 0 会保留全部检查点，供最后选择。
 {OWN_LOADERS_ZH}。
 **运行。** *保留检查点*把标出的那一个放进 ComfyUI 的 LoRA 列表。

@@ -36,7 +36,8 @@ def test_from_the_list_to_a_run_and_the_viewer_on_a_narrow_screen(page, server, 
     run = page.locator("[data-run='half & done']")
     assert "已停止：1500/3000 步" in run.inner_text() and "验证损失最低" in run.inner_text()
     assert fits(page)
-    graph = run.get_by_role("link", name="工作流（.json）")  # outside of ComfyUI a file, not a graph
+    # outside of ComfyUI it is a file, not a graph
+    graph = run.get_by_role("link", name="工作流（.json）")
     assert "拖到 ComfyUI" in graph.get_attribute("title")
 
     run.get_by_role("link", name="训练详情").click()

@@ -19,6 +19,7 @@ SILENT = {
     ("KontextTrainingPreset", "more"),  # its lines are quoted
 }
 
+BUTTONS = {"en": {"Open viewer", "Show all inputs"}, "zh": {"打开对比查看器", "显示全部选项"}}
 MADE_BY = {"old_print": "train_kontext_lora", "two_inks": "train_style_lora"}
 
 
@@ -95,13 +96,13 @@ def test_the_note_has_the_words_of_the_interface(path, nodes, stock_words):
     titles = {each["display_name"] for each in nodes.values()} | {"FluxKontextImageScale"}
     inputs = {name for kind in ours for name in CHINESE[kind].get("inputs", {})}
     outputs = {name for kind in ours for name in nodes[kind]["output_name"]}
-    assert english <= titles | inputs | outputs | graphs | {"Open viewer"}
+    assert english <= titles | inputs | outputs | graphs | BUTTONS["en"]
 
     words = {each["display_name"] for each in CHINESE.values()}
     for side in ("inputs", "outputs"):
         words |= {each["name"] for kind in ours for each in CHINESE[kind].get(side, {}).values()}
     stock = {word for word in chinese if f"display_name:`{word}`" in stock_words}
-    assert chinese <= words | stock | graphs | {"打开对比查看器"}
+    assert chinese <= words | stock | graphs | BUTTONS["zh"]
 
 
 @each_graph
