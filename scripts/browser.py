@@ -54,7 +54,7 @@ class Page:
         """Click one of a pack's graphs in the template browser."""
         self.page.locator(".templates-tab-button").click()
         self.page.get_by_role("button", name=pack, exact=True).click()
-        self.page.get_by_test_id(f"template-workflow-{name}").click()
+        self.page.locator(f"[data-testid^='template-workflow-'][data-testid$=' {name}']").click()
         self.page.get_by_test_id("template-workflows-content").wait_for(state="detached")
         self.page.wait_for_timeout(1500)
 

@@ -8,9 +8,10 @@ import urllib.request
 from kontext.routes.files import WEB
 from PIL import Image
 
+import browser
 from host import PACK_FOLDER
 
-from .test_workflows import FIRST, GRAPHS, each_graph
+from .test_workflows import FIRST, GRAPHS, each_graph, needs_browser
 
 TEMPLATES = f"/api/workflow_templates/{PACK_FOLDER}"
 
@@ -36,5 +37,24 @@ def test_a_graph_and_its_picture_are_served(server, path):
 def test_every_graph_has_its_place_in_the_browser():
     """`web/templates.js` puts them in the order of the work."""
     text = (WEB / "templates.js").read_text(encoding="utf-8")
-    named = re.findall(r'"(\w+)"', text.partition("const ORDER")[2].partition("]")[0])
-    assert {path.stem for path in GRAPHS} <= set(named) and named[0] == FIRST
+    named = re.findall(r'"(\w+_\w+)"', text.partition("const STAGES")[2].partition("];")[0])
+    assert sorted(named) == sorted(path.stem for path in GRAPHS) and named[0] == FIRST
+
+
+@needs_browser
+def test_the_browser_shows_where_to_begin(server):
+    """Titles in the order of the work; each has its picture, and opens its graph."""
+    with browser.front_end(server.url) as page:
+        page.page.locator(".templates-tab-button").click()
+        page.page.get_by_role("button", name=PACK_FOLDER, exact=True).click()
+        cards = page.page.locator("[data-testid^='template-workflow-']")
+        cards.first.locator("img").first.wait_for(timeout=60_000)
+        titles = [card.get_attribute("data-testid") for card in cards.all()]
+        assert titles[0] == f"template-workflow-1 Train · {FIRST}"
+        stages = [title.partition(" · ")[0].rpartition("-")[2] for title in titles]
+        assert list(dict.fromkeys(stages))[:3] == ["1 Train", "2 Choose", "3 Use"]
+        page.page.wait_for_function(
+            """() => [...document.querySelectorAll("[data-testid^='template-workflow-'] img")]
+                .every(image => image.naturalWidth >= 600)""",
+            timeout=60_000,
+        )
