@@ -165,7 +165,7 @@ def require_unique(listing: Listing) -> None:
                 "rename them.",
                 count=len(shared),
                 folder=listing.folder,
-                names="; ".join(shared),
+                names=say("; ").join(shared),
             )
         )
 

@@ -66,7 +66,7 @@ def swapped(pairs: Sequence[Pair], worse_sides: Sequence[str] = ()) -> list[Find
     weight = sum(weight for weight, _ in evidence)
     if weight <= 0:
         return []
-    reasons = "; ".join(reason for weight, reason in evidence if weight > 0)
+    reasons = say("; ").join(reason for weight, reason in evidence if weight > 0)
     return [
         Finding(
             "swapped",

@@ -6,15 +6,17 @@ from PIL import Image
 
 from . import tiny_models, tiny_tagger
 
+PICTURES = Path(__file__).resolve().parents[2] / "sample_pairs" / "after"
+SEEN = ("astronaut_1", "chelsea_1", "rocket_1")
+
 
 def put_captioners(models: Path) -> None:
     """Florence-2 and a WD14 tagger, as a user would have put them.
 
-    This Florence has also seen noise and dull colours, so that photographs get a sentence too.
+    This Florence has also seen some of the sample pictures, so that it has a sentence for them.
     """
-    noise = Image.effect_noise((64, 64), 80).convert("RGB")
-    dull = [tiny_models.picture(colour) for colour in ((150, 120, 80), (60, 80, 120))]
-    more = (([picture], "an old print") for picture in (noise, *dull))
+    seen = [Image.open(PICTURES / f"{name}.jpg").convert("RGB") for name in SEEN]
+    more = (([picture], "an old print") for picture in seen)
     tiny_models.build("florence", models / "LLM" / "Florence-2-large", tuple(more))
     tagger = models / "wd14_tagger" / "wd-eva02-large-tagger-v3"
     tiny_tagger.build(tagger / "model.onnx", tagger / "selected_tags.csv")

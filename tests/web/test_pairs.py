@@ -122,7 +122,7 @@ def decide(page) -> None:
     page.keyboard.press("Space")
     page.click(".pair[data-number='9'] .view", modifiers=["Shift"])
     page.click("[data-do=hold-out]")
-    page.wait_for_function("() => window.pairs.set.count(2) === 8")
+    page.wait_for_function("() => window.pairs?.set.count(2) === 8")
     page.keyboard.press("Escape")
 
 
@@ -142,7 +142,7 @@ def write_captions(page) -> None:
         page.keyboard.press("Control+Enter")
     saved(page)
     page.keyboard.press("Escape")
-    page.wait_for_function("() => window.pairs.set.pairs[4].caption.includes('number 4')")
+    page.wait_for_function("() => window.pairs?.set.pairs[4].caption.includes('number 4')")
     page.click("#edit")
     page.fill("#find", "silver")
     page.fill("#by", "gold")
@@ -164,7 +164,7 @@ def test_a_retouchers_hour(chromium, server, camera, language):
     assert len(pictures) == 2 * COUNT
 
     page.click("#check")
-    page.wait_for_function(f"() => window.pairs.set.checked === {COUNT} && !window.pairs.checking")
+    page.wait_for_function(f"() => window.pairs?.set.checked === {COUNT} && !window.pairs.checking")
     if page.locator("#dialog").is_visible():
         page.keyboard.press("Escape")
     decide(page)
@@ -196,7 +196,7 @@ def test_a_retouchers_hour(chromium, server, camera, language):
 
     # undone step by step, until the instruction is gone
     page.click("#undo")
-    page.wait_for_function("() => window.pairs.set.pairs[0].caption.includes('silver')")
+    page.wait_for_function("() => window.pairs?.set.pairs[0].caption.includes('silver')")
     assert page.errors == []
     page.close()
     if language == "en":
@@ -254,7 +254,7 @@ def test_no_letter_is_lost_on_a_slow_server(chromium, server, camera):
     page.keyboard.type(", ring x")
     assert page.locator(".caption textarea").first.input_value() == ", ring x"  # not come yet
     saved(page)
-    page.wait_for_function("() => window.pairs.set.pairs[0].caption === 'gold, ring x'")
+    page.wait_for_function("() => window.pairs?.set.pairs[0].caption === 'gold, ring x'")
     assert (captions / f"{stems[0]}.txt").read_text("utf-8") == "gold, ring x"
 
     # another program writes the second caption, and the page looks while one types in the first
@@ -264,8 +264,8 @@ def test_no_letter_is_lost_on_a_slow_server(chromium, server, camera):
         page.keyboard.type(letter)
         page.wait_for_timeout(150)
     saved(page)
-    page.wait_for_function("() => window.pairs.set.pairs[1].caption === 'silver'")
-    page.wait_for_function("() => window.pairs.set.pairs[0].caption.endsWith(' xxxxxxxxxx')")
+    page.wait_for_function("() => window.pairs?.set.pairs[1].caption === 'silver'")
+    page.wait_for_function("() => window.pairs?.set.pairs[0].caption.endsWith(' xxxxxxxxxx')")
     assert page.evaluate("() => window.pairs.set.count(1)") == 0  # no letter was taken for a key
     assert (captions / f"{stems[0]}.txt").read_text("utf-8") == "gold, ring x xxxxxxxxxx"
     page.keyboard.press("Escape")
@@ -281,7 +281,7 @@ def test_no_letter_is_lost_on_a_slow_server(chromium, server, camera):
     page.locator(f".pair[data-number='{COUNT - 1}']").wait_for()
     page.evaluate("() => { grid.scrollTop = 0; }")
     page.locator("[data-do=mine]").click()
-    page.wait_for_function("() => window.pairs.set.pairs[0].caption.includes('!')")
+    page.wait_for_function("() => window.pairs?.set.pairs[0].caption.includes('!')")
     assert "!" in (captions / f"{stems[0]}.txt").read_text("utf-8")
     page.evaluate("() => window.pairs.grid.reveal(0)")
     page.locator("#grid").focus()
@@ -289,7 +289,7 @@ def test_no_letter_is_lost_on_a_slow_server(chromium, server, camera):
     # a decision has the text read again, and it can be changed as before
     page.keyboard.press("x")
     page.locator(".pair.excluded").wait_for()
-    page.wait_for_function("() => window.pairs.set.texts.has(0)")
+    page.wait_for_function("() => window.pairs?.set.texts.has(0)")
 
     looks = []
     listing = page.evaluate("() => window.pairs.set.listing")
@@ -336,7 +336,7 @@ def test_pictures_come_and_go_while_one_types(chromium, server):
     """Letters stay with the pair they were meant for; where it is gone, they do nothing."""
     path, targets = put_set(server, "50 % #1 换", ["b 1", "b 2"])
     page = open_page(chromium, server.url + path, "en")
-    page.wait_for_function("() => window.pairs.set.texts.size === 2")
+    page.wait_for_function("() => window.pairs?.set.texts.size === 2")
     looked_again(page)
     page.fill("#instruction", "not yet written")
     page.fill("#search", "b")  # what is listed anew leaves what is being written elsewhere
@@ -349,10 +349,10 @@ def test_pictures_come_and_go_while_one_types(chromium, server):
     for side in ("before", "after"):
         picture(targets.parent / side / "a 0.png", 9, side == "after")
     page.evaluate("() => window.pairs.lookAgain()")
-    page.wait_for_function("() => window.pairs.set.pairs.length === 3")
+    page.wait_for_function("() => window.pairs?.set.pairs.length === 3")
     page.keyboard.type("xxx")
     saved(page)
-    page.wait_for_function("() => window.pairs.set.pairs[1].caption === 'ring, xxx'")
+    page.wait_for_function("() => window.pairs?.set.pairs[1].caption === 'ring, xxx'")
     assert (targets / "b 1.txt").read_text("utf-8") == "ring, xxx"
     assert not (targets / "a 0.txt").exists()
 
@@ -360,7 +360,7 @@ def test_pictures_come_and_go_while_one_types(chromium, server):
     (targets / "b 1.txt").write_text("by an editor", "utf-8")
     page.evaluate("() => { window.pairs.set.read = async () => {}; }")
     page.evaluate("() => window.pairs.lookAgain()")
-    page.wait_for_function("() => window.pairs.set.pairs[1].caption === 'by an editor'")
+    page.wait_for_function("() => window.pairs?.set.pairs[1].caption === 'by an editor'")
     page.keyboard.type("!")
     page.locator("[data-do=theirs]").wait_for()
     assert (targets / "b 1.txt").read_text("utf-8") == "by an editor"
@@ -375,7 +375,7 @@ def test_pictures_come_and_go_while_one_types(chromium, server):
     for side in ("before", "after"):
         (targets.parent / side / "b 1.png").unlink()
     page.evaluate("() => window.pairs.lookAgain()")
-    page.wait_for_function("() => window.pairs.set.pairs.length === 2")
+    page.wait_for_function("() => window.pairs?.set.pairs.length === 2")
     page.keyboard.type("xhx")
     page.keyboard.press("Escape")
     page.wait_for_timeout(500)
@@ -387,7 +387,7 @@ def test_pictures_come_and_go_while_one_types(chromium, server):
     page.keyboard.press("Enter")
     page.locator("#look [data-do=excluded]").focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("() => window.pairs.set.count(1) === 0")
+    page.wait_for_function("() => window.pairs?.set.count(1) === 0")
     assert page.locator("#look").is_visible()
     assert not [each for each in page.errors if "409" not in each]  # the conflict
     page.close()
@@ -398,7 +398,7 @@ def test_the_next_pair_after_an_undo_and_every_tag(chromium, server):
     path, targets = put_set(server, "look on", [f"ring {number}" for number in range(5)])
     (targets / "ring 0.txt").write_text(", ".join(f"tag {n}" for n in range(301)), "utf-8")
     page = open_page(chromium, server.url + path, "en")
-    page.wait_for_function("() => window.pairs.set.texts.size === 5")
+    page.wait_for_function("() => window.pairs?.set.texts.size === 5")
     looked_again(page)
 
     for number in (0, 4, 2):
@@ -406,7 +406,7 @@ def test_the_next_pair_after_an_undo_and_every_tag(chromium, server):
     page.select_option("#state", "excluded")
     page.evaluate("() => window.pairs.look.start(2)")
     page.keyboard.press("Control+z")
-    page.wait_for_function("() => window.pairs.set.shown.join() === '0,4'")
+    page.wait_for_function("() => window.pairs?.set.shown.join() === '0,4'")
     page.keyboard.press("ArrowRight")
     assert page.inner_text("#look h2") == "ring 4"
     page.keyboard.press("ArrowLeft")
