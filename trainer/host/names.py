@@ -52,7 +52,7 @@ def comfy_module(name: str) -> Any:
     """A module of ComfyUI, or an Absent, of which every use raises AbsentError."""
     try:
         return importlib.import_module(name)
-    except Exception as error:  # whatever a changed module raises, it is of no use here
+    except (ImportError, AttributeError) as error:  # it is gone, or a name that it uses itself is
         logging.debug("%s: %s", name, error)
         return Absent(name)
 
