@@ -53,6 +53,13 @@ def input_names(*nodes: str) -> dict[str, str]:
     return {id_: words["name"] for id_, words in inputs if "name" in words}
 
 
+def value_names(*nodes: str) -> dict[str, dict[str, str]]:
+    """What the interface calls the values of these nodes' choices, by input and value."""
+    texts = node_texts(language())
+    inputs = [item for node in nodes for item in texts.get(node, {}).get("inputs", {}).items()]
+    return {id_: words["options"] for id_, words in inputs if "options" in words}
+
+
 @cache
 def node_texts(name: str) -> dict[str, Any]:
     """ComfyUI's file of the names and tooltips of the pack's nodes in another language."""

@@ -85,16 +85,20 @@ def node_settings(chinese: dict[str, dict[str, str]] | None) -> list[list[str]]:
             continue
         rows.append([f"**{titles[bool(chinese)]}**", "", ""])
         for each in inside:
-            name, meaning = each.name, each.explain()
+            name, default, meaning = each.name, shown(each.default), each.explain()
             if chinese:
-                name, meaning = chinese[each.name]["name"], chinese[each.name]["tooltip"]
-            rows.append([name, shown(each.default), cell(meaning)])
+                words = chinese[each.name]
+                name, meaning = words["name"], words["tooltip"]
+                default = words.get("options", {}).get(default, default)
+            rows.append([name, default, cell(meaning)])
     return rows
 
 
 def presets(language: str) -> list[list[str]]:
+    from kontext.language import node_texts
     from kontext.trainer.config import TrainConfig
     from kontext.trainer.presets import PRESETS
+    from kontext.trainer.setting_words import NODES
 
     titles = {
         "en": ["preset", "pairs", "rank", "steps", "resolution", "timesteps", "save every", "also"],
@@ -103,14 +107,19 @@ def presets(language: str) -> list[list[str]]:
     automatic = {"en": "pairs × 100", "zh": "对数 × 100"}[language]
     columns = ("rank", "steps", "resolution", "timesteps", "save_every")
     usual = asdict(TrainConfig())
+    inputs = {}
+    for node in NODES:
+        inputs |= node_texts(language).get(node, {}).get("inputs", {})
+    named = inputs["timesteps"]["options"] if inputs else {}
     rows = [titles[language]]
-    for name, preset in PRESETS.items():
+    for preset in PRESETS.values():
         config, title = asdict(preset.config), preset.texts[language]["title"]
         other = {k: v for k, v in config.items() if v != usual[k] and k not in columns}
-        figures = [str(config[column] or automatic) for column in columns]
-        also = ", ".join(f"`{k}` {v:g}" for k, v in other.items())
-        first = name if title == name else f"{name} {title}"
-        rows.append([first, "–".join(map(str, preset.pairs)), *figures, also])
+        values = [config[column] or automatic for column in columns]
+        figures = [named.get(value, str(value)) for value in values]
+        names = {k: inputs[k]["name"] if inputs else f"`{k}`" for k in other}
+        also = ", ".join(f"{names[k]} {v:g}" for k, v in other.items())
+        rows.append([title, "–".join(map(str, preset.pairs)), *figures, also])
     return rows
 
 

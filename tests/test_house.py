@@ -13,7 +13,7 @@ FILES = [path for room in PACK for path in sorted((ROOT / room).rglob("*.py"))]
 FILES += [ROOT / f"{name}.py" for name in ("files", "language", "lines", "patterns", "values")]
 
 # Each room of the trainer may import what stands before it, and itself
-GROUND_FLOOR = ("setting", "config", "batch", "files", "parallel", "statistics")
+GROUND_FLOOR = ("setting", "setting_words", "config", "batch", "files", "parallel", "statistics")
 GROUND = {f"trainer.{name}" for name in GROUND_FLOOR}
 STOREYS = [GROUND, {"trainer.host", "trainer.network"}, {"trainer.families"}]
 STOREYS += [{"trainer.loss", "trainer.runs"}, {"trainer.data"}, {"trainer"}]

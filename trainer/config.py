@@ -17,6 +17,7 @@ from ..dataset.split import FEWEST_FOR_VERDICT
 from ..language import say
 from ..patterns import PatternError, compiled
 from .setting import ConfigError, Setting, choice, parts_of, setting, settings_of
+from .setting_words import value_and_id
 from .statistics import FEWEST_PAIRS
 
 GB = 10**9  # as on the box of a graphics card
@@ -408,7 +409,7 @@ class TrainConfig:
                 say(
                     "stop is {stop}, which needs at least {least} held-out pairs, but there are "
                     "{count}. Raise `holdout`, or set stop to last_step.",
-                    stop=stop, least=FEWEST_PAIRS, count=held_out,
+                    stop=value_and_id("stop", stop), least=FEWEST_PAIRS, count=held_out,
                 )
             )  # fmt: skip
         if self.choose != "off" and held_out is not None and held_out < FEWEST_FOR_VERDICT:
@@ -416,7 +417,8 @@ class TrainConfig:
                 say(
                     "choose is {choose}: a verdict needs at least {least} held-out pairs, but "
                     "there are {count}. Raise `holdout`, or set choose to off.",
-                    choose=self.choose, least=FEWEST_FOR_VERDICT, count=held_out,
+                    choose=value_and_id("choose", self.choose), least=FEWEST_FOR_VERDICT,
+                    count=held_out,
                 )
             )  # fmt: skip
         steps = self.steps or max(STEPS_PER_PAIR * pairs, FEWEST_STEPS if full_model else 0)

@@ -51,9 +51,6 @@ def settings_for(name: str, resolution: int = 0) -> TrainConfig:
 
 def reasons(language: str) -> str:
     """Why each preset has its settings, for the tooltip of the choice."""
-    lines = []
-    for name, preset in PRESETS.items():
-        text = preset.texts[language]
-        title = name if text["title"] == name else f"{name} {text['title']}"
-        lines.append(f"{title}{'：' if language == 'zh' else ': '}{text['why']}")
-    return " · ".join(lines)
+    colon = "：" if language == "zh" else ": "
+    texts = [preset.texts[language] for preset in PRESETS.values()]
+    return " · ".join(f"{text['title']}{colon}{text['why']}" for text in texts)

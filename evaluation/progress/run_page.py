@@ -18,10 +18,11 @@ from PIL import ImageOps
 from ...dataset.image import open_rgb, picture_size
 from ...dataset.pair import DatasetError, Pair, PairedDataset
 from ...files import write_atomically
-from ...language import input_names, language, say
+from ...language import language, say
 from ...trainer.config import TrainConfig
 from ...trainer.runs.ending import ending_of
 from ...trainer.runs.run import Run
+from ...trainer.setting_words import setting_shown, value_shown
 from ..pictures.samples import noted_in
 from ..score.outcome import outcome_of
 from ..score.verdict import Label
@@ -176,14 +177,18 @@ def shown_verdict(scored: Mapping[str, Any] | None) -> str:
 
 
 def settings(config: TrainConfig) -> list[tuple[str, Any, bool, str]]:
-    """Name in the interface, value, whether it differs from the default, and topic; in the order of
-    the topics."""
+    """Name and value in the interface, whether it differs from the default, and topic; in the
+    order of the topics."""
     usual, given = asdict(TrainConfig()), asdict(config)
-    shown = input_names("KontextTrainingSettings", "KontextTrainLora")
     topic = {each.name: each.metadata.get("topic", "") for each in fields(TrainConfig)}
     order = list(dict.fromkeys(topic.values()))
     return [
-        (shown.get(name, name), given[name], given[name] != usual[name], topic[name])
+        (
+            setting_shown(name),
+            value_shown(name, given[name]),
+            given[name] != usual[name],
+            topic[name],
+        )
         for name in sorted(given, key=lambda name: order.index(topic[name]))
     ]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import urllib.request
 from pathlib import Path
 
@@ -13,6 +14,12 @@ ROOT = Path(kontext.__file__).parent
 CHINESE = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
 # vue-i18n reads these as placeholders, links and plurals, and the front end drops the text
 MESSAGE_SYNTAX = frozenset("{}@|")
+CHINESE_LETTER = re.compile("[一-龥]")
+# The same in every language
+NAMES = frozenset(
+    "adamw adamw8bit prodigy adafactor lion came schedulefree prodigyplus lora dora lokr loha "
+    "bf16 fp16 fp32 int8 fp8 mxfp8 comfyui diffusers peft png jpg webp pdf".split()
+)
 
 
 async def schemas() -> list[io.Schema]:
@@ -22,6 +29,12 @@ async def schemas() -> list[io.Schema]:
 
 SCHEMAS = asyncio.run(schemas())
 every_node = pytest.mark.parametrize("schema", SCHEMAS, ids=lambda schema: schema.node_id)
+
+
+def needs_chinese(value: str) -> bool:
+    """Neither Chinese nor a number, nor a name that is the same in every language."""
+    words = re.search("[A-Za-z]{2}", value)
+    return bool(words) and value not in NAMES and not CHINESE_LETTER.search(value)
 
 
 def texts(entry: dict | str) -> list[str]:
@@ -44,6 +57,27 @@ def test_every_word_of_a_node_is_translated(schema):
     for place, output in enumerate(schema.outputs):
         assert outputs[str(place)]["name"]
         assert bool(outputs[str(place)].get("tooltip")) == bool(output.tooltip)
+
+
+@every_node
+def test_every_value_of_a_choice_is_translated(schema):
+    """And no other; in the order of the list."""
+    choices = {each.id: each.options for each in schema.inputs if isinstance(each, io.Combo.Input)}
+    for name, entry in CHINESE[schema.node_id].get("inputs", {}).items():
+        wanted = [value for value in choices.get(name, []) if needs_chinese(value)]
+        shown = entry.get("options", {})
+        assert list(shown) == wanted, f"{schema.node_id}.{name}"
+        assert all(map(CHINESE_LETTER.search, shown.values()))
+        assert len(set(shown.values())) == len(shown)
+
+
+@every_node
+def test_chinese_texts_call_a_value_as_the_node_shows_it(schema):
+    page = (ROOT / "web" / "docs" / schema.node_id / "zh.md").read_text(encoding="utf-8")
+    for name, entry in CHINESE[schema.node_id].get("inputs", {}).items():
+        for value in entry.get("options", {}):
+            assert f"*{value}*" not in page
+            assert not re.search(rf"(?<![\w-]){re.escape(value)}(?![\w-])", entry["tooltip"]), name
 
 
 def test_no_translation_is_left_of_a_node_that_is_gone():

@@ -72,5 +72,6 @@ def test_chinese_names_the_same_choices_and_numbers(node):
         for number in re.findall(r"\d[\d,.e-]*\d|\d", english):
             assert number in chinese, f"{name}: {number}"
         for choice, meaning in SETTINGS[name].choices.items():
-            assert not meaning or f"{choice}：" in chinese, f"{name}: {choice}"
+            shown = CHINESE[node]["inputs"][name].get("options", {}).get(choice, choice)
+            assert not meaning or f"{shown}：" in chinese, f"{name}: {choice}"
         assert ("0 = " in english) == ("0 = " in chinese), name

@@ -12,6 +12,7 @@ from ...dataset.pair import Pair, PairedDataset
 from ...files import content_hash
 from ...language import say
 from ..config import TrainConfig
+from ..setting_words import setting_and_id, value_and_id
 
 MOST_NAMED = 5
 
@@ -42,9 +43,9 @@ class Identity:
         changed = {
             name: say(
                 "{name} was {before}, now {after}",
-                name=name,
-                before=shown(ours[name]),
-                after=shown(theirs[name]),
+                name=setting_and_id(name),
+                before=shown(name, ours[name]),
+                after=shown(name, theirs[name]),
             )
             for name in ours
             if ours[name] != theirs[name]
@@ -127,5 +128,5 @@ def listed(stems: Sequence[str]) -> str:
     return say("{names} and {count} more", names=names, count=more) if more > 0 else names
 
 
-def shown(value: object) -> object:
-    return say("empty") if value == "" else value
+def shown(name: str, value: object) -> object:
+    return say("empty") if value == "" else value_and_id(name, value)
