@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..language import input_names, value_names
+from ..language import input_names, say, value_names
 
 NODES = ("KontextTrainLora", "KontextTrainingSettings")
 
@@ -12,7 +12,9 @@ def setting_shown(name: str) -> str:
 
 
 def value_shown(name: str, value: object) -> object:
-    """The value itself, unless it is a choice with another name in the interface."""
+    """The value itself, unless it is a switch, or a choice with another name in the interface."""
+    if isinstance(value, bool):
+        return say("on") if value else say("off")
     return value_names(*NODES).get(name, {}).get(str(value), value)
 
 
@@ -22,7 +24,8 @@ def setting_and_id(name: str) -> str:
 
 
 def value_and_id(name: str, value: object) -> object:
-    return with_id(str(value_shown(name, value)), str(value))
+    shown = value_shown(name, value)
+    return shown if isinstance(value, bool) else with_id(str(shown), str(value))
 
 
 def with_id(shown: str, id_: str) -> str:

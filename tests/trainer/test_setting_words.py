@@ -29,6 +29,7 @@ def test_chinese_has_those_of_the_nodes(chinese):
     assert setting_shown("beta1") == "beta1"  # on no node
     assert value_shown("learning_rate", 1e-4) == 1e-4
     assert value_shown("optimizer", "adamw") == "adamw"
+    assert value_shown("flip", False) == value_and_id("flip", False) == "关"
 
 
 def test_errors_have_the_english_name_once(chinese):
