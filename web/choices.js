@@ -5,6 +5,7 @@ import { app } from "../../scripts/app.js";
 import { api } from "../../scripts/api.js";
 import { chinese } from "./shared/graph.mjs";
 
+const SWITCH = { on: "开", off: "关" }; // that canvas says "true" and "false"
 let nodes = {};
 
 /** The classic canvas places a list of such values before its lines are in it. */
@@ -17,6 +18,7 @@ function keepInView() {
 
 function translate(widget, { name, options }) {
   if (widget.element?.placeholder) widget.element.placeholder = name; // the classic canvas shows the id
+  if (widget.type === "toggle" && !LiteGraph.vueNodesMode) Object.assign(widget.options, SWITCH);
   if (!options) return;
   widget.options.getOptionLabel = (value) => options[value] ?? value ?? "";
   const click = widget.onClick;
