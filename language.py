@@ -6,7 +6,9 @@ Sentences stand in the code, in English; `locales/zh/messages.json` has the Chin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,23 @@ from typing import Any
 SETTING = "Comfy.Locale"
 CATALOGUES = Path(__file__).parent / "locales"
 _source: Callable[[], str] = lambda: "en"  # noqa: E731
+_asked = ContextVar("asked", default="")
 
 
 def follow(source: Callable[[], str]) -> None:
     """Ask `source` from now on which language the user reads, such as "en" or "zh-TW"."""
     global _source
     _source = source
+
+
+@contextmanager
+def asked_in(tag: str) -> Iterator[None]:
+    """Within, the language of whoever asks counts, if they name one."""
+    token = _asked.set(tag)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
 
 
 def chosen(settings: Path) -> str:
@@ -37,7 +50,7 @@ def chosen(settings: Path) -> str:
 
 def language() -> str:
     """The user's language, as a folder of `locales/` is named; English if there is none."""
-    asked = _source()
+    asked = _asked.get() or _source()
     return "zh" if asked.lower().startswith("zh") else "en"
 
 

@@ -15,7 +15,7 @@ from ..dataset.access import AccessError
 from ..dataset.pair import DatasetError
 from ..evaluation.compare.comparison import ComparisonError
 from ..files import DamagedFileError, StorageError
-from ..language import say
+from ..language import asked_in, say
 from ..trainer.host.sharing import is_loopback
 from ..trainer.runs.identity import RunError
 
@@ -47,6 +47,10 @@ def guarded(handler: Handler) -> Handler:
     """The handler, for pages of this server only, with errors as one-line responses."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
+        with asked_in(request.headers.get("Kontext-Language", "")):
+            return await checked(request)
+
+    async def checked(request: web.Request) -> web.StreamResponse:
         if not from_own_page(request):
             raise web.HTTPForbidden(text=say("Only ComfyUI's own pages may ask for this."))
         try:

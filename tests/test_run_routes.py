@@ -49,6 +49,15 @@ def test_a_run_in_the_list_and_on_its_page(ask, rings):
     assert json.loads(ask("/kontext/run/rings/graph")[2]) == GRAPH
 
 
+def test_a_page_is_answered_in_its_own_language(ask, rings):
+    """Whatever ComfyUI's page is in: others may have the server's pages open, too."""
+    for language, name, value in (("en", "timesteps", "balanced"), ("zh", "时间步分布", "均衡")):
+        about = json.loads(ask("/kontext/run/rings/facts", Kontext_Language=language)[2])
+        assert [name, value, False, "basic"] in about["settings"]
+    refused = ask("/kontext/run/none/facts", Kontext_Language="zh")[2].decode()
+    assert "没有" in refused
+
+
 def test_a_broken_run_does_not_hide_the_others(ask, output):
     put_run(output, "whole")
     for name, text in (("no yaml", "steps: ["), ("empty", ""), ("other", "config: {steps: many}")):

@@ -58,6 +58,8 @@ def test_from_the_list_to_a_run_and_the_viewer_on_a_narrow_screen(page, server, 
     page.locator("#results tbody tr").first.wait_for()
     assert "盲选胜率" in page.inner_text("#results") and "加载耗时" in page.inner_text("#results")
     assert fits(page)
+    page.locator("[data-action=keep]").first.click()
+    assert page.inner_text("form.keep button") not in page.inner_text("#results table")
 
 
 def test_delete_is_asked_twice(page, server):
@@ -78,3 +80,53 @@ def test_delete_is_asked_twice(page, server):
 
 def names(server) -> set[str]:
     return {run["name"] for run in server.get("/kontext/runs/list")}
+
+
+def test_a_page_that_follows_a_run_goes_on_after_the_server_was_away(server, runs):
+    """It asks again after a connection that failed, and after an answer that is an error."""
+    answers = []
+
+    def facts(route):
+        answers.append(route.request.url)
+        if len(answers) == 2:
+            return route.abort()
+        if len(answers) == 3:
+            return route.fulfill(status=502, body="Bad gateway")
+        run = route.fetch().json()
+        return route.fulfill(json=run | {"state": "training", "done": len(answers)})
+
+    address = server.url + "/kontext/run/half & done?lang=zh"
+    with browser.any_page("about:blank") as opened:
+        opened.page.route("**/facts", facts)
+        opened.page.goto(address)
+        for done in (1, 4):
+            text = f"训练中，已保存 {done}/3000 步"
+            opened.page.locator("#run .state", has_text=text).wait_for(timeout=90_000)
+        assert opened.page.inner_text("#notice") == "Bad gateway"
+
+
+def test_whoever_waits_for_an_answer_asks_again_while_the_server_is_away(server, runs):
+    asked = []
+
+    def listing(route):
+        asked.append(route.request.url)
+        if len(asked) == 1:
+            return route.abort()
+        return route.fulfill(status=503, body="Away") if len(asked) == 2 else route.continue_()
+
+    with browser.any_page(server.url + "/kontext/runs") as opened:
+        opened.page.locator("[data-run]").first.wait_for(timeout=60_000)
+        opened.page.route("**/list", listing)
+        found = opened.page.evaluate("""async () => {
+            const { ask, patiently } = await import("/kontext/web/shared/page.mjs");
+            return patiently(() => ask("list"), 100);
+        }""")
+    assert len(asked) == 3 and "half & done" in {run["name"] for run in found}
+
+
+def test_the_settings_of_a_run_are_called_as_on_its_node(page):
+    """In the language of the page, whatever ComfyUI's own is in."""
+    page.locator("[data-run='half & done']").get_by_role("link", name="训练详情").click()
+    page.locator(".settings").wait_for()
+    shown = page.locator(".settings div").all_inner_texts()
+    assert {"时间步分布 均衡", "学习率曲线 余弦", "梯度检查点 自动", "左右翻转 关"} <= set(shown)

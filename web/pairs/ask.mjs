@@ -1,7 +1,7 @@
 // Machine descriptions: asked of the captioner in the graph, as an ordinary prompt.
 
 import { element } from "../shared/dom.mjs";
-import { embedded, notice } from "../shared/page.mjs";
+import { embedded, notice, patiently, pause } from "../shared/page.mjs";
 import { words } from "./words.mjs";
 
 const AGAIN = 1000; // ms between two looks while the captioner works
@@ -32,11 +32,11 @@ export async function followMachine(set, page) {
   try {
     while (page.again) {
       page.again = false; // set anew by who learns of an end while one waits here
-      const found = await set.readAnswers();
+      const found = await patiently(() => set.readAnswers(), AGAIN);
       if (found.working) page.machine = { begun: true };
       else if (!page.machine?.waiting) continue;
       line.textContent = found.working ? words.asking(found.done, found.total) : words.askWaiting;
-      await new Promise((wait) => setTimeout(wait, AGAIN));
+      await pause(AGAIN);
       page.again = true;
     }
     if (page.machine?.begun) {

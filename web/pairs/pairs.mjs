@@ -1,7 +1,7 @@
 // The page of a data set: look at its pairs, decide on them, write their captions.
 
 import { element } from "../shared/dom.mjs";
-import { HOME, embedded, leave, notice, pageAddress, switchTheme } from "../shared/page.mjs";
+import { HOME, embedded, leave, notice, pageAddress, patiently, pause, switchTheme } from "../shared/page.mjs";
 import { askMachine, followMachine } from "./ask.mjs";
 import { saveAll } from "./caption.mjs";
 import { Dialog, deleteTag, editMany, writeShared } from "./edit.mjs";
@@ -256,14 +256,17 @@ class Page {
     this.checking = true;
     this.checkButton.textContent = words.stop;
     let found;
-    do {
-      await new Promise((wait) => setTimeout(wait, CHECK_AGAIN));
-      found = await this.set.readFindings();
-      byId("progress").textContent = found.running ? words.checking(found.done, found.total) : "";
-    } while (found.running);
-    this.checking = false;
+    try {
+      do {
+        await pause(CHECK_AGAIN);
+        found = await patiently(() => this.set.readFindings(), CHECK_AGAIN);
+        byId("progress").textContent = found.running ? words.checking(found.done, found.total) : "";
+      } while (found.running);
+    } finally {
+      this.checking = false;
+      this.checkButton.textContent = words.check;
+    }
     if (this.set.filter.state) this.set.refilter();
-    this.checkButton.textContent = words.check;
     notice(words.checked(Object.keys(this.set.findings).length));
     if (found.general.length)
       this.dialog.show(words.general, ...found.general.map((each) =>

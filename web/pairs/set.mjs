@@ -1,6 +1,6 @@
 // The data set that the page shows: its pairs, which of them are shown and selected, what is saved.
 
-import { HOME, ask } from "../shared/page.mjs";
+import { HOME, ask, request } from "../shared/page.mjs";
 
 const MOST_TEXTS = 200; // that the server gives at once
 
@@ -15,7 +15,7 @@ export class Refused extends Error {
 }
 
 async function send(what, body, keepalive = false) {
-  const reply = await fetch(`${HOME}/${what}`, {
+  const reply = await request(`${HOME}/${what}`, {
     method: "POST", keepalive,
     headers: { "Content-Type": "application/json" }, body: JSON.stringify(body),
   });

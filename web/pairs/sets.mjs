@@ -1,7 +1,7 @@
 // All data sets that were read here, and bringing pictures in: two sets of files, paired by name.
 
 import { element } from "../shared/dom.mjs";
-import { HOME, ask, askAt, chinese, embedded, leave, notice, pageAddress, switchTheme } from "../shared/page.mjs";
+import { HOME, ask, askAt, chinese, embedded, leave, notice, pageAddress, request, switchTheme } from "../shared/page.mjs";
 
 const ENGLISH = {
   title: "Pairs of pictures", theme: "Light or dark", close: "Close",
@@ -190,7 +190,7 @@ async function bring() {
     for (const [number, pair] of pairs.entries()) {
       for (const [place, side] of SIDES.entries()) {
         const file = draft.sides[side][pair[place]];
-        const reply = await fetch(`${HOME}/bring/${planned}/${number}/${side}`, {
+        const reply = await request(`${HOME}/bring/${planned}/${number}/${side}`, {
           method: "POST", headers: { "Content-Type": "application/octet-stream" }, body: file });
         if (reply.ok) continue;
         const why = words.failed(file.name, await reply.text());

@@ -116,7 +116,6 @@ function show(run) {
       ? [part(words.pairs(run.pairs.length), table(words.pair, run.pairs.map(pairRow)))] : []),
   ];
   byId("run").replaceChildren(...content);
-  if (run.state === "training") setTimeout(load, AGAIN);
 }
 
 const cells = (row, values, kinds = []) =>
@@ -142,12 +141,17 @@ function settingRows(settings) {
   return made;
 }
 
+let training = false; // as far as is known: an answer that fails does not end it
+
 async function load() {
   try {
-    show(await ask("facts"));
+    const run = await ask("facts");
+    training = run.state === "training";
+    show(run);
   } catch (error) {
     notice(error.message);
   }
+  if (training) setTimeout(load, AGAIN);
 }
 
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };

@@ -32,9 +32,37 @@ export async function askAt(address, body) {
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
   };
-  const reply = await fetch(address, options);
+  const reply = await request(address, options);
   if (!reply.ok) throw Error(await reply.text());
   return reply.json();
+}
+
+/** The server is not there: it may answer when it is asked again. */
+class Unanswered extends Error {}
+const AWAY = [502, 503, 504]; // what a proxy in front of it says meanwhile
+
+export async function request(address, options) {
+  const headers = { ...options?.headers, "Kontext-Language": LANGUAGE };
+  const reply = await fetch(address, { ...options, headers }).catch(() => {
+    throw new Unanswered(chinese ? "ComfyUI 没有响应。" : "ComfyUI does not answer.");
+  });
+  if (AWAY.includes(reply.status)) throw new Unanswered(await reply.text());
+  return reply;
+}
+
+export const pause = (ms) => new Promise((wait) => setTimeout(wait, ms));
+
+/** The answer of `asked()`, sooner or later: whoever follows something goes on after a restart. */
+export async function patiently(asked, ms) {
+  for (;;) {
+    try {
+      return await asked();
+    } catch (error) {
+      if (!(error instanceof Unanswered)) throw error;
+      notice(error.message);
+    }
+    await pause(ms);
+  }
 }
 
 /** Another page of the pack, in the same language and theme. */

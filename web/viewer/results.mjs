@@ -73,7 +73,7 @@ function keepForm(title, nameOf, keep) {
   const label = element("label"), result = element("span");
   const name = element("input", { value: title, maxlength: "80", "aria-label": words.name });
   const form = element("form", { class: "keep", hidden: true }, label, name,
-    element("button", { class: "strong" }, words.keep), result);
+    element("button", { class: "strong" }, words.save), result);
   let at = -1;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

@@ -58,7 +58,7 @@ const ENGLISH = {
     "Win rate: Bradley–Terry scores of your blind votes, shown as the chance to be preferred to an " +
     "average one of these pictures; bars are 95% intervals. Two whose bars overlap widely are not " +
     "told apart yet: vote on. All votes of this run count, whichever comparison they were given in.",
-  keep: "Keep this one",
+  keep: "Keep this one", save: "Save",
   keepAs: (name) => `Keep ${name} in models/loras as`,
   name: "Name of the LoRA",
   kept: (file) => `Kept: choose ${file} in any Load LoRA node.`,
@@ -123,7 +123,7 @@ const CHINESE = {
   explained:
     "盲选胜率：由盲选投票算出的 Bradley–Terry 分数，表示胜过这些图片平均水平的机会；横条是 95% 区间。" +
     "两个横条大部分重叠，说明还分不出高下，请继续投票。同一次训练的所有投票都计算在内，不论在哪次对比中投的。",
-  keep: "保留这一个",
+  keep: "保留这一个", save: "保存",
   keepAs: (name) => `将 ${name} 保存到 models/loras，名称：`,
   name: "LoRA 的名称",
   kept: (file) => `已保留：在任何 LoRA 加载节点中选择 ${file}。`,
