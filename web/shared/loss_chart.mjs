@@ -91,8 +91,9 @@ export function lossChart(run, width, height, chinese) {
     group.append(drawn("path", { d: path(run.held_out), fill: "none", stroke: GREEN, "stroke-width": 1.5 }));
     svg.append(group);
   }
+  const anchor = (step) => (step === 0 ? "start" : step === run.steps ? "end" : "middle");
   for (const step of ticks(0, run.steps))
-    svg.append(drawn("text", { x: loss.x(step), y: height - 5, "text-anchor": step ? "middle" : "start" }, step || text.step + " 0"));
+    svg.append(drawn("text", { x: loss.x(step), y: height - 5, "text-anchor": anchor(step) }, step || text.step + " 0"));
   return svg;
 }
 
