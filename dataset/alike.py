@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import DamagedFileError, file_mark, read_json, write_atomically
-from .image import thumbnail
+from .image import read_all, thumbnail
 from .pair import Pair
 
 SAME, NEAR = 6, 12
@@ -39,8 +39,8 @@ class HashStore:
 
         marks = {path: file_mark(path) for path in paths}
         fresh = {mark: path for path, mark in marks.items() if mark not in self.known}
-        for mark, path in fresh.items():
-            self.known[mark] = str(imagehash.phash(thumbnail(path, 256)))
+        made = read_all(fresh.values(), lambda path: str(imagehash.phash(thumbnail(path, 256))))
+        self.known |= {mark: made[path] for mark, path in fresh.items()}
         if fresh:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             content = json.dumps(self.known).encode("utf-8", "surrogatepass")

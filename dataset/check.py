@@ -13,13 +13,15 @@ from PIL import Image
 from ..language import say
 from .alike import NEAR, SAME, Groups, distances, near_pairs
 from .check_pair import Look, look_at
+from .copies import contents
 from .files import folded, list_folder
 from .finding import ERROR, NOTE, WARNING, Finding
 from .image import open_rgb, picture_size
 from .masks import open_mask
 from .measure import grey, offset
 from .pair import DatasetError, Pair, PairedDataset
-from .quick import held_out, swapped, uncaptioned, unreadable_letters
+from .quick import held_out, uncaptioned, unreadable_letters
+from .swapped import swapped
 from .text import listed
 
 FEWEST_PAIRS = 15
@@ -55,7 +57,7 @@ def check(
         tick()
     return [
         *swapped(dataset.pairs, [look.worse for look in looks.values()]),
-        *held_out(dataset.pairs),
+        *held_out(dataset.pairs, contents(dataset.pairs)),
         *(finding for look in looks.values() for finding in look.findings),
         *duplicates(dataset.pairs, looks),
         *leftovers(dataset.pairs),

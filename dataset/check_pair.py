@@ -108,7 +108,7 @@ def _sizes(pair: Pair, controls: list[Image.Image], target: Image.Image) -> list
                 say("{name} has {size} pixels.", name=pair.target.name, size=_size(target)),
                 say("Use the full-size original.")
                 if small
-                else say("Train at 512 or 768; at a higher resolution it is enlarged."),
+                else say("Train at 512 or 768: pictures are not enlarged."),
                 (pair.stem,),
             )
         )
@@ -187,6 +187,15 @@ def _compare(pair: Pair, control: Image.Image, target: Image.Image) -> tuple[lis
             )
         ]
     return findings, _worse_side(control, target, first, second)
+
+
+def same_picture(control: Image.Image, target: Image.Image) -> bool:
+    """Whether both sides show the same picture: there is no edit."""
+    if not same_aspect(control.size, target.size):
+        return False
+    after = measure.fitted(target)
+    before = control.resize(after.size, Image.Resampling.LANCZOS)
+    return _same(before, after, measure.changed(before, after))
 
 
 def _same(before: Image.Image, after: Image.Image, difference: np.ndarray) -> bool:

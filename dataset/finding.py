@@ -24,6 +24,10 @@ class Finding:
     remedy: str
     stems: tuple[str, ...] = ()
 
+    @property
+    def sentence(self) -> str:
+        return f"{self.message} {self.remedy}"
+
 
 def report(findings: Sequence[Finding], pairs: int) -> str:
     """Errors first, then warnings, then notes; findings of one kind share their remedy's line."""
@@ -88,6 +92,7 @@ def kind_name(kind: str) -> str:
         "garbled caption": say("garbled caption"),
         "long caption": say("long caption"),
         "instruction missing": say("instruction missing"),
+        "one target": say("one target"),
         "few pairs": say("few pairs"),
         "uniform": say("uniform"),
     }

@@ -4,9 +4,10 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import ExifTags, Image, ImageChops, ImageCms, ImageOps
@@ -34,6 +35,11 @@ BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, ArithmeticError, TypeError,
     AttributeError, RuntimeError, MemoryError, AssertionError, struct.error, zlib.error,
 )  # fmt: skip
+
+MOST_NAMED = 20
+"""Most damaged pictures to name at once."""
+
+Read = TypeVar("Read")
 
 _SRGB = ImageCms.createProfile("sRGB")
 
@@ -77,6 +83,21 @@ def picture_size(path: Path) -> tuple[int, int]:
         # of a TIFF Pillow gives the size that it will have once it is turned, of others as stored
         turned = image.format != "TIFF" and _orientation(image, path) in QUARTER_TURNS
         return image.size[::-1] if turned else image.size
+
+
+def read_all(paths: Iterable[Path], read: Callable[[Path], Read]) -> dict[Path, Read]:
+    """What `read` returns for each picture. One DatasetError for all that it raises: whoever has
+    ten damaged pictures is to see all ten at once."""
+    found, broken = {}, []
+    for path in paths:
+        try:
+            found[path] = read(path)
+        except DatasetError as error:
+            broken.append(str(error))
+    if broken:
+        more = [say("and {count} more", count=len(broken) - MOST_NAMED)][: len(broken) > MOST_NAMED]
+        raise DatasetError("\n".join(broken[:MOST_NAMED] + more))
+    return found
 
 
 def picture_text(path: Path, name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..language import say
 from .alike import HashStore, source_groups
 from .archive import unpack
-from .choices import decide, read_choices
+from .choices import FILE, decide, read_choices
 from .files import Listing, list_folder, missing_folder, resolve
 from .masks import FOLDER
 from .match import match_endings, match_folders
@@ -25,6 +25,9 @@ SEVERAL_CONTROLS = APART, TOGETHER
 
 UNMATCHED = STOP, SKIP = "stop", "skip"
 """What becomes of pictures without a partner, likewise."""
+
+MANY = 0.5
+"""Left out by mistake, probably: from this share of what remains on."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ def find_pairs(source: PairSource, default_caption: str = "") -> LoadedPairs:
         require_controls(chosen, matching.notes)
     pairs = tuple(replace(p, caption=p.caption or default_caption.strip()) for p in chosen)
     skipped = tuple(say("Skipped: {what}", what=leftover) for leftover in matching.leftovers)
-    return LoadedPairs(PairedDataset(pairs), matching.notes + said + skipped, matching)
+    dataset = PairedDataset(pairs, (*_many_left_over(matching), *_many_excluded(matching, pairs)))
+    return LoadedPairs(dataset, matching.notes + said + skipped, matching)
 
 
 def load_pairs(
@@ -90,7 +94,37 @@ def load_pairs(
     """`find_pairs`, then hold out by source picture; perceptual hashes are kept in `hashes`."""
     found = find_pairs(source, default_caption)
     pairs, warnings = split_pairs([SourcePairs(found.dataset.pairs, holdout)], hashes)
-    return replace(found, dataset=PairedDataset(pairs), notes=found.notes + warnings)
+    dataset = replace(found.dataset, pairs=pairs)
+    return replace(found, dataset=dataset, notes=found.notes + warnings)
+
+
+def _many_left_over(matching: Matching) -> list[str]:
+    if matching.left_over < MANY * len(matching.pairs):
+        return []
+    return [
+        say(
+            "{count} pictures are left out, and only {pairs} pairs remain. Give both pictures of a "
+            "pair the same name; to see a list of those without a partner, set unmatched to stop.",
+            count=matching.left_over,
+            pairs=len(matching.pairs),
+        )
+    ]
+
+
+def _many_excluded(matching: Matching, pairs: Sequence[Pair]) -> list[str]:
+    excluded = len(matching.pairs) - len(pairs)
+    if excluded < MANY * len(pairs):
+        return []
+    return [
+        say(
+            "{name} leaves out {count} of {all} pairs. If this is not meant, include them again "
+            "(Open pairs on the node), or remove {name} from {folder}.",
+            name=FILE,
+            count=excluded,
+            all=len(matching.pairs),
+            folder=matching.folder,
+        )
+    ]
 
 
 def split_pairs(

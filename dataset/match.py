@@ -91,7 +91,8 @@ def match_folders(
         )
     pairs, more = _pairs(matches, target, controls)
     notes += [*more, *_sizes_said(target), *_masks_said(masks, matches)]
-    return Matching(pairs, target.folder, tuple(leftovers), tuple(notes))
+    left_over = _left_over((*controls, target), pairs, used)
+    return Matching(pairs, target.folder, tuple(leftovers), tuple(notes), left_over=left_over)
 
 
 def match_endings(listing: Listing, pattern: str = "", masks_in: Listing | None = None) -> Matching:
@@ -141,7 +142,8 @@ def match_endings(listing: Listing, pattern: str = "", masks_in: Listing | None 
         )
     pairs, more = _pairs(matches, listing, [listing])
     notes = [say("Names end in {rule}", rule=rule), *more, *_masks_said(masks, matches)]
-    return Matching(pairs, listing.folder, tuple(leftovers), tuple(notes))
+    left_over = _left_over([listing], pairs, used)
+    return Matching(pairs, listing.folder, tuple(leftovers), tuple(notes), left_over=left_over)
 
 
 def _require_apart(folders: Sequence[Path]) -> None:
@@ -212,6 +214,13 @@ def _without_partner(
             )
         )
     return lines
+
+
+def _left_over(listings: Sequence[Listing], pairs: Sequence[Pair], masks: set[Path]) -> int:
+    """The number of pictures that are in no pair, those that cannot be opened included."""
+    found = {picture.path for listing in listings for picture in listing.pictures}
+    used = {path for pair in pairs for path in pair.files}
+    return len(found - used - masks) + sum(len(listing.unreadable) for listing in listings)
 
 
 def _unreadable(listing: Listing) -> list[str]:

@@ -51,7 +51,8 @@ class Pair:
 class Matching:
     """Which pictures form pairs, which are left over, and notes for the user.
 
-    `folder` is that of the targets, or of the `table` that names the pairs.
+    `folder` is that of the targets, or of the `table` that names the pairs. `left_over` pictures
+    are in no pair.
     """
 
     pairs: tuple[Pair, ...]
@@ -59,13 +60,18 @@ class Matching:
     leftovers: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     table: Path | None = None
+    left_over: int = 0
 
 
 @dataclass(frozen=True)
 class PairedDataset:
-    """An immutable list of pairs; stems are unique within it."""
+    """An immutable list of pairs; stems are unique within it.
+
+    `doubts` are sentences on how it was made, for what the pairs themselves do not show.
+    """
 
     pairs: tuple[Pair, ...]
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         twice = _repeated(pair.stem for pair in self.pairs)
@@ -99,11 +105,8 @@ class PairedDataset:
             raise DatasetError(
                 say("Captions for unknown pairs: {names}.", names=", ".join(sorted(unknown)))
             )
-        return PairedDataset(
-            tuple(
-                replace(pair, caption=captions.get(pair.stem, pair.caption)) for pair in self.pairs
-            )
-        )
+        pairs = [replace(pair, caption=captions.get(pair.stem, pair.caption)) for pair in self]
+        return replace(self, pairs=tuple(pairs))
 
     def digest(self) -> str:
         """Hash of paths, file sizes, modification times, captions and split; reads no pixels."""

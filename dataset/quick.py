@@ -1,19 +1,19 @@
 """The cheap checks, made whenever pairs are loaded and again when training starts.
 
-Certain mistakes are errors, doubts are warnings. Opens no picture.
+Certain mistakes are errors, doubts are warnings. `copies` has those for pictures that occur twice.
 """
 
-import os
-from collections.abc import Sequence
-from itertools import takewhile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..files import content_hash
 from ..language import say
+from .copies import Contents, contents, identical, one_target, repeated, spread
 from .finding import ERROR, WARNING, Finding
+from .geometry import Size, same_aspect
+from .image import picture_size, read_all
 from .load import require_controls
-from .names import CONTROL, TARGET, ending_of, side_of_path
-from .pair import DatasetError, Pair
+from .pair import DatasetError, Pair, PairedDataset
+from .swapped import swapped
 from .text import listed
 
 MOST_HELD_OUT = 0.4
@@ -24,85 +24,108 @@ LETTERS = "letters"
 """The kind of finding that only concerns models with T5."""
 
 LOOKED_AT = 200
-"""Pairs whose captions are looked for beside them."""
+"""Pairs, evenly spaced, whose sizes are read."""
+
+SMALL = 1024**2
+"""A target of fewer pixels, and of less than a quarter of its control's, was perhaps exported too
+small. Larger ones have all that training uses."""
+
+
+def doubts(dataset: PairedDataset, latin_only: bool = True) -> list[str]:
+    """What is doubtful about the pairs, in sentences; letters for models that read Latin ones only.
+    Raises DatasetError for certain mistakes."""
+    findings = require_sound(dataset.pairs)
+    chosen = [finding for finding in findings if latin_only or finding.kind != LETTERS]
+    return [*dataset.doubts, *(finding.sentence for finding in chosen)]
 
 
 def require_sound(pairs: Sequence[Pair]) -> list[Finding]:
-    """The doubts about the pairs. Raises DatasetError for certain mistakes."""
+    """The findings that are no errors. Raises DatasetError for those that are."""
     if any(pair.controls for pair in pairs):
         require_controls(pairs)
-    findings = quick_findings(pairs)
-    errors = [finding for finding in findings if finding.severity == ERROR]
+    return without_errors(quick_findings(pairs))
+
+
+def without_errors(findings: list[Finding]) -> list[Finding]:
+    """The findings. Raises DatasetError if some are errors."""
+    errors = [finding.sentence for finding in findings if finding.severity == ERROR]
     if errors:
-        raise DatasetError("\n".join(f"{error.message} {error.remedy}" for error in errors))
+        raise DatasetError("\n".join(errors))
     return findings
 
 
 def quick_findings(pairs: Sequence[Pair]) -> list[Finding]:
-    """Sides that have changed places, no edit, a large or leaking hold-out, captions."""
+    """Sides that have changed places, no edit, copies, odd sizes, a large or leaking hold-out,
+    captions."""
+    content = contents(pairs)
     return [
         *swapped(pairs),
-        *identical(pairs),
-        *held_out(pairs),
+        *sizes(pairs),
+        *identical(pairs, content),
+        *repeated(pairs, content),
+        *one_target(pairs, content),
+        *held_out(pairs, content),
         *uncaptioned(pairs),
         *unreadable_letters(pairs),
     ]
 
 
-def swapped(pairs: Sequence[Pair], worse_sides: Sequence[str] = ()) -> list[Finding]:
-    """Whether control and target are swapped, by names, captions and, if given, appearance."""
-    paired = [pair for pair in pairs if pair.controls]
-    if not paired:
-        return []
-    evidence = [*_folder_names(paired), *_file_names(paired), *_captions_beside(paired)]
-    votes = {side: worse_sides.count(side) for side in (CONTROL, TARGET)}
-    if votes[TARGET] >= max(3, 0.6 * len(paired)) and votes[TARGET] > 4 * votes[CONTROL]:
-        worse = say(
-            "{count} of {all} targets look like their control made worse",
-            count=votes[TARGET],
-            all=len(paired),
+def sizes(pairs: Sequence[Pair]) -> list[Finding]:
+    """Pairs whose sides differ in shape, and targets much smaller than their controls."""
+    paired = spread([pair for pair in pairs if pair.controls], LOOKED_AT)
+    paths = [path for pair in paired for path in _shown(pair)]
+    size = read_all(dict.fromkeys(paths), picture_size)
+    findings = []
+    if other := [p for p in paired if not same_aspect(size[p.controls[0]], size[p.target])]:
+        findings.append(
+            Finding(
+                "aspect",
+                WARNING,
+                say(
+                    "Control and target differ in shape in {count} of {all} pairs: {names}.",
+                    count=len(other),
+                    all=len(paired),
+                    names=_sizes_named(other, size),
+                ),
+                say("Crop both alike from the originals, unless the edit is to change the shape."),
+                tuple(pair.stem for pair in other),
+            )
         )
-        evidence.append((1, worse))
-    weight = sum(weight for weight, _ in evidence)
-    if weight <= 0:
-        return []
-    reasons = say("; ").join(reason for weight, reason in evidence if weight > 0)
-    return [
-        Finding(
-            "swapped",
-            ERROR if weight > 2 else WARNING,
-            say("Control and target seem to be swapped: {reasons}.", reasons=reasons),
-            say(
-                "Control is the picture before the edit. Exchange the two folders if this is so; "
-                "otherwise rename them."
-            ),
+    if small := [
+        pair
+        for pair in paired
+        if area(size[pair.target]) < min(SMALL, area(size[pair.controls[0]]) / 4)
+    ]:
+        findings.append(
+            Finding(
+                "size",
+                WARNING,
+                say(
+                    "The target is much smaller than the control in {count} of {all} pairs: "
+                    "{names}.",
+                    count=len(small),
+                    all=len(paired),
+                    names=_sizes_named(small, size),
+                ),
+                say("Training shrinks both to the target's size. Use the full-size target."),
+                tuple(pair.stem for pair in small),
+            )
         )
-    ]
+    return findings
 
 
-def identical(pairs: Sequence[Pair]) -> list[Finding]:
-    """Pairs whose control and target are the same file, or copies of one."""
-    same = [pair.stem for pair in pairs for path in pair.controls[:1] if _copies(path, pair.target)]
-    if not same:
-        return []
-    return [
-        Finding(
-            "identical",
-            ERROR if len(same) > len(pairs) / 2 else WARNING,
-            say(
-                "{count} of {all} pairs have the same file on both sides, so there is no edit: "
-                "{names}.",
-                count=len(same),
-                all=len(pairs),
-                names=listed(same, most=20),
-            ),
-            say("Put the edited picture in its place, or remove the pair."),
-            tuple(same),
-        )
-    ]
+def area(size: Size) -> int:
+    return size[0] * size[1]
 
 
-def held_out(pairs: Sequence[Pair]) -> list[Finding]:
+def _sizes_named(pairs: Sequence[Pair], size: Mapping[Path, Size]) -> str:
+    def named(path: Path) -> str:
+        return "{}×{}".format(*size[path])
+
+    return listed([f"{p.stem} ({named(p.controls[0])} → {named(p.target)})" for p in pairs], most=5)
+
+
+def held_out(pairs: Sequence[Pair], content: Contents) -> list[Finding]:
     """A hold-out of nearly half or more, and pictures that are trained on and held out too."""
     held = [pair for pair in pairs if pair.split == "holdout"]
     findings = []
@@ -122,8 +145,8 @@ def held_out(pairs: Sequence[Pair]) -> list[Finding]:
                 ),
             )
         )
-    trained = {path for pair in pairs if pair.split != "holdout" for path in _shown(pair)}
-    both = [pair.stem for pair in held if trained.intersection(_shown(pair))]
+    trained = {content[path] for p in pairs if p.split != "holdout" for path in _shown(p)}
+    both = [p.stem for p in held if trained.intersection(content[path] for path in _shown(p))]
     if both:
         findings.append(
             Finding(
@@ -186,72 +209,6 @@ def unreadable_letters(pairs: Sequence[Pair]) -> list[Finding]:
             tuple(pair.stem for pair in foreign),
         )
     ]
-
-
-def _folder_names(pairs: Sequence[Pair]) -> list[tuple[int, str]]:
-    """Two points against for each folder that is named like its side, up to three for one that is
-    named like the other side. Only names below the folder that both sides share count."""
-    evidence: dict[tuple[str, str], tuple[int, str]] = {}
-    for folders in sorted({(pair.controls[0].parent, pair.target.parent) for pair in pairs}):
-        for side, parts in zip((CONTROL, TARGET), _below_shared(*folders), strict=True):
-            found, weight = side_of_path(parts)
-            if found == side:
-                evidence[side, found] = -2, ""
-            elif found and weight > evidence.get((side, found), (0, ""))[0]:
-                evidence[side, found] = weight, _named(side, "/".join(parts))
-    return list(evidence.values())
-
-
-def _below_shared(control: Path, target: Path) -> list[tuple[str, ...]]:
-    """The parts of two folders' paths below the folder that both lie in; if one lies in the other,
-    it keeps its own name. Empty for one and the same folder."""
-    if control == target:
-        return [(), ()]
-    both = zip(control.parts[:-1], target.parts[:-1], strict=False)
-    same = takewhile(lambda pair: os.path.normcase(pair[0]) == os.path.normcase(pair[1]), both)
-    shared = sum(1 for _ in same)
-    return [control.parts[shared:], target.parts[shared:]]
-
-
-def _named(side: str, name: str) -> str:
-    if side == CONTROL:
-        return say("the control folder is called “{name}”", name=name)
-    return say("the target folder is called “{name}”", name=name)
-
-
-def _file_names(pairs: Sequence[Pair]) -> list[tuple[int, str]]:
-    """Three points if controls end as targets do (`ring_after`) and targets as controls do."""
-    ends = [(ending_of(pair.controls[0].stem), ending_of(pair.target.stem)) for pair in pairs]
-    wrong = sum(
-        one is not None and other is not None and (one[1], other[1]) == (TARGET, CONTROL)
-        for one, other in ends
-    )
-    if wrong < max(1, 0.6 * len(pairs)):
-        return []
-    shown = f"{pairs[0].controls[0].name} → {pairs[0].target.name}"
-    return [(3, say("the file names say the opposite ({names})", names=shown))]
-
-
-def _captions_beside(pairs: Sequence[Pair]) -> list[tuple[int, str]]:
-    """Two points if captions lie beside controls alone, one against if beside targets alone."""
-    some = pairs[:: -(-len(pairs) // LOOKED_AT)]
-    if any(pair.controls[0].parent == pair.target.parent for pair in some):
-        return []
-    controls = any(_has_text(pair.controls[0]) for pair in some)
-    targets = any(_has_text(pair.target) for pair in some)
-    if controls == targets:
-        return []
-    return [(2, say("the captions lie beside the controls"))] if controls else [(-1, "")]
-
-
-def _has_text(picture: Path) -> bool:
-    return any(picture.with_suffix(suffix).is_file() for suffix in (".txt", ".caption"))
-
-
-def _copies(one: Path, other: Path) -> bool:
-    if one == other:
-        return True
-    return one.stat().st_size == other.stat().st_size and content_hash(one) == content_hash(other)
 
 
 def _mostly_foreign(caption: str) -> bool:

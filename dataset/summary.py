@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from PIL import Image
 
 from ..language import say
-from .finding import Finding
 from .geometry import bucket_size
 from .image import picture_size, thumbnail
 from .load import LoadedPairs
@@ -18,8 +17,8 @@ SAMPLED = 500
 """Larger sets are measured on this many pairs, evenly spaced: a header read costs 0.1 ms."""
 
 
-def describe(loaded: LoadedPairs, warnings: Sequence[Finding] = ()) -> str:
-    """A text: pair counts, warnings, notes of the loader, sizes, buckets, captions."""
+def describe(loaded: LoadedPairs, doubts: Sequence[str] = ()) -> str:
+    """A text: pair counts, doubts, notes of the loader, sizes, buckets, captions."""
     dataset = loaded.dataset
     train, held = dataset.train, dataset.holdout
     lines = [
@@ -29,7 +28,7 @@ def describe(loaded: LoadedPairs, warnings: Sequence[Finding] = ()) -> str:
             train=len(train),
             held=len(held),
         ),
-        *(f"⚠ {warning.message} {warning.remedy}" for warning in warnings),
+        *(f"⚠ {doubt}" for doubt in doubts),
         *loaded.notes,
         *_sizes(dataset.pairs),
     ]

@@ -26,7 +26,7 @@ from ..dataset.split import HOLDOUT
 from ..dataset.store import write_set
 from ..trainer.data.pixels import images_of
 from ..trainer.host.folders import hash_store, pairs_folder, unpacked_folder
-from .shared import HOLDOUT_TIP, loaded_output, or_shipped, unreadable_places
+from .shared import HOLDOUT_TIP, loaded_output, or_shipped, unreadable_places, wire_doubts
 from .sockets import Pairs
 
 
@@ -156,6 +156,7 @@ class PairsFromImages(io.ComfyNode):
             "second, and so on. The pictures are kept as PNG in ComfyUI's temp folder.",
             search_aliases=["image list to pairs", "before after", "dataset from images"],
             is_input_list=True,
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             inputs=[
                 io.Image.Input("control", tooltip="Pictures BEFORE the edit: list or batch."),
                 io.Image.Input("target", tooltip="Pictures AFTER the edit, in the same order."),
@@ -184,10 +185,10 @@ class PairsFromImages(io.ComfyNode):
         captions: list[str],
         holdout: list[float],
     ) -> io.NodeOutput:
-        folder = pairs_folder()
+        doubtful, folder = wire_doubts(cls.hidden), pairs_folder()
         pairs = write_set(images_of(*control), images_of(*target), captions, folder)
         marked, warnings = split_pairs([SourcePairs(pairs, holdout[0])], hash_store())
-        return loaded_output(LoadedPairs(PairedDataset(marked), warnings), preview=24)
+        return loaded_output(LoadedPairs(PairedDataset(marked, doubtful), warnings), preview=24)
 
 
 def _source(

@@ -1,5 +1,6 @@
 """Crop & Resize Pairs, and Save Pair."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from ..dataset.summary import pages
 from ..language import say
 from ..trainer.data.pixels import images_of, tensor_of
 from ..trainer.host import Progress
-from .shared import target_folder, writable_place
+from .shared import target_folder, wire_doubts, writable_place
 from .sockets import Pairs
 
 
@@ -126,7 +127,7 @@ class PreparePairs(io.ComfyNode):
             written.append(cut)
             lines.append(line)
             progress.update(number)
-        prepared = PairedDataset(tuple(written))
+        prepared = replace(pairs, pairs=tuple(written))
         count = say("{count} pairs in {folder}", count=len(prepared), folder=folder)
         report = "\n".join((count, *lines))
         return io.NodeOutput(prepared, tensor_of(*pages(prepared, 24)), report)
@@ -169,6 +170,7 @@ class SavePair(io.ComfyNode):
                 ),
             ],
             outputs=[Pairs.Output(display_name="pairs")],
+            hidden=[io.Hidden.prompt, io.Hidden.unique_id],
             is_output_node=True,
         )
 
@@ -186,6 +188,9 @@ class SavePair(io.ComfyNode):
         stem: str,
         overwrite: bool,
     ) -> io.NodeOutput:
+        doubtful = wire_doubts(cls.hidden)
+        if doubtful:
+            Progress(1, cls.hidden.unique_id).say("\n".join(f"⚠ {doubt}" for doubt in doubtful))
         if len(control) != len(target):
             raise DatasetError(
                 say(
@@ -209,7 +214,7 @@ class SavePair(io.ComfyNode):
             )
             for number, (before, after) in enumerate(sides, 1)
         ]
-        return io.NodeOutput(PairedDataset(tuple(pairs)))
+        return io.NodeOutput(PairedDataset(tuple(pairs), doubtful))
 
 
 def _keep_originals(pairs: PairedDataset, folder: Path) -> None:

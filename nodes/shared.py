@@ -15,8 +15,9 @@ from ..dataset.access import writable
 from ..dataset.files import resolve
 from ..dataset.load import LoadedPairs, PairSource, missing_places
 from ..dataset.pair import DatasetError
-from ..dataset.quick import require_sound
+from ..dataset.quick import doubts, without_errors
 from ..dataset.summary import describe, pages
+from ..dataset.wires import swapped_wires
 from ..evaluation.compare.comparison import LOOSE_FOLDER
 from ..evaluation.pictures.axes import parse_numbers
 from ..evaluation.pictures.loras import LoraFile, loras_of_files, loras_of_run, match_names
@@ -137,6 +138,13 @@ def target_folder(text: str) -> Path:
     return writable(folder)
 
 
+def wire_doubts(hidden: io.HiddenHolder) -> tuple[str, ...]:
+    """What is doubtful about the wires into `control` and `target` of the node that runs. Raises
+    DatasetError where they are certainly wrong."""
+    found = without_errors(swapped_wires(hidden.prompt, hidden.unique_id))
+    return tuple(finding.sentence for finding in found)
+
+
 def loaded_output(
     loaded: LoadedPairs, preview: int, source: PairSource | None = None
 ) -> io.NodeOutput:
@@ -145,9 +153,9 @@ def loaded_output(
     Pairs of a `source` on disk have a page; its id goes to the node's button. Raises DatasetError
     for pairs that are certainly wrong; doubts come first in the report.
     """
-    warnings = require_sound(loaded.dataset.pairs)
+    doubtful = doubts(loaded.dataset)
     sheet = pages(loaded.dataset, preview) if preview else [Image.new("RGB", (64, 64), "white")]
-    report = describe(loaded, warnings)
+    report = describe(loaded, doubtful)
     Progress(1, running_node()).say(report)
     shown = dict(ui.PreviewText(report).as_dict())
     if source:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from comfy_api.latest import io, ui
 
+from ..evaluation.tries.axes import read_axes, read_values
 from ..evaluation.tries.report import as_table, draw, result, write
 from ..evaluation.tries.search import Leg, plan, price
 from ..language import say
@@ -17,7 +18,7 @@ from ..trainer.host.folders import latents_folder, output_folder, rescue_folder
 from ..trainer.loop import train
 from ..trainer.request import TrainingRequest
 from ..trainer.runs.name import checked_name
-from .shared import named_right
+from .shared import named_right, wrong_numbers
 from .sockets import Pairs, Settings
 
 AXES = "learning_rate: 5e-5, 1e-4, 2e-4, 4e-4"
@@ -80,8 +81,9 @@ class TrySettings(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None) -> bool | str:
-        return named_right(name)
+    def validate_inputs(cls, name: str | None, axes: str | None) -> bool | str:
+        faults = wrong_numbers(lambda text, _: read_values(read_axes(text)), axes=axes)
+        return "\n".join(faults) or named_right(name)
 
     @classmethod
     def execute(cls, model, clip, vae, pairs, name, axes, steps, settings=None) -> io.NodeOutput:

@@ -229,8 +229,9 @@ def test_no_folder_of_others_is_read_or_written(shared_server, ask, outside):
             },
             ("KontextSavePair", "folder"): {
                 "a": flat,
+                "b": flat,
                 "out": ("KontextSavePair", {
-                    "control": ["a", 0], "target": ["a", 0], "folder": text, "overwrite": True,
+                    "control": ["a", 0], "target": ["b", 0], "folder": text, "overwrite": True,
                     "stem": f"{SECRET}_0", "caption": "taken over"}),
             },
             ("KontextUnpairedTargets", "folder"): {
@@ -344,7 +345,8 @@ def test_names_do_not_lead_out_of_their_folder(shared_server, ask, outside):
         graphs = {
             "KontextSavePair": {
                 "a": flat,
-                "out": ("KontextSavePair", {"control": ["a", 0], "target": ["a", 0], "stem": name}),
+                "b": flat,
+                "out": ("KontextSavePair", {"control": ["a", 0], "target": ["b", 0], "stem": name}),
             },
             "KontextEditCaptions": {
                 "pairs": model["pairs"],

@@ -8,15 +8,16 @@ from contextlib import nullcontext
 
 import torch
 
-from ..dataset.pair import DatasetError, PairedDataset
-from ..dataset.quick import LETTERS, require_sound
+from ..dataset.pair import DatasetError
+from ..dataset.quick import doubts, require_sound
 from ..files import storing
 from ..language import say
 from . import host, parallel
 from .data.cache import Cache
 from .data.encode import encode_dataset
 from .data.prefetch import Prefetch
-from .families import Family, family_of, recognise
+from .data.sizes import too_small
+from .families import family_of, recognise
 from .loss.objective import sample_losses
 from .loss.preserve import Preservation, require_off_task
 from .network.matmul8 import check_device
@@ -83,7 +84,8 @@ def train_locked(request: TrainingRequest, lock: Lock | None) -> Run:
         progress.end_at(session.last_step)
         if session.done:
             progress.say(say("Continuing from step {step}.", step=session.done))
-        notes = [*family.notes(), *cache.notes(), *doubts(pairs, family)]
+        notes = [*family.notes(), *cache.notes(), *doubts(pairs, family.latin_only)]
+        notes += too_small(pairs.train, config)
         for note in notes:
             session.journal.note(note)
         progress.standing += tuple(f"⚠ {note}" for note in notes)
@@ -127,15 +129,6 @@ def check(request: TrainingRequest) -> None:
         raise DatasetError(say("There is no pair to train on: all are held out. Lower `holdout`."))
     require_sound(pairs.pairs)
     require_off_task(config, pairs.train)
-
-
-def doubts(pairs: PairedDataset, family: Family) -> list[str]:
-    """What is doubtful about these pairs, for a model of this family."""
-    return [
-        f"{doubt.message} {doubt.remedy}"
-        for doubt in require_sound(pairs.pairs)
-        if family.latin_only or doubt.kind != LETTERS
-    ]
 
 
 def identify(request: TrainingRequest, cache: Cache) -> Identity:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any
 
 from ...language import say
@@ -79,20 +80,26 @@ def read_axes(text: str) -> dict[str, list[str]]:
     return axes
 
 
-def grid(config: TrainConfig, axes: Mapping[str, Sequence[str]]) -> list[Try]:
-    """Every combination of the values, in order, without repeats. Raises ConfigError."""
-    read = {name: [SETTINGS[name].read(value) for value in axes[name]] for name in axes}
-    found: dict[TrainConfig, Try] = {}
-    for values in product(*read.values()):
-        changes = dict(zip(read, values, strict=True))
-        each = config.replace(**changes)
-        found.setdefault(each, Try(changes, each))
-    if not 2 <= len(found) <= MOST:
+def read_values(axes: Mapping[str, Sequence[str]]) -> dict[str, list[Any]]:
+    """The values themselves, without repeats. Raises ConfigError for one that its setting cannot
+    have, and for too few or too many tries."""
+    read = {}
+    for name in axes:
+        read[name] = list(dict.fromkeys(SETTINGS[name].read(value) for value in axes[name]))
+    count = prod(map(len, read.values()))
+    if not 2 <= count <= MOST:
         raise ConfigError(
             say(
                 "These values make {count} different tries; there must be 2 to {most}. Write more "
                 "values, or leave some out.",
-                count=len(found), most=MOST,
+                count=count, most=MOST,
             )
         )  # fmt: skip
-    return list(found.values())
+    return read
+
+
+def grid(config: TrainConfig, axes: Mapping[str, Sequence[str]]) -> list[Try]:
+    """Every combination of the values, in order. Raises ConfigError."""
+    read = read_values(axes)
+    every = [dict(zip(read, values, strict=True)) for values in product(*read.values())]
+    return [Try(changes, config.replace(**changes)) for changes in every]

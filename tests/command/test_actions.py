@@ -269,6 +269,21 @@ def test_it_says_what_the_graph_says(folder, perform):
     assert set(told["report"][1:]) <= {line.get("note") for line in notes}
 
 
+@pytest.mark.slow
+def test_what_is_doubtful_is_said_before_training_and_when_it_starts(folder, perform):
+    for number in (0, 1):
+        (folder / "target" / f"{number}.png").unlink()
+    job = {**JOB, "pairs": {**JOB["pairs"], "holdout": 0, "unmatched": "skip"}}
+    (folder / "edit.yaml").write_text(yaml.safe_dump(job), encoding="utf-8")
+    left_out = "2 pictures are left out, and only 2 pairs remain."
+    _, told, _ = perform("validate", "edit.yaml")
+    assert any(line.startswith(f"⚠ {left_out}") for line in told["report"])
+    perform("train", "edit.yaml", "--set", "steps=1")
+    (first,) = Run.open("edit", folder / "output").logged()
+    assert left_out in first["note"]
+    assert "2 of 2 targets are much smaller than the resolution 512" in first["note"]
+
+
 def damaged(folder: Path, how: str) -> None:
     """Puts something else in the place of a picture after the edit."""
     path = folder / "target" / "1.png"

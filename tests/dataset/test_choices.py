@@ -28,6 +28,10 @@ def test_what_is_written_by_hand_is_read(source):
     assert pairs["e"].target == source.base / "before" / "e.png"
     assert pairs["e"].controls == (source.base / "after" / "e.png",)
     assert "pairs.yaml: 2 left out, 1 held out, 1 swapped, 1 with repeats" in found.notes
+    (doubt,) = found.dataset.doubts
+    assert doubt.startswith("pairs.yaml leaves out 2 of 6 pairs. If this is not meant")
+    write_choices(source.base / "after", Choices(excluded=frozenset({"d"})))
+    assert find_pairs(source).dataset.doubts == ()
 
 
 def test_the_hold_out_of_the_file_is_the_only_one(source):

@@ -1,6 +1,7 @@
 """The cheap checks: what is surely wrong stops, what is doubtful is said."""
 
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -8,14 +9,17 @@ from folders import save
 from kontext.dataset.finding import ERROR, WARNING
 from kontext.dataset.pair import DatasetError, Pair
 from kontext.dataset.quick import quick_findings, require_sound
+from PIL import Image
 
 
-def pairs_in(base: Path, control: str, target: str, names=("{}.png", "{}.png")) -> list[Pair]:
+def pairs_in(
+    base: Path, control: str, target: str, names=("{}.png", "{}.png"), seed: int = 0
+) -> list[Pair]:
     return [
         Pair(
             str(number),
-            (save(base / control / names[0].format(number), 2 * number),),
-            save(base / target / names[1].format(number), 2 * number + 1),
+            (save(base / control / names[0].format(number), seed + 2 * number),),
+            save(base / target / names[1].format(number), seed + 2 * number + 1),
             "polish the ring",
         )
         for number in range(6)
@@ -99,6 +103,72 @@ def test_the_same_file_on_both_sides(tmp_path: Path):
     assert severities([replace(pairs[0], controls=(copy,)), *pairs[1:]]) == {"identical": WARNING}
 
 
+@pytest.mark.parametrize(
+    ("suffix", "options", "severity"),
+    [(".webp", {"lossless": True}, ERROR), (".bmp", {}, ERROR), (".jpg", {"quality": 95}, WARNING)],
+)
+def test_pictures_exported_without_the_edit(tmp_path: Path, suffix, options, severity):
+    """Saved again in another format, all of them: the three that are opened show it."""
+    pairs = pairs_in(tmp_path, "one", "two")
+    for number, pair in enumerate(pairs):
+        again = pair.target.with_suffix(suffix)
+        Image.open(pair.target).resize((640, 480)).save(pair.target)
+        Image.open(pair.target).save(again, **options)
+        pairs[number] = replace(pair, controls=(again,))
+    assert severities(pairs) == {"identical": severity}
+    edited = save(tmp_path / "edited.png", 100, (640, 480))
+    assert severities([*pairs[:-1], replace(pairs[-1], target=edited)]) == {}
+
+
+def test_copies_of_a_pair(tmp_path: Path):
+    """The same file elsewhere counts; the same pictures with another caption are no mistake."""
+    pairs = pairs_in(tmp_path, "one", "two")
+    copy = [tmp_path / side / "copy.png" for side in ("one", "two")]
+    for path, whole in zip(copy, pairs[0].files, strict=True):
+        path.write_bytes(whole.read_bytes())
+    again = replace(pairs[0], stem="copy", controls=(copy[0],), target=copy[1])
+    assert severities([*pairs, again]) == {"duplicate": WARNING}
+    assert severities([*pairs, replace(again, caption="another")]) == {}
+    assert severities([*pairs, replace(again, split="holdout")]) == {"leak": WARNING}
+
+
+def test_one_target_for_many_controls(tmp_path: Path):
+    pairs = pairs_in(tmp_path, "one", "two")
+    for pair in pairs[:4]:
+        pair.target.write_bytes(pairs[0].target.read_bytes())
+    assert severities(pairs) == {"one target": WARNING}
+    assert severities(pairs[1:4]) == {}, "too few to say"
+    assert severities(pairs[2:]) == {}, "half"
+    sides = []
+    for number, side in product((3, 4), ("clay", "line")):
+        control = save(tmp_path / side / f"{number}.png", 50 + len(sides))
+        sides.append(replace(pairs[number], stem=f"{number}_{side}", controls=(control,)))
+    assert severities(sides) == {}, "several controls of two targets"
+
+
+def test_sizes_that_do_not_fit(tmp_path: Path):
+    pairs = pairs_in(tmp_path, "one", "two")
+    save(pairs[0].target, 1, (48, 32))
+    save(pairs[1].controls[0], 2, (96, 96))
+    found = {each.kind: each for each in quick_findings(pairs)}
+    assert found.keys() == {"aspect", "size"}
+    assert "in 1 of 6 pairs: 0 (32×32 → 48×32)" in found["aspect"].message
+    assert "in 1 of 6 pairs: 1 (96×96 → 32×32)" in found["size"].message
+    save(pairs[0].target, 1, (64, 64))
+    save(pairs[1].controls[0], 2, (64, 64))  # a quarter of the pixels
+    assert severities(pairs) == {}
+
+
+def test_all_damaged_pictures_are_named_at_once(tmp_path: Path):
+    pairs = pairs_in(tmp_path, "one", "two")
+    for pair in pairs[:3]:
+        pair.target.write_bytes(b"no picture")
+    with pytest.raises(DatasetError) as error:
+        require_sound(pairs)
+    assert all(str(pair.target) in str(error.value) for pair in pairs[:3])
+    assert len(str(error.value).splitlines()) == 3
+
+
 def test_a_set_is_of_pairs_or_of_pictures(tmp_path: Path):
     pairs = pairs_in(tmp_path, "one", "two")
     bare = [replace(pair, controls=()) for pair in pairs]
@@ -109,7 +179,8 @@ def test_a_set_is_of_pairs_or_of_pictures(tmp_path: Path):
 
 def test_half_of_the_pairs_held_out(tmp_path: Path):
     pairs = pairs_in(tmp_path, "one", "two") + [
-        replace(pair, stem=f"{pair.stem}b") for pair in pairs_in(tmp_path, "three", "four")
+        replace(pair, stem=f"{pair.stem}b")
+        for pair in pairs_in(tmp_path, "three", "four", seed=100)
     ]
 
     def held(count: int) -> list[Pair]:

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from kontext.nodes import NODES, without_path
 from kontext.nodes.compare import CompareCheckpoints
 from kontext.nodes.score import ScoreCheckpoints
+from kontext.nodes.try_settings import AXES, TrySettings
 
 TYPED = [  # places and names that a user writes
     (node, entry.id)
@@ -67,3 +68,13 @@ def test_numbers_that_cannot_be_read_are_known_before_the_run(node, list_):
 
     assert judged(inputs) is True and judged(dict.fromkeys(inputs)) is True
     assert f"{list_}: 'one'" in judged(inputs | {list_: "0.5, one"})
+
+
+def test_tries_that_cannot_be_read_are_known_before_the_run():
+    for axes, told in (("rank 8, 32", "write one setting per line"), ("rnk: 8", "cannot be tried"),
+                       ("rank: 8, many", "rank is 'many'"), ("rank: 8", "make 1 different tries"),
+                       ("rank: 8, -1", "it goes from")):  # fmt: skip
+        assert told in TrySettings.validate_inputs("my_edit", axes), axes
+    assert TrySettings.validate_inputs("my_edit", "rank: 8, 32") is True
+    assert TrySettings.validate_inputs("my_edit", None) is True, "linked"
+    assert TrySettings.validate_inputs("my_edit", AXES) is True

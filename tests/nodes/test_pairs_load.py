@@ -112,6 +112,19 @@ def test_swapped_folders_stop_wherever_the_side_is_named(input_folder: Path, end
     assert "swapped" not in LoadPairs.execute(**DEFAULTS | right).args[2]
 
 
+def test_many_pictures_without_a_partner_are_said_first(input_folder: Path):
+    for name in range(6):
+        (input_folder / "after" / f"{name:02}.png").unlink()
+    skipping = DEFAULTS | {"unmatched": "skip"}
+    pairs, _, report = LoadPairs.execute(**skipping).args
+    assert len(pairs) == 10
+    assert report.splitlines()[1].startswith("⚠ 6 pictures are left out, and only 10 pairs remain.")
+    assert pairs.with_captions({}).doubts == pairs.doubts != ()
+    for name in ("00", "01"):
+        Image.new("RGB", (64, 48)).save(input_folder / "after" / f"{name}.png")
+    assert LoadPairs.execute(**skipping).args[0].doubts == ()
+
+
 def test_masks_of_a_folder_of_any_name(input_folder: Path):
     (input_folder / "painted").mkdir()
     Image.new("L", (64, 48), 255).save(input_folder / "painted" / "03.png")
@@ -160,6 +173,24 @@ def test_a_control_without_target_is_refused(input_folder: Path):
         PairsFromImages.execute([pictures(4)], [pictures(5)], [""], [0])
     with pytest.raises(DatasetError, match="3 captions for 5 pairs"):
         PairsFromImages.execute([pictures(5)], [pictures(5)], ["a", "b", "c"], [0])
+
+
+def test_swapped_sockets(input_folder: Path, graph):
+    """Doubts reach the training through the pairs; certain mistakes stop."""
+    wires = {"control": ["clean", 0], "target": ["worse", 0]}
+    graph |= {
+        "clean": {"class_type": "LoadImage", "inputs": {"image": "ring.png"}},
+        "worse": {"class_type": "KontextDegrade", "inputs": {"image": ["clean", 0]}},
+        "me": {"class_type": "KontextPairsFromImages", "inputs": wires},
+    }
+    arguments = [pictures(4)], [pictures(5)[:4]], ["shine"], [0]
+    pairs, _, report = PairsFromImages.execute(*arguments).args
+    (doubt,) = pairs.doubts
+    assert "swapped: the target comes from Degrade Image. Exchange the two wires if" in doubt
+    assert report.splitlines()[1] == f"⚠ {doubt}"
+    wires["control"] = ["worse", 0]
+    with pytest.raises(DatasetError, match="One wire leads into both"):
+        PairsFromImages.execute(*arguments)
 
 
 def test_a_full_disk_leaves_nothing_half_written(input_folder: Path, monkeypatch):

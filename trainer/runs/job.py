@@ -37,7 +37,7 @@ from ...dataset.load import (
     split_pairs,
 )
 from ...dataset.pair import PairedDataset
-from ...dataset.quick import require_sound
+from ...dataset.quick import doubts
 from ...dataset.records import json_lines, pair_rows, read_records
 from ...dataset.split import HOLDOUT
 from ...files import storing, write_atomically
@@ -176,8 +176,9 @@ class Job:
         ]
         pairs, warnings = split_pairs(sources, places.scratch / "hashes.json")
         notes = [note for found in loaded for note in found.notes]
-        doubts = [f"{doubt.message} {doubt.remedy}" for doubt in require_sound(pairs)]
-        return PairedDataset(pairs), (*doubts, *notes, *warnings)
+        made = [doubt for found in loaded for doubt in found.dataset.doubts]
+        dataset = PairedDataset(pairs, tuple(made))
+        return dataset, (*(f"⚠ {doubt}" for doubt in doubts(dataset)), *notes, *warnings)
 
     def sample_plan(self, places: Places) -> SamplePlan | None:
         """The samples to make during training; None if the file names none. Reads the controls."""
@@ -279,7 +280,7 @@ def found_in(source: Mapping[str, Any], places: Places) -> LoadedPairs:
         replace(pair, repeats=pair.repeats * repeats, caption=with_trigger(pair.caption, trigger))
         for pair in found.dataset
     )
-    return LoadedPairs(PairedDataset(pairs), found.notes)
+    return LoadedPairs(replace(found.dataset, pairs=pairs), found.notes)
 
 
 def with_trigger(caption: str, trigger: str) -> str:
