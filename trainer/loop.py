@@ -85,7 +85,8 @@ def train_locked(request: TrainingRequest, lock: Lock | None) -> Run:
         if session.done:
             progress.say(say("Continuing from step {step}.", step=session.done))
         notes = [*family.notes(), *cache.notes(), *doubts(pairs, family.latin_only)]
-        notes += too_small(pairs.train, config)
+        if family.full_size:  # the demo model is meant for small pictures
+            notes += too_small(pairs.train, config)
         for note in notes:
             session.journal.note(note)
         progress.standing += tuple(f"⚠ {note}" for note in notes)

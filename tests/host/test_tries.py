@@ -13,7 +13,7 @@ from host import PACK_FOLDER
 
 from .conftest import node
 
-RATES = "1e-4, 3e-3, 1e-2"
+RATES = "2e-4, 3e-3, 1e-2"  # none is the rate of a run that is given no settings
 
 
 @pytest.fixture

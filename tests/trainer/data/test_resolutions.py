@@ -8,6 +8,7 @@ from kontext.dataset.pair import PairedDataset
 from kontext.trainer.config import ConfigError, TrainConfig
 from kontext.trainer.data import prefetch
 from kontext.trainer.data.cache import Cache
+from kontext.trainer.data.sizes import too_small
 from kontext.trainer.loss import holdout
 
 from ..short_runs import SHORT
@@ -81,3 +82,13 @@ def test_held_out_pairs_are_measured_at_the_first(run_training, make_pairs, monk
     pairs = PairedDataset((replace(first, split="holdout"), *rest))
     run_training(SHORT.replace(resolution="64, 96", steps=2), pairs=pairs)
     assert shapes == {(8, 8)}
+
+
+def test_targets_much_smaller_than_the_resolution(make_pairs, tmp_path):
+    pairs = make_pairs(tmp_path, 3, size=(192, 128)).pairs
+    (doubt,) = too_small(pairs, TrainConfig(resolution="512, 768"))
+    assert doubt.startswith(
+        "3 of 3 targets are much smaller than the resolution 512: 000 has 192 ×"
+    )
+    assert too_small(pairs, TrainConfig(resolution=313)) == [], "just half of it"
+    assert too_small(pairs, TrainConfig(resolution="96, 1024")) == [], "they have the first"
