@@ -28,11 +28,21 @@ def watched(hook: Callable[..., None] | None) -> None:
     comfy_utils.set_progress_bar_global_hook(hook)
 
 
+class NoBar:
+    """In place of ComfyUI's progress bar, where it has none."""
+
+    def __init__(self, total: int, node_id: str | None = None) -> None:
+        self.total = total
+
+    def update_absolute(self, value: int, preview: object = None) -> None:
+        pass
+
+
 class Progress:
     """ComfyUI's progress bar, node text and preview for one piece of work."""
 
     def __init__(self, total: int, node_id: str | None = None) -> None:
-        self.bar = comfy_utils.ProgressBar(total, node_id=node_id)
+        self.bar = optional(comfy_utils, "ProgressBar", NoBar)(total, node_id=node_id)
         self.node_id = node_id
         self.standing: tuple[str, ...] = ()  # lines that stay below every text on the node
         self.last_text = self.last_move = 0.0

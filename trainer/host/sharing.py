@@ -17,7 +17,7 @@ from ...dataset.text import decoded
 from ...files import storing, write_atomically
 from ...language import say
 from ...values import read_yaml
-from .names import comfy_module
+from .names import comfy_module, optional
 
 cli_args = comfy_module("comfy.cli_args")
 
@@ -50,9 +50,10 @@ def access() -> Access:
 
 
 def others_can_reach() -> bool:
-    """Whether other machines or sites can reach the server, as it was started."""
-    args = cli_args.args
-    if args.enable_cors_header or args.multi_user:
+    """Whether other machines or sites can reach the server, as it was started; they can if this
+    ComfyUI does not say how it was."""
+    args = optional(cli_args, "args", None)
+    if not args or args.enable_cors_header or args.multi_user:
         return True
     return not all(is_loopback(address.strip()) for address in args.listen.split(","))
 

@@ -111,6 +111,7 @@ MISSING = [
     ["comfy.model_management.throw_exception_if_processing_interrupted"],
     ["comfy_execution.utils.get_executing_context", "comfy.patcher_extension"],
     ["comfy.text_encoders.flux", "comfy.lora_convert", "comfy.model_patcher.ModelPatcher"],
+    ["comfy.cli_args", "comfy.utils.ProgressBar"],
     ["comfy_extras.nodes_flux", "comfy_extras.nodes_qwen.TextEncodeQwenImageEdit"],
 ]
 
