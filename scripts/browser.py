@@ -23,6 +23,9 @@ FLAGS = (
     "--disable-background-networking", "--disable-component-update",
 )  # fmt: skip
 
+SECONDS = 90  # other tests may run beside this one
+OPEN_WORKFLOW = "app.extensionManager?.workflow?.activeWorkflow"
+
 
 def find_browser() -> str | None:
     """An installed Chromium, Chrome or Edge."""
@@ -48,15 +51,21 @@ class Page:
     def open_graph(self, workflow: dict[str, Any]) -> None:
         """What dragging the file onto the page does."""
         self.page.evaluate("workflow => app.loadGraphData(workflow)", workflow)
-        self.page.wait_for_timeout(1500)
+        self.settle()
 
     def open_template(self, pack: str, name: str) -> None:
         """Click one of a pack's graphs in the template browser."""
+        self.list_templates(pack)
+        self.page.evaluate(f"() => window.before = {OPEN_WORKFLOW}")
+        self.page.locator(f"[data-testid^='template-workflow-'][data-testid$=' {name}']").click()
+        self.page.wait_for_function(f"() => {OPEN_WORKFLOW} !== before")
+        self.page.get_by_test_id("template-workflows-content").wait_for(state="detached")
+        self.settle()
+
+    def list_templates(self, pack: str) -> None:
+        """Open the template browser at a pack's graphs."""
         self.page.locator(".templates-tab-button").click()
         self.page.get_by_role("button", name=pack, exact=True).click()
-        self.page.locator(f"[data-testid^='template-workflow-'][data-testid$=' {name}']").click()
-        self.page.get_by_test_id("template-workflows-content").wait_for(state="detached")
-        self.page.wait_for_timeout(1500)
 
     def set_widgets(self, values: dict[str, Any]) -> None:
         """Set widgets by name, in whichever node has them."""
@@ -105,23 +114,43 @@ class Page:
         else:
             self.page.mouse.click(*place)
 
+    def unfold(self, node_type: str) -> None:
+        """Click the button that shows or folds the advanced inputs of a node in view."""
+        folds = self.page.evaluate(
+            "type => LiteGraph.vueNodesMode && app.graph.nodes.find(n => n.type === type).id",
+            node_type,
+        )
+        if folds is False:
+            self.press_button(node_type, "advanced")
+        else:
+            button = "[data-testid=advanced-inputs-button]"
+            self.page.locator(f"[data-node-id='{folds}'] {button}").click()
+
     def change_tab(self, direction: str) -> None:
         """Go to the `Previous` or `Next` of the graphs that are open."""
         command = f"Workspace.{direction}OpenedWorkflow"
         self.page.evaluate("id => app.extensionManager.command.execute(id)", command)
-        self.page.wait_for_timeout(1500)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the page has drawn what it was told and has nothing else to do."""
+        self.page.evaluate(
+            """() => new Promise(done =>
+                requestAnimationFrame(() => requestIdleCallback(done, { timeout: 10000 })))"""
+        )
 
     def panel(self, node_type: str, part: str = "") -> Any:
         """What a node of the pack of this type shows of its work: `status` or `chart`."""
         panel = self.page.locator(f".kontext-panel[data-type={node_type}]")
         return panel.locator(f"[data-part={part}]") if part else panel
 
-    def pictures(self, node_type: str) -> list[str]:
-        """Where the pictures come from that nodes of this type show."""
-        return self.page.evaluate(
-            """type => app.graph.nodes.filter(n => n.type === type)
-                .flatMap(n => (n.imgs ?? []).map(image => image.src))""",
-            node_type,
+    def wait_for_pictures(self, node_type: str, addresses: list[str]) -> None:
+        """Until the canvas shows pictures from these addresses in the nodes of this type."""
+        self.page.wait_for_function(
+            """([type, addresses]) => app.graph.nodes.filter(n => n.type === type)
+                .flatMap(n => (n.imgs ?? []).map(image => image.src.split("?")[0]))
+                .join() === addresses.join()""",
+            arg=[node_type, addresses],
         )
 
     def red_nodes(self) -> list[str]:
@@ -141,12 +170,13 @@ class Page:
 @contextmanager
 def front_end(url: str, width: int = 1600, height: int = 900) -> Iterator[Page]:
     """Open ComfyUI's page and wait until its graph is there."""
-    with any_page(url, width, height) as opened:
+    with any_page("about:blank", width, height) as opened:
         page = opened.page
-        page.wait_for_function("window.app && window.app.graph", timeout=60_000)
-        page.wait_for_timeout(3000)
-        page.keyboard.press("Escape")  # a first visit opens the template browser
-        page.wait_for_timeout(500)
+        # else a first visit opens the template browser
+        page.request.post(f"{url}/settings/Comfy.TutorialCompleted", data="true")
+        page.goto(url)
+        page.wait_for_function(f"() => window.app?.graph && {OPEN_WORKFLOW}")
+        opened.settle()
         yield opened
 
 
@@ -159,6 +189,7 @@ def any_page(url: str, width: int = 1600, height: int = 900) -> Iterator[Page]:
         browser = playwright.chromium.launch(executable_path=find_browser(), args=list(FLAGS))
         try:
             page = browser.new_page(viewport={"width": width, "height": height})
+            page.set_default_timeout(SECONDS * 1000)
             opened = Page(page)
             page.goto(url)
             yield opened

@@ -1,11 +1,9 @@
 """Boots ComfyUI's modules on the CPU and imports the pack under the name `kontext`."""
 
-import http.client
 import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -48,6 +46,8 @@ def import_pack() -> None:
 boot_comfyui()
 import_pack()
 
+from .servers import ask, newest_server, server, set_up, start_server  # noqa: E402, F401
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Whatever needs a server is slow; whatever is skipped without a browser needs one."""
@@ -69,34 +69,3 @@ def pytest_terminal_summary(terminalreporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     if any("browser: " in str(report.longrepr) for report in skipped):
         terminalreporter.section("BROWSER TESTS WERE NOT RUN: no Chromium, Chrome or Edge found")
-
-
-@pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Server"]:  # noqa: F821
-    """The real ComfyUI server with the pack in it, on the CPU, started once for all tests."""
-    import host
-    from driver import Server
-
-    from .families.miniatures import put_sizes
-
-    here = host.Host(COMFYUI, Path(sys.executable), gpu=False)
-    base = tmp_path_factory.mktemp("comfyui")
-    put_sizes(base / "custom_nodes")
-    with Server(here, base) as running:
-        yield running
-
-
-@pytest.fixture
-def ask(server):
-    """A function: status, headers and body of a request whose address is sent as it is."""
-
-    def send(path, method="GET", body=None, **headers):
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, body, named)
-        reply = connection.getresponse()
-        found = reply.status, reply.headers, reply.read()
-        connection.close()
-        return found
-
-    return send

@@ -2,6 +2,9 @@
 
 import http.client
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
@@ -10,6 +13,7 @@ from kontext.routes.guard import from_this_machine
 from kontext.trainer.host import sharing
 
 import browser
+from driver import Server
 
 HERE = {"Host": "127.0.0.1:8188"}
 
@@ -83,11 +87,18 @@ def test_a_list_that_is_not_understood_is_not_overwritten(user):
     assert "maybe" in sharing.list_file().read_text("utf-8")
 
 
+@contextmanager
+def listed_as_before(server: Server) -> Iterator[Path]:
+    """The owner's list, which is as it was afterwards."""
+    file = server.base / "user" / sharing.OWNERS_LIST
+    before = file.read_bytes() if file.exists() else None
+    yield file
+    file.unlink(missing_ok=True) if before is None else file.write_bytes(before)
+
+
 @pytest.fixture
 def ask(server):
     """A function: status and body; the list is as it was afterwards."""
-    file = server.base / "user" / sharing.OWNERS_LIST
-    before = file.read_bytes() if file.exists() else None
 
     def send(body=None, **headers):
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
@@ -100,8 +111,8 @@ def ask(server):
         connection.close()
         return found
 
-    yield send
-    file.unlink(missing_ok=True) if before is None else file.write_bytes(before)
+    with listed_as_before(server):
+        yield send
 
 
 def test_over_the_server(ask, server, tmp_path):
@@ -125,25 +136,22 @@ def test_over_the_server(ask, server, tmp_path):
     assert ask()[0] == ask({"folders": []})[0] == 403
 
 
-@pytest.mark.skipif(
-    browser.find_browser() is None, reason="browser: no Chromium, Chrome or Edge found"
-)
-def test_in_the_settings(server, ask, tmp_path):
+def test_in_the_settings(set_up, tmp_path):
     """Written, saved, found again; a folder that is not there is named."""
-    with browser.front_end(server.url) as opened:
+    missing, saved = set_up.say("There is no folder", "没有文件夹"), ("Saved", "已保存")
+    server = set_up.server
+    with listed_as_before(server), browser.front_end(server.url) as opened:
         page = opened.page
         page.evaluate("() => app.extensionManager.command.execute('Comfy.ShowSettingsDialog')")
-        page.get_by_text("Kontext LoRA", exact=True).first.click()
-        text, line = page.locator(".kontext-folders textarea"), page.locator(
-            ".kontext-folders [role=status]"
-        )  # fmt: skip
+        category = set_up.say("Kontext LoRA", "Kontext LoRA 训练")
+        page.get_by_text(category, exact=True).first.click()
+        text = page.locator(".kontext-folders textarea")
+        line = page.locator(".kontext-folders [role=status]")
         text.fill(f"{tmp_path}\n/no such place")
         page.locator(".kontext-folders button").click()
-        page.wait_for_function(
-            "() => document.querySelector('.kontext-folders [role=status]').textContent"
-        )
-        assert "There is no folder /no such place" in line.inner_text()
+        line.filter(has_text="/no such place").wait_for()
+        assert missing in line.inner_text()
         text.fill(f"{tmp_path}")
         page.locator(".kontext-folders button").click()
-        page.get_by_text("Saved. It counts at once.").wait_for()
-    assert json.loads(ask()[1])["folders"] == [str(tmp_path)]
+        line.filter(has_text=set_up.say(*saved)).wait_for()
+        assert server.get("/kontext/folders")["folders"] == [str(tmp_path)]

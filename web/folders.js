@@ -44,8 +44,9 @@ function editor() {
       line.textContent = error.message;
     }
   }
+  text.disabled = true; // what is typed before the list has come would be lost
   ask().then(
-    (folders) => (text.value = folders),
+    (folders) => Object.assign(text, { value: folders, disabled: false }),
     (error) => {
       text.hidden = button.hidden = true;
       line.textContent = error.message;

@@ -101,18 +101,32 @@ def test_cancel_keeps_what_is_done_and_the_next_run_goes_on(server, run, graph, 
     assert shown.startswith(f"12 pairs: {12 - done} described, {done} from an earlier run")
 
 
-@pytest.mark.skipif(browser.find_browser() is None, reason="browser: no Chromium found")
-def test_a_preset_is_written_into_the_field_it_is_for(server):
-    with browser.front_end(server.url) as page:
-        text = page.page.evaluate(
-            """() => {
-                const node = LiteGraph.createNode("KontextCaptionPairs");
-                app.graph.add(node);
-                const find = (name) => node.widgets.find((widget) => widget.name === name);
-                const preset = find("instruction_preset");
-                preset.value = "relight (English)";
-                preset.callback(preset.value);
-                return find("instruction").value;
-            }"""
+def test_a_preset_is_written_into_the_field_it_is_for(set_up):
+    chosen = "relight (English)"
+    with browser.front_end(set_up.server.url) as page:
+        page.page.evaluate("""() => {
+            app.graph.clear();
+            window.node = LiteGraph.createNode("KontextCaptionPairs");
+            node.pos = [300, 100];
+            app.graph.add(node);
+            Object.assign(app.canvas.ds, { scale: 1, offset: [0, 0] });
+            app.canvas.setDirty(true, true);
+        }""")
+        if set_up.vue:
+            label = set_up.say("instruction_preset", "总指令预设")
+            row = page.page.get_by_test_id("node-widget").filter(has_text=label)
+            row.get_by_test_id("widget-select-default-trigger").click()
+            page.page.get_by_role("option", name=chosen, exact=True).click()
+        else:  # what the menu of the canvas does
+            page.page.evaluate(
+                """chosen => {
+                    const preset = node.widgets.find(({ name }) => name === "instruction_preset");
+                    const e = new PointerEvent("pointerup");
+                    preset.setValue(chosen, { e, node, canvas: app.canvas });
+                }""",
+                chosen,
+            )
+        page.page.wait_for_function(
+            """text => node.widgets.find(({ name }) => name === "instruction").value === text""",
+            arg=INSTRUCTIONS[chosen],
         )
-    assert text == INSTRUCTIONS["relight (English)"]

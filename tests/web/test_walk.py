@@ -1,10 +1,12 @@
 """The first ten minutes, in the user's own hands: from the template browser to a LoRA in a loader.
 
-In every front end; in the other language of each too with KONTEXT_ALL_WALKS=1.
+In every front end, in both languages.
 """
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from PIL import Image
 
 import browser
 from host import PACK_FOLDER, ROOT
+
+from ..servers import in_both_languages
 
 GRAPH = ROOT / "workflows" / "train_kontext_lora.json"
 TRAIN, COMPARE, LOAD = "KontextTrainLora", "KontextCompareCheckpoints", "KontextLoadPairs"
@@ -41,19 +45,19 @@ def folders(tmp_path) -> tuple[Path, Path]:
     return sides
 
 
-def wait_for_the_end(page, server) -> None:
-    page.page.wait_for_timeout(1000)
-    while any(server.get("/queue").values()):
+@contextmanager
+def until_the_end(page, server) -> Iterator[None]:
+    """What is queued in the block has ended after it."""
+    before = set(server.get("/history"))
+    yield
+    while set(server.get("/history")) <= before or any(server.get("/queue").values()):
         page.page.wait_for_timeout(300)
-    page.page.wait_for_timeout(1000)
 
 
 @pytest.mark.slow
+@in_both_languages
 def test_from_the_template_browser_to_a_lora_in_a_loader(set_up, folders):
-    server, (before, after) = set_up.server, folders
-    say = (
-        (lambda english, chinese: chinese) if set_up.chinese else (lambda english, chinese: english)
-    )
+    server, say, (before, after) = set_up.server, set_up.say, folders
     name = f"走 {set_up.name}"
     with browser.front_end(server.url) as page:
         bare = set(page.errors)
@@ -67,50 +71,50 @@ def test_from_the_template_browser_to_a_lora_in_a_loader(set_up, folders):
         page.set_widgets({"target_folder": str(after)})
         page.press("^(Run|运行)")
         wrong = page.panel(LOAD, "status").locator(".error")
-        wrong.wait_for(state="attached", timeout=60_000)
+        wrong.wait_for(state="attached")
         assert wrong.inner_text().startswith(say("There is no folder", "没有文件夹"))
         page.errors.clear()  # a bare ComfyUI complains of a refused prompt, too
 
         # run, look at the chart, cancel
         page.set_widgets({"control_folder": str(before)})
         page.look_at(TRAIN)
-        page.press("^(Run|运行)")
         chart, status = page.panel(TRAIN, "chart"), page.panel(TRAIN, "status")
-        chart.locator("svg").wait_for(state="attached", timeout=300_000)
-        assert wrong.count() == 0
-        page.press("^(Cancel current run|取消当前运行|Interrupt|取消)")
-        wait_for_the_end(page, server)
-        stopped = status.inner_text()
-        assert say("Run again with the same name to continue", "再次运行即可继续") in stopped
+        with until_the_end(page, server):
+            page.press("^(Run|运行)")
+            chart.locator("svg").wait_for(state="attached", timeout=300_000)
+            assert wrong.count() == 0
+            page.press("^(Cancel current run|取消当前运行|Interrupt|取消)")
+        says(status, say("Run again with the same name to continue", "再次运行即可继续"))
 
         # run again; another tab with the same graph is not about this run
         page.page.evaluate(RECORD)
-        page.press("^(Run|运行)")
-        page.open_graph(json.loads(GRAPH.read_text(encoding="utf-8")))
-        assert page.panel(TRAIN).count() == 0
-        page.change_tab("Previous")
-        chart.locator("svg").wait_for(state="attached", timeout=60_000)
-        wait_for_the_end(page, server)
+        with until_the_end(page, server):
+            page.press("^(Run|运行)")
+            page.open_graph(json.loads(GRAPH.read_text(encoding="utf-8")))
+            assert page.panel(TRAIN).count() == 0
+            page.change_tab("Previous")
+            chart.locator("svg").wait_for(state="attached")
+        says(status, say(f"finished: {STEPS} steps", f"已完成：共 {STEPS} 步"))
+        page.page.wait_for_function(f"() => seen.at(-1) === {STEPS}")
         points = page.page.evaluate("seen")
-        assert points == sorted(points) and points[-1] == STEPS
-        assert chart.locator("circle").count() >= STEPS // SAVE_EVERY
-        assert say("held-out ", "验证损失 ") in chart.inner_text()
-        assert chart.locator("img.sample").evaluate("image => image.naturalWidth") >= 3 * 64
-        assert say(f"finished: {STEPS} steps", f"已完成：共 {STEPS} 步") in status.inner_text()
-        assert page.pictures(TRAIN) == []  # no preview in front of the chart
-
-        # the grid
+        assert points == sorted(points)
+        says(chart, say("held-out ", "验证损失 "))
+        chart.locator("circle").nth(STEPS // SAVE_EVERY - 1).wait_for(state="attached")
+        page.page.wait_for_function(
+            "side => document.querySelector('[data-part=chart] img.sample')?.naturalWidth >= side",
+            arg=3 * 64,
+        )
+        # no preview in front of the chart, and the grid
+        page.wait_for_pictures(TRAIN, [])
         page.look_at(COMPARE)
-        page.page.wait_for_timeout(1500)
         if not set_up.vue:
-            sources = [source.partition("?")[0] for source in page.pictures(COMPARE)]
-            assert sources == [f"{server.url}/api/view"]
+            page.wait_for_pictures(COMPARE, [f"{server.url}/api/view"])
 
         # an error stands on its node
         page.set_widgets({"rank": 3})
-        page.press("^(Run|运行)")
-        wait_for_the_end(page, server)
-        assert name in status.locator(".error").inner_text()
+        with until_the_end(page, server):
+            page.press("^(Run|运行)")
+        says(status.locator(".error"), name)
         assert "custom_nodes" not in status.inner_text()
 
         kept = keep_in_the_viewer(page, f"留 {set_up.name}")
@@ -120,19 +124,24 @@ def test_from_the_template_browser_to_a_lora_in_a_loader(set_up, folders):
         page.open_template(PACK_FOLDER, "use_kontext_lora")
         page.page.evaluate("() => app.refreshComboInNodes()")
         page.set_widgets({"lora_name": kept, "steps": 2, "filename_prefix": f"walk {name}"})
-        page.press("^(Run|运行)")
-        wait_for_the_end(page, server)
-        (saved,) = (server.base / "output").glob(f"walk {name}*.png")
+        with until_the_end(page, server):
+            page.press("^(Run|运行)")
+        (saved,) = (server.base / "output").glob(f"walk {name}_*.png")
         assert len(Image.open(saved).getcolors(1 << 20)) > 100  # a picture
 
         assert set(page.errors) - bare == set()
+
+
+def says(place, text: str) -> None:
+    """Wait until a text stands there."""
+    place.filter(has_text=text).wait_for(state="attached")
 
 
 def keep_in_the_viewer(page: browser.Page, name: str) -> str:
     """Look at two pictures, vote once without names, keep the LoRA of the first row of results."""
     page.press_button(COMPARE, "kontext_viewer")
     viewer = page.page.frame_locator(".kontext-page")
-    viewer.locator(".thumb.is-b").wait_for(timeout=60_000)
+    viewer.locator(".thumb.is-b").wait_for()
     assert viewer.locator(":root").get_attribute("data-theme") == "dark"  # as ComfyUI is
     viewer.locator("#vote").click()
     viewer.locator("#blind .tag >> visible=true").first.wait_for()
@@ -142,7 +151,7 @@ def keep_in_the_viewer(page: browser.Page, name: str) -> str:
     viewer.locator("[data-action=keep]").first.click()
     viewer.locator("form.keep input").fill(name)
     viewer.locator("form.keep button").click()
-    viewer.locator("form.keep span", has_text=name).wait_for(timeout=60_000)
+    viewer.locator("form.keep span", has_text=name).wait_for()
     for _ in ("results", "viewer"):
         viewer.locator("body").press("Escape")
     page.page.wait_for_selector(".kontext-page", state="detached")

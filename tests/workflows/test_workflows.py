@@ -42,27 +42,11 @@ FAST = {
     "choose_checkpoint": {"KontextScoreCheckpoints": {"pictures": 0, "strengths": "1"}},
 }
 
-needs_browser = pytest.mark.skipif(
-    browser.find_browser() is None, reason="browser: no Chromium, Chrome or Edge found"
-)
 each_graph = pytest.mark.parametrize("path", GRAPHS, ids=lambda path: path.stem)
 
 
 def saved(path: Path) -> dict:
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def bare_errors(server) -> set[str]:
-    """What the page complains about before any of our graphs is opened.
-
-    The first visit opens the template browser, later ones a graph of ComfyUI's own.
-    """
-    errors = set()
-    for _visit in range(2):
-        with browser.front_end(server.url) as page:
-            errors |= set(page.errors)
-    return errors
 
 
 @each_graph
@@ -72,17 +56,18 @@ def test_runs_through_the_server(path, server):
     assert server.run(prompt)["status"]["status_str"] == "success"
 
 
-@needs_browser
-@each_graph
-def test_opens_in_the_front_end(path, server, bare_errors):
-    with browser.front_end(server.url) as page:
-        page.open_graph(saved(path))
-        assert page.red_nodes() == []
-        assert set(page.errors) <= bare_errors
-        theirs = page.api_form()
-        for node in theirs.values():
-            del node["_meta"]  # titles, for the page only
-        assert api_form.api_form(saved(path), server.get("/object_info")) == theirs
+def test_all_open_in_the_front_end(set_up):
+    nodes = set_up.server.get("/object_info")
+    with browser.front_end(set_up.server.url) as page:
+        bare = set(page.errors)
+        for path in GRAPHS:
+            page.open_graph(saved(path))
+            assert page.red_nodes() == [], path.stem
+            assert set(page.errors) <= bare, path.stem
+            theirs = page.api_form()
+            for node in theirs.values():
+                del node["_meta"]  # titles, for the page only
+            assert api_form.api_form(saved(path), nodes) == theirs, path.stem
 
 
 @each_graph
