@@ -26,6 +26,15 @@ function show(node, all) {
   fit(node);
 }
 
+/** How high the classic canvas would draw a node without its advanced inputs. */
+function foldedHeight(node) {
+  const advanced = advancedOf(node);
+  for (const widget of advanced) widget.hidden = true;
+  const [, height] = node.computeSize();
+  for (const widget of advanced) widget.hidden = false;
+  return height;
+}
+
 function fit(node) {
   const least = LiteGraph.vueNodesMode ? PLAIN : node.computeSize()[1];
   // the height it was saved with may be that of all inputs
@@ -36,7 +45,9 @@ function fit(node) {
 app.registerExtension({
   name: "kontext.advanced",
   nodeCreated(node) {
-    if (!advancedOf(node).length || LiteGraph.vueNodesMode) return;
+    if (!advancedOf(node).length) return;
+    if (LiteGraph.vueNodesMode) // it gave the new node the height of all its inputs
+      return node.setSize([node.size[0], isPlain(node) ? PLAIN : foldedHeight(node)]);
     const toggle = () => show(node, !node.properties.kontextAll);
     node.addWidget("button", "advanced", null, toggle, { serialize: false }).serialize = false;
     const always = app.extensionManager?.setting?.get("Comfy.Node.AlwaysShowAdvancedWidgets");
