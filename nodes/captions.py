@@ -49,6 +49,7 @@ class CaptionPairs(io.ComfyNode):
                 io.String.Input(
                     "suffix",
                     default="",
+                    advanced=True,
                     tooltip="A constant ending for every caption, for example: keep everything "
                     "else unchanged.",
                 ),

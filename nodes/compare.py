@@ -89,6 +89,7 @@ class CompareCheckpoints(io.ComfyNode):
                 ),
                 io.String.Input(
                     "sampling_steps",
+                    advanced=True,
                     default="20",
                     tooltip="Sampling steps of each picture: 20, or several to compare: 10, 20.",
                 ),

@@ -23,12 +23,14 @@ from .shared import named_right
 from .sockets import Pairs, RunSocket, SamplesSocket, Settings
 
 AS_IN_SETTINGS = ("steps", "rank", "learning_rate", "save_every")
+FOLDED = ("rank", "save_every")  # seldom changed here: `settings` carries them
 
 
 def or_as_in_settings(name: str) -> io.Input:
     """The input for a setting that 0 leaves to the `settings` input."""
     usual = SETTINGS[name].zero or f"{SETTINGS[name].default:g}"
-    return setting_input(name, f"as in settings; without them, {usual}", default=0, min=0)
+    zero = f"as in settings; without them, {usual}"
+    return setting_input(name, zero, default=0, min=0, advanced=name in FOLDED)
 
 
 class TrainLora(io.ComfyNode):
@@ -67,7 +69,9 @@ class TrainLora(io.ComfyNode):
                 *map(or_as_in_settings, AS_IN_SETTINGS),
                 setting_input("keep"),
                 # JavaScript has no larger whole numbers
-                setting_input("seed", min=0, max=2**53 - 1, control_after_generate=False),
+                setting_input(
+                    "seed", min=0, max=2**53 - 1, control_after_generate=False, advanced=True
+                ),
                 Settings.Input(
                     "settings",
                     optional=True,

@@ -5,8 +5,8 @@ import { app } from "../../scripts/app.js";
 import { inLanguage } from "./shared/graph.mjs";
 
 const WORDS = {
-  all: ["Show all inputs", "显示全部选项"],
-  fewer: ["Show fewer inputs", "只显示常用选项"],
+  all: ["Show advanced inputs", "显示高级输入"],
+  fewer: ["Hide advanced inputs", "隐藏高级输入"],
 };
 const PLAIN = 60; // Nodes 2.0 let a node grow to what it holds, from any height
 
@@ -35,8 +35,12 @@ function foldedHeight(node) {
   return height;
 }
 
+/** ComfyUI loads a node as high as the canvas needs for all inputs; Nodes 2.0 would stretch its texts. */
+const fitToSaved = (node) =>
+  node.setSize([node.size[0], isPlain(node) ? PLAIN : node.kontextSaved?.[1] ?? PLAIN]);
+
 function fit(node) {
-  const least = LiteGraph.vueNodesMode ? PLAIN : node.computeSize()[1];
+  const least = node.computeSize()[1];
   // the height it was saved with may be that of all inputs
   if (isPlain(node)) node.setSize([node.size[0], least]);
   else if (node.size[1] < least) node.setSize([node.size[0], least]);
@@ -46,8 +50,15 @@ app.registerExtension({
   name: "kontext.advanced",
   nodeCreated(node) {
     if (!advancedOf(node).length) return;
-    if (LiteGraph.vueNodesMode) // it gave the new node the height of all its inputs
+    if (LiteGraph.vueNodesMode) {
+      const configure = node.onConfigure;
+      node.onConfigure = function (saved) {
+        configure?.call(this, saved);
+        this.kontextSaved = saved.size;
+      };
+      // it gave the new node the height of all its inputs
       return node.setSize([node.size[0], isPlain(node) ? PLAIN : foldedHeight(node)]);
+    }
     const toggle = () => show(node, !node.properties.kontextAll);
     node.addWidget("button", "advanced", null, toggle, { serialize: false }).serialize = false;
     const always = app.extensionManager?.setting?.get("Comfy.Node.AlwaysShowAdvancedWidgets");
@@ -55,7 +66,7 @@ app.registerExtension({
   },
   loadedGraphNode(node) {
     if (!advancedOf(node).length) return;
-    if (LiteGraph.vueNodesMode) fit(node);
+    if (LiteGraph.vueNodesMode) fitToSaved(node);
     else show(node, Boolean(node.properties.kontextAll));
   },
 });

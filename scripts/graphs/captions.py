@@ -19,10 +19,11 @@ def load(beside: bool) -> Group:
     folders = {"control_folder": "sample_pairs/before", "target_folder": "sample_pairs/after"}
     sheet = {"images": "pairs.contact sheet"}
     return Group(
-        "1 · Load 加载",
+        "1 · Load",
+        "1 · 加载",
         BLUE,
         (
-            Node("pairs", "KontextLoadPairs", folders, size=(300, 175), room=100),
+            Node("pairs", "KontextLoadPairs", folders, size=(380, 175), room=70),
             Node("sheet", "PreviewImage", {}, sheet, (300, 350), beside=beside),
         ),
     )
@@ -47,13 +48,15 @@ with *existing* keep, your text stays.
 或 ComfyUI 自己加载的模型（Qwen3-VL、Gemma）。
 *图片对打标*：为所有图片写一句*总指令*；*描述长度上限*让描述保持简短。**运行**，看预览。
 打开*保存 .txt*：打标文本会写到修改后图片旁边。在那里修改，再运行一次：\
-*已有的打标文本*选 keep（保留），你写的会保留。
+*已有的打标文本*选“保留”，你写的会保留。
 """,
-        (360, 390),
+        (310, 560),
+        tall=True,
     ),
     load(beside=True),
     Group(
-        "2 · Captioner 打标模型",
+        "2 · Captioner",
+        "2 · 打标模型",
         GREEN,
         (
             Node(
@@ -64,7 +67,8 @@ with *existing* keep, your text stays.
         ),
     ),
     Group(
-        "3 · Caption 打标",
+        "3 · Caption",
+        "3 · 打标",
         AMBER,
         (
             Node(
@@ -86,7 +90,8 @@ with *existing* keep, your text stays.
         row=1,
     ),
     Group(
-        "4 · Check 检查",
+        "4 · Check",
+        "4 · 检查",
         PURPLE,
         (
             Node(
@@ -117,7 +122,7 @@ decides. List under *remove_tags* what shall always come. *deduplicate* takes do
 四步打标签
 {OWN_PAIRS_ZH}
 *打标：WD14 标签*：选择*模型*。*图片对打标*：用一个少见的词作为*触发词*，*打标文本统计*里也填上；\
-*已有的打标文本*选 replace（替换）会全部重写。
+*已有的打标文本*选“替换”会全部重写。
 *批量修改打标文本*：**删除标签**，该特征会随 LoRA 每次出现；**保留标签**，由提示词决定。\
 把每次都要出现的写进*删除标签*。*去重*删掉重复的，*保护前几个*填 1 保护触发词。
 **运行**，看修改前后和统计，再调整列表。
@@ -126,7 +131,8 @@ decides. List under *remove_tags* what shall always come. *deduplicate* takes do
     ),
     load(beside=False),
     Group(
-        "2 · Tagger 标签模型",
+        "2 · Tagger",
+        "2 · 标签模型",
         GREEN,
         (
             Node(
@@ -144,7 +150,8 @@ decides. List under *remove_tags* what shall always come. *deduplicate* takes do
         ),
     ),
     Group(
-        "3 · Edit 编辑",
+        "3 · Edit",
+        "3 · 编辑",
         AMBER,
         (
             Node(
@@ -157,7 +164,8 @@ decides. List under *remove_tags* what shall always come. *deduplicate* takes do
         ),
     ),
     Group(
-        "4 · Check 检查",
+        "4 · Check",
+        "4 · 检查",
         PURPLE,
         (
             Node("changes", "PreviewAny", {}, {"source": "edit.before and after"}, (330, 330)),

@@ -44,7 +44,8 @@ much at the right. *Open viewer* compares two at full size, and lets you vote bl
         (330, 540),
     ),
     Group(
-        "1 · Run and pictures 训练与测试图",
+        "1 · Run",
+        "1 · 训练",
         BLUE,
         (
             Node("model", "KontextDemoModel"),
@@ -57,7 +58,8 @@ much at the right. *Open viewer* compares two at full size, and lets you vote bl
         ),
     ),
     Group(
-        "2 · Compare 对比",
+        "2 · Compare",
+        "2 · 对比",
         AMBER,
         (
             Node(
@@ -70,7 +72,8 @@ much at the right. *Open viewer* compares two at full size, and lets you vote bl
         ),
     ),
     Group(
-        "3 · Grid 对比图",
+        "3 · Grid",
+        "3 · 对比图",
         PURPLE,
         (Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (640, 720)),),
     ),
@@ -98,7 +101,8 @@ the *name* you give it.
         (340, 460),
     ),
     Group(
-        "1 · Run 训练",
+        "1 · Run",
+        "1 · 训练",
         BLUE,
         (
             Node("model", "KontextDemoModel"),
@@ -106,7 +110,8 @@ the *name* you give it.
         ),
     ),
     Group(
-        "2 · Score and keep 评分并保留",
+        "2 · Score",
+        "2 · 评分",
         AMBER,
         (
             Node(
@@ -127,7 +132,8 @@ the *name* you give it.
         ),
     ),
     Group(
-        "3 · Verdict 结论",
+        "3 · Verdict",
+        "3 · 结论",
         PURPLE,
         (
             Node("chart", "PreviewImage", {}, {"images": "score.chart"}, (640, 400)),
@@ -143,9 +149,9 @@ KEEP = (
 Pairs in, one LoRA out, in six steps
 {OWN_PAIRS} At least 4 pairs must be held out (*holdout*), better 8.
 *Caption Pairs*: write one *instruction* for all pairs.
-*Training Preset*: choose your kind of edit in *preset*; *resolution* 0. *Show all inputs* opens \
-*more*: `stop: levelled_off` ends the training when the held-out pairs hardly improve any more; \
-`choose: mark` then scores the checkpoints and marks the best.
+*Training Preset*: choose your kind of edit in *preset*; *resolution* 0. *Show advanced inputs* \
+opens *more*: `stop: levelled_off` ends the training when the held-out pairs hardly improve any \
+more; `choose: mark` then scores the checkpoints and marks the best.
 *Train Kontext LoRA*: give it a *name*; *steps* 0. *keep* 0 keeps all checkpoints to choose from.
 {OWN_LOADERS}.
 **Run.** *Keep This Checkpoint* puts the marked one into ComfyUI's list of LoRAs.
@@ -154,7 +160,7 @@ Pairs in, one LoRA out, in six steps
 六步：图片对进，LoRA 出
 {OWN_PAIRS_ZH}至少留出 4 对图片用于*验证（holdout）*，最好 8 对。
 *图片对打标*：为所有图片写一句*总指令*。
-*训练预设*：在*预设*中选择修改的种类；*分辨率*填 0。*显示全部选项*里有*其他设置*：\
+*训练预设*：在*预设*中选择修改的种类；*分辨率*填 0。*显示高级输入*里有*其他设置*：\
 `stop: levelled_off` 在验证图片对几乎不再进步时结束训练；`choose: mark` 随后给检查点评分，\
 标出最好的一个。
 *训练 Kontext LoRA*：起一个*名称*；*步数*填 0。*保留个数*填 0 会保留全部检查点，供最后选择。
@@ -166,7 +172,8 @@ Pairs in, one LoRA out, in six steps
     ),
     *TRAIN[1:3],
     Group(
-        "3 · Settings 设置",
+        "3 · Settings",
+        "3 · 设置",
         AMBER,
         (
             Node(
@@ -179,7 +186,8 @@ Pairs in, one LoRA out, in six steps
     ),
     TRAIN[4],
     Group(
-        "5 · Train 训练",
+        "5 · Train",
+        "5 · 训练",
         AMBER,
         (
             Node(
@@ -193,7 +201,8 @@ Pairs in, one LoRA out, in six steps
         row=1,
     ),
     Group(
-        "6 · Keep 保留",
+        "6 · Keep",
+        "6 · 保留",
         PURPLE,
         (
             Node(

@@ -28,14 +28,15 @@ The cut pairs lie in ComfyUI's input folder, in *output_folder*; your originals 
 四步检查和裁剪图片对
 {OWN_PAIRS_ZH}*默认打标文本*给没有打标文本的图片对。
 **运行**，看*检查图片对*的报告。改正它指出的问题，再运行一次。
-*裁剪和缩放图片对*：选择*尺寸*。修改前后总是裁得一样，*裁剪位置*选 edit 时对准有修改的地方；\
+*裁剪和缩放图片对*：选择*尺寸*。修改前后总是裁得一样，*裁剪位置*选“被修改处”时对准有修改的地方；\
 *消除错位*把两边对齐。
 裁好的图片在 ComfyUI 的 input 文件夹里，见*输出文件夹*；原图不会被改动。
 """,
         (300, 500),
     ),
     Group(
-        "1 · Load 加载",
+        "1 · Load",
+        "1 · 加载",
         BLUE,
         (
             Node(
@@ -52,7 +53,8 @@ The cut pairs lie in ComfyUI's input folder, in *output_folder*; your originals 
         ),
     ),
     Group(
-        "2 · Check 检查",
+        "2 · Check",
+        "2 · 检查",
         AMBER,
         (
             Node("check", "KontextCheckPairs", {}, {"pairs": "pairs.pairs"}, (360, 100), room=230),
@@ -60,7 +62,8 @@ The cut pairs lie in ComfyUI's input folder, in *output_folder*; your originals 
         ),
     ),
     Group(
-        "3 · Crop & resize 裁剪缩放",
+        "3 · Crop",
+        "3 · 裁剪",
         GREEN,
         (
             Node(
@@ -77,7 +80,8 @@ The cut pairs lie in ComfyUI's input folder, in *output_folder*; your originals 
         ),
     ),
     Group(
-        "4 · Result 结果",
+        "4 · Result",
+        "4 · 结果",
         PURPLE,
         (
             Node("sheet", "PreviewImage", {}, {"images": "prepare.contact sheet"}, (350, 420)),
@@ -100,9 +104,10 @@ STYLES = {
 }  # fmt: skip
 
 
-def todo(pairs_folder: str) -> Group:
+def todo(number: int, pairs_folder: str) -> Group:
     return Group(
-        "1 · Finished pictures 成品图",
+        f"{number} · Pictures",
+        f"{number} · 成品图",
         BLUE,
         (
             Node("model", "KontextDemoModel"),
@@ -166,7 +171,7 @@ CONTROL_GROUP = (
 Make the missing pictures before, in five steps
 {OWN_SIZE} The demo model only shows that the graph runs; it cannot draw line art.
 *Targets Without a Control*: the *folder* of your finished pictures; *at_a_time*, how many in a run.
-Connect the instruction you want under 2, or write your own.
+Connect the instruction you want under 1, or write your own.
 *Save Pair*: a *folder* for this kind, the same as *pairs_folder*, and the *caption* for training.
 **Run** until all are done; what exists is skipped. Then another instruction, another folder.
 """,
@@ -174,22 +179,24 @@ Connect the instruction you want under 2, or write your own.
 五步补齐修改前的图
 {OWN_SIZE_ZH}演示模型只能证明流程可以运行，画不了线稿。
 *还缺修改前的图*：在*成品文件夹*填写成品图所在的文件夹；*每次张数*是每次运行做几张。
-连接 2 中需要的指令，或自己写一条。
+连接 1 中需要的指令，或自己写一条。
 *保存图片对*：这一种的*文件夹*（与*图片对文件夹*相同），以及训练用的*打标文本*。
 反复**运行**直到全部完成；已有的会跳过。然后换一条指令、换一个文件夹。
 """,
         (320, 500),
     ),
-    todo("line_art_pairs"),
     Group(
-        "2 · Instructions 指令（任选其一）",
+        "1 · Instruction",
+        "1 · 指令",
         AMBER,
         tuple(
             Node(key, "PrimitiveStringMultiline", {"value": text}, {}, (320, 110), title)
             for key, (title, text) in STYLES.items()
         ),
     ),
+    todo(2, "line_art_pairs"),
     Group(
+        "3 · Kontext",
         "3 · Kontext",
         GREEN,
         (
@@ -211,7 +218,8 @@ Connect the instruction you want under 2, or write your own.
         ),
     ),
     Group(
-        "4 · Save pairs 保存配对",
+        "4 · Save pairs",
+        "4 · 保存配对",
         PURPLE,
         save("decode.IMAGE", "line_art_pairs", "Transfer into Animal Story Style."),
     ),
@@ -239,9 +247,10 @@ until all are done; what exists is skipped.
 """,
         (320, 460),
     ),
-    todo("texture_pairs"),
+    todo(1, "texture_pairs"),
     Group(
-        "2 · Low-strength repaint 低强度重绘",
+        "2 · Repaint",
+        "2 · 重绘",
         GREEN,
         (
             Node(
@@ -268,7 +277,8 @@ until all are done; what exists is skipped.
         ),
     ),
     Group(
-        "3 · Blur 模糊",
+        "3 · Blur",
+        "3 · 模糊",
         AMBER,
         (
             Node(
@@ -280,7 +290,8 @@ until all are done; what exists is skipped.
         ),
     ),
     Group(
-        "4 · Save pairs 保存配对",
+        "4 · Save pairs",
+        "4 · 保存配对",
         PURPLE,
         save("degrade.control", "texture_pairs", "Enhance the texture, sharp fine detail."),
     ),

@@ -35,7 +35,8 @@ def loaders(
     one = len(texts) == 1
     widgets = {f"clip_name{'' if one else n}": named(text) for n, text in enumerate(texts, 1)}
     return Group(
-        "4 · Model 模型",
+        "4 · Model",
+        "4 · 模型",
         BLUE,
         (
             Node("model", "UNETLoader", {"unet_name": named(model)}, {}, (250, 0), files=(model,)),
@@ -54,10 +55,11 @@ def loaders(
 
 
 SHEET = Node(
-    "sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (200, 290), beside=True
+    "sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (225, 290), beside=True
 )
 PAIRS = Group(
-    "1 · Pairs 图片对",
+    "1 · Pairs",
+    "1 · 图片对",
     BLUE,
     (
         Node(
@@ -68,14 +70,14 @@ PAIRS = Group(
                 "target_folder": "sample_pairs/after",
             },
             {},
-            (300, 175),
-            room=30,
+            (380, 175),
         ),
         SHEET,
     ),
 )
 PICTURES = Group(
-    "1 · Pictures 图片",
+    "1 · Pictures",
+    "1 · 图片",
     BLUE,
     (
         Node(
@@ -83,17 +85,17 @@ PICTURES = Group(
             "KontextLoadPictures",
             {"folder": "sample_pairs/after", "default_caption": "a photograph"},
             {},
-            (300, 175),
-            room=30,
+            (380, 175),
         ),
         SHEET,
     ),
 )
 
 
-def captions(title: str, **widgets: str) -> Group:
+def captions(title: str, title_zh: str, **widgets: str) -> Group:
     return Group(
         title,
+        title_zh,
         GREEN,
         (Node("captions", "KontextCaptionPairs", widgets, {"pairs": "pairs.pairs"}, (340, 0)),),
     )
@@ -103,7 +105,8 @@ def training(run: str, preset: str, model: Group) -> tuple[Group, ...]:
     """Settings, model, training, comparison and choice, for what "captions" hands on."""
     return (
         Group(
-            "3 · Settings 设置",
+            "3 · Settings",
+            "3 · 设置",
             AMBER,
             (
                 Node(
@@ -116,7 +119,8 @@ def training(run: str, preset: str, model: Group) -> tuple[Group, ...]:
         ),
         model,
         Group(
-            "5 · Train 训练",
+            "5 · Train",
+            "5 · 训练",
             AMBER,
             (
                 Node(
@@ -130,7 +134,8 @@ def training(run: str, preset: str, model: Group) -> tuple[Group, ...]:
             row=1,
         ),
         Group(
-            "6 · Compare 对比",
+            "6 · Compare",
+            "6 · 对比",
             PURPLE,
             (
                 Node(
@@ -144,11 +149,12 @@ def training(run: str, preset: str, model: Group) -> tuple[Group, ...]:
             row=1,
         ),
         Group(
-            "7 · Choose 选择",
+            "7 · Choose",
+            "7 · 选择",
             PURPLE,
             (
-                Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (340, 180)),
                 Node("save", "KontextSaveCheckpoint", {}, {"run": "train.run"}),
+                Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (340, 130)),
             ),
             row=1,
         ),
@@ -180,7 +186,7 @@ in 4 steps.
         tall=True,
     ),
     PAIRS,
-    captions("2 · Instruction 指令", instruction=INSTRUCTION),
+    captions("2 · Instruction", "2 · 指令", instruction=INSTRUCTION),
     *training(
         "klein_edit",
         "style transfer",
@@ -231,7 +237,7 @@ An edit LoRA on Qwen-Image-Edit, in five steps
         tall=True,
     ),
     PAIRS,
-    captions("2 · Instruction 指令", instruction=INSTRUCTION),
+    captions("2 · Instruction", "2 · 指令", instruction=INSTRUCTION),
     *training(
         "qwen_edit",
         "style transfer",
@@ -278,14 +284,14 @@ Qwen-Image in their place.
 *默认打标文本*给没有打标文本的图片。
 *图片对打标*：用一个少见的词作为*触发词*。想保持可控的内容写进描述，要由 LoRA 带来的不要写。
 *UNet加载器*、*双CLIP加载器*、*加载VAE*：FLUX.1 dev，也可以换成 FLUX.2 或 Qwen-Image 的加载节点。
-*训练 Kontext LoRA*：起一个*名称*。*训练预设*的*预设*保持 single pictures。
+*训练 Kontext LoRA*：起一个*名称*。*训练预设*的*预设*保持“单张图片”。
 **运行。**
 """,
         (310, 560),
         tall=True,
     ),
     PICTURES,
-    captions("2 · Captions 打标", trigger="mylora"),
+    captions("2 · Captions", "2 · 打标", trigger="mylora"),
     *training(
         "my_pictures",
         "single pictures",

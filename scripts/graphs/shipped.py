@@ -29,13 +29,14 @@ class Node:
 @dataclass(frozen=True)
 class Group:
     title: str
+    title_zh: str
     colour: str
     nodes: tuple[Node, ...]
     row: int = 0
     tall: bool = False  # the rows begin at its right
 
 
-GREY, BLUE, GREEN = "#555555", "#3f789e", "#6b9e3f"
+GREY, BLUE, GREEN = "#999999", "#3f789e", "#6b9e3f"
 AMBER, PURPLE = "#b58b2a", "#8a5fa8"
 
 
@@ -47,7 +48,7 @@ def start(english: str, chinese: str, size: tuple[int, int], tall: bool = False)
     """The check list at the left of a graph, in both languages: a title, and a step a line."""
     text = "\n\n".join(map(check_list, (english, chinese)))
     note = Node("start", "MarkdownNote", {"text": text}, {}, size)
-    return Group("Start here 从这里开始", GREY, (note,), tall=tall)
+    return Group("Start here", "从这里开始", GREY, (note,), tall=tall)
 
 
 def check_list(text: str) -> str:
@@ -99,7 +100,8 @@ Your own LoRA in six steps
         tall=True,
     ),
     Group(
-        "1 · Pairs 图片对",
+        "1 · Pairs",
+        "1 · 图片对",
         BLUE,
         (
             Node(
@@ -109,21 +111,21 @@ Your own LoRA in six steps
                     "control_folder": "sample_pairs/before",
                     "target_folder": "sample_pairs/after",
                 },
-                size=(300, 175),
-                room=30,
+                size=(380, 175),
             ),
             Node(
                 "sheet",
                 "PreviewImage",
                 {},
                 {"images": "pairs.contact sheet"},
-                (200, 290),
+                (225, 290),
                 beside=True,
             ),
         ),
     ),
     Group(
-        "2 · Instruction 指令",
+        "2 · Instruction",
+        "2 · 指令",
         GREEN,
         (
             Node(
@@ -136,13 +138,17 @@ Your own LoRA in six steps
         ),
     ),
     Group(
-        "3 · Settings 设置",
+        "3 · Settings",
+        "3 · 设置",
         AMBER,
         (Node("preset", "KontextTrainingPreset", SETTINGS, {"pairs": "captions.pairs"}),),
     ),
-    Group("4 · Model 模型", BLUE, (Node("model", "KontextDemoModel", size=(210, 0)),), row=1),
     Group(
-        "5 · Train 训练",
+        "4 · Model", "4 · 模型", BLUE, (Node("model", "KontextDemoModel", size=(210, 0)),), row=1
+    ),
+    Group(
+        "5 · Train",
+        "5 · 训练",
         AMBER,
         (
             Node(
@@ -162,7 +168,8 @@ Your own LoRA in six steps
         row=1,
     ),
     Group(
-        "6 · Compare 对比",
+        "6 · Compare",
+        "6 · 对比",
         PURPLE,
         (
             Node(
@@ -181,11 +188,12 @@ Your own LoRA in six steps
         row=1,
     ),
     Group(
-        "7 · Choose 选择",
+        "7 · Choose",
+        "7 · 选择",
         PURPLE,
         (
-            Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (360, 180)),
             Node("save", "KontextSaveCheckpoint", {}, {"run": "train.run"}),
+            Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (340, 130)),
         ),
         row=1,
     ),
@@ -210,7 +218,8 @@ Use your LoRA in four steps
         (340, 400),
     ),
     Group(
-        "1 · Load 加载",
+        "1 · Load",
+        "1 · 加载",
         BLUE,
         (
             Node("model", "KontextDemoModel"),
@@ -230,7 +239,8 @@ Use your LoRA in four steps
         ),
     ),
     Group(
-        "2 · Instruction 指令",
+        "2 · Instruction",
+        "2 · 指令",
         GREEN,
         (
             Node(
@@ -253,7 +263,8 @@ Use your LoRA in four steps
         ),
     ),
     Group(
-        "3 · Edit 编辑",
+        "3 · Edit",
+        "3 · 编辑",
         PURPLE,
         (
             Node(

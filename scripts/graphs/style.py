@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from graphs.dataset import STYLES
 from graphs.shipped import (
     AMBER,
@@ -42,7 +44,7 @@ SIZE = Node(
 def instruction(key: str, text: str, latent: str, beside: bool = False) -> tuple[Node, ...]:
     """What Kontext is told: the text, and the picture it is to edit; in one column or in two."""
     return (
-        Node(f"{key}_text", "CLIPTextEncode", {"text": text}, {"clip": "model.CLIP"}, (320, 110)),
+        Node(f"{key}_text", "CLIPTextEncode", {"text": text}, {"clip": "model.CLIP"}, (300, 80)),
         Node(
             f"{key}_reference",
             "ReferenceLatent",
@@ -91,11 +93,9 @@ def sampler(key: str, model: str, latent: str) -> tuple[Node, ...]:
     )
 
 
-def saved(key: str, beside: bool = False) -> Node:
+def saved(key: str) -> Node:
     prefix = {"filename_prefix": "kontext_style"}
-    return Node(
-        "result", "SaveImage", prefix, {"images": f"{key}_decode.IMAGE"}, (250, 330), beside=beside
-    )
+    return Node("result", "SaveImage", prefix, {"images": f"{key}_decode.IMAGE"}, (250, 330))
 
 
 ENCODE = Node("latent", "VAEEncode", {}, {"pixels": "size.IMAGE", "vae": "model.VAE"})
@@ -121,39 +121,44 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all. 
 *训练 Kontext LoRA*：起一个*名称*；*步数*和*学习率*填 0。{OWN_LOADERS_ZH}。
 **运行。** *保存 Kontext LoRA* 把最后的检查点放进 ComfyUI 的列表。
 """,
-        (380, 370),
+        (310, 560),
+        tall=True,
     ),
     Group(
-        "1 · Pictures 图片",
+        "1 · Pictures",
+        "1 · 图片",
         BLUE,
         (
-            Node("model", "KontextDemoModel"),
             Node(
                 "todo",
                 "KontextUnpairedTargets",
                 {"folder": "sample_pairs/after", "pairs_folder": "no_pairs_yet", "at_a_time": 24},
+                {},
+                (235, 0),
             ),
             Node(
                 "size",
                 "ImageScale",
                 {"upscale_method": "lanczos", "width": 128, "height": 128, "crop": "center"},
                 {"image": "todo.targets"},
+                (235, 0),
                 beside=True,
             ),
         ),
     ),
     Group(
-        "2 · The style 风格",
+        "2 · The style",
+        "2 · 风格",
         GREEN,
         (
-            Node("grey", "ImageToMask", {"channel": "green"}, {"image": "size.IMAGE"}, (220, 0)),
-            Node("light", "MaskToImage", {}, {"mask": "grey.MASK"}),
+            Node("grey", "ImageToMask", {"channel": "green"}, {"image": "size.IMAGE"}, (225, 0)),
+            Node("light", "MaskToImage", {}, {"mask": "grey.MASK"}, (225, 0)),
             Node(
                 "paper",
                 "EmptyImage",
                 {"width": 128, "height": 128, "color": 0xFFC060},
                 {},
-                (220, 0),
+                (225, 0),
                 beside=True,
             ),
             Node(
@@ -161,14 +166,14 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all. 
                 "ImageBlend",
                 {"blend_factor": 1.0, "blend_mode": "multiply"},
                 {"image1": "light.IMAGE", "image2": "paper.IMAGE"},
-                (220, 0),
+                (225, 0),
             ),
             Node(
                 "ink",
                 "EmptyImage",
                 {"width": 128, "height": 128, "color": 0x003872},
                 {},
-                (220, 0),
+                (225, 0),
                 beside=True,
             ),
             Node(
@@ -176,12 +181,13 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all. 
                 "ImageBlend",
                 {"blend_factor": 1.0, "blend_mode": "screen"},
                 {"image1": "on_paper.IMAGE", "image2": "ink.IMAGE"},
-                (220, 0),
+                (225, 0),
             ),
         ),
     ),
     Group(
-        "3 · Pairs 图片对",
+        "3 · Pairs",
+        "3 · 图片对",
         BLUE,
         (
             Node(
@@ -189,7 +195,7 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all. 
                 "KontextPairsFromImages",
                 {"captions": STYLE_INSTRUCTION},
                 {"control": "size.IMAGE", "target": "inked.IMAGE"},
-                (300, 150),
+                (260, 150),
                 room=100,
             ),
             Node(
@@ -197,20 +203,25 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all. 
                 "PreviewImage",
                 {},
                 {"images": "pairs.contact sheet"},
-                (300, 300),
+                (225, 300),
                 beside=True,
             ),
         ),
         row=1,
     ),
     Group(
-        "4 · Settings 设置",
+        "4 · Set up",
+        "4 · 准备",
         AMBER,
-        (Node("preset", "KontextTrainingPreset", SETTINGS, {"pairs": "pairs.pairs"}),),
+        (
+            Node("model", "KontextDemoModel", size=(240, 0)),
+            Node("preset", "KontextTrainingPreset", SETTINGS, {"pairs": "pairs.pairs"}, (240, 0)),
+        ),
         row=1,
     ),
     Group(
-        "5 · Train 训练",
+        "5 · Train",
+        "5 · 训练",
         AMBER,
         (
             Node(
@@ -224,15 +235,16 @@ pictures in your style as after, 20 to 50 pairs, one short instruction for all. 
                     "pairs": "pairs.pairs",
                     "settings": "preset.settings",
                 },
-                (340, 340),
+                (300, 340),
             ),
         ),
         row=1,
     ),
     Group(
-        "6 · Save 保存",
+        "6 · Save",
+        "6 · 保存",
         PURPLE,
-        (Node("save", "KontextSaveCheckpoint", {}, {"run": "train.run"}),),
+        (Node("save", "KontextSaveCheckpoint", {}, {"run": "train.run"}, (240, 0)),),
         row=1,
     ),
 )
@@ -257,7 +269,8 @@ Apply a style in four steps
         (320, 470),
     ),
     Group(
-        "1 · Picture and style 图片与风格",
+        "1 · Picture",
+        "1 · 图片",
         BLUE,
         (
             Node("model", "KontextDemoModel"),
@@ -267,7 +280,8 @@ Apply a style in four steps
         ),
     ),
     Group(
-        "2 · Instruction 指令",
+        "2 · Instruction",
+        "2 · 指令",
         GREEN,
         (
             ENCODE,
@@ -275,12 +289,16 @@ Apply a style in four steps
         ),
     ),
     Group(
-        "3 · Style 风格化",
+        "3 · Style",
+        "3 · 风格化",
         PURPLE,
         (*sampler("style", "style.MODEL", "latent.LATENT"), saved("style")),
     ),
 )
 
+sample, decode = sampler("style", "style.MODEL", "line_sample.LATENT")
+*line, line_nothing = instruction("line", "turn it black and white", "latent.LATENT")
+line_sample, line_decode = sampler("line", "model.MODEL", "latent.LATENT")
 INDIRECT = (
     start(
         f"""
@@ -290,41 +308,39 @@ and the LoRA supplies the rest.
 {OWN_SIZE}
 *CLIP Text Encode (Prompt)*: write under 2 (the demo model can only take the colour away): \
 {STYLES["line"][1]} Watercolour or clay work as well.
-*Load LoRA*: choose your style, and write its instruction under 4.
+*Load LoRA*: choose your style, and write its instruction under 3.
 """,
         f"""
 四步：先转线稿，再用风格
 *加载图像*：一张直接用风格效果太弱的照片。照片只留下线条，其余由 LoRA 补上。
 {OWN_SIZE_ZH}
 *CLIP文本编码*：在 2 中写（演示模型只能去掉颜色）：{STYLES["line"][1]} 也可以先转水彩或黏土。
-*LoRA加载器（仅模型）*：选择风格，并在 4 中写上它的指令。
+*LoRA加载器（仅模型）*：选择风格，并在 3 中写上它的指令。
 """,
-        (470, 370),
-    ),
-    Group("1 · Picture 图片", BLUE, (Node("model", "KontextDemoModel"), SIZE, ENCODE, IMAGE)),
-    Group(
-        "2 · To line art, no LoRA 转线稿",
-        GREEN,
-        (*instruction("line", "turn it black and white", "latent.LATENT"),),
+        (310, 560),
+        tall=True,
     ),
     Group(
-        "3 · Line art 线稿",
+        "1 · Picture",
+        "1 · 图片",
+        BLUE,
+        (Node("model", "KontextDemoModel"), SIZE, ENCODE, replace(IMAGE, size=(210, 330))),
+    ),
+    Group(
+        "2 · To line art",
+        "2 · 转线稿",
         GREEN,
         (
-            *sampler("line", "model.MODEL", "latent.LATENT"),
-            Node(
-                "lines",
-                "PreviewImage",
-                {},
-                {"images": "line_decode.IMAGE"},
-                (250, 330),
-                beside=True,
-            ),
+            *line,
+            replace(line_sample, beside=True),
+            line_nothing,
+            replace(line_decode, beside=True),
+            Node("lines", "PreviewImage", {}, {"images": "line_decode.IMAGE"}, (225, 240)),
         ),
-        row=1,
     ),
     Group(
-        "4 · Style on the lines 对线稿用风格",
+        "3 · Style on the lines",
+        "3 · 对线稿用风格",
         AMBER,
         (
             lora("style", f"{STYLE}_{STEPS:06}", 1.0, "model.MODEL"),
@@ -333,9 +349,10 @@ and the LoRA supplies the rest.
         row=1,
     ),
     Group(
-        "5 · Result 结果",
+        "4 · Result",
+        "4 · 结果",
         PURPLE,
-        (*sampler("style", "style.MODEL", "latent.LATENT"), saved("style", beside=True)),
+        (sample, replace(decode, beside=True), replace(saved("style"), size=(250, 215))),
         row=1,
     ),
 )
@@ -360,7 +377,8 @@ picture; the demo model knows photographs only.
         (320, 470),
     ),
     Group(
-        "1 · Two LoRAs 两个 LoRA",
+        "1 · Two LoRAs",
+        "1 · 两个 LoRA",
         BLUE,
         (
             Node("model", "KontextDemoModel"),
@@ -371,7 +389,8 @@ picture; the demo model knows photographs only.
         ),
     ),
     Group(
-        "2 · Both instructions 两条指令",
+        "2 · Instructions",
+        "2 · 指令",
         GREEN,
         (
             ENCODE,
@@ -379,7 +398,8 @@ picture; the demo model knows photographs only.
         ),
     ),
     Group(
-        "3 · Edit 编辑",
+        "3 · Edit",
+        "3 · 编辑",
         PURPLE,
         (*sampler("both", "style.MODEL", "latent.LATENT"), saved("both")),
     ),

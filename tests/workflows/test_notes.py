@@ -19,7 +19,7 @@ SILENT = {
     ("KontextTrainingPreset", "more"),  # its lines are quoted
 }
 
-BUTTONS = {"en": {"Open viewer", "Show all inputs"}, "zh": {"打开对比查看器", "显示全部选项"}}
+BUTTONS = {"en": {"Open viewer", "Show advanced inputs"}, "zh": {"打开对比查看器", "显示高级输入"}}
 MADE_BY = {"old_print": "train_kontext_lora", "two_inks": "train_style_lora"}
 
 

@@ -47,11 +47,13 @@ function addPanel(node) {
   content.style.cssText =
     "padding: 4px 6px; font: 11px/1.4 sans-serif; color: var(--input-text, #ccc); user-select: text;";
   let height = 0;
+  const size = [...node.size];
   const widget = node.addDOMWidget(WIDGET, WIDGET, box, {
     serialize: false, hideOnZoom: false, getValue: () => "",
     getMinHeight: () => height, getMaxHeight: () => height,
   });
   widget.serialize = false; // neither in the saved workflow
+  if (LiteGraph.vueNodesMode) node.setSize(size); // it was made as high as the canvas needs
   widget.replace = (part, elements) => parts[part].replaceChildren(...elements);
   new ResizeObserver(() => {
     if (!content.isConnected || height === content.offsetHeight) return;
