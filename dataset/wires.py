@@ -30,9 +30,6 @@ def swapped_wires(graph: Graph, node: str) -> list[Finding]:
     if degraded[0] != degraded[1]:
         worse = say("the target comes from Degrade Image")
         evidence.append((2, worse) if degraded[1] else (-2, ""))
-    if control < target and _of_kind(graph, control, "KontextUnpairedTargets"):
-        made = say("the target is made from the picture of Targets Without a Control")
-        evidence.append((3, made))
     for side, nodes in ((CONTROL, control - target), (TARGET, target - control)):
         sides = {name: side_of(name, clearly=True) for name in _names(graph, nodes)}
         named = {other: name for name, other in sides.items() if other}

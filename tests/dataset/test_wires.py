@@ -21,11 +21,6 @@ DEGRADED = {
     "worse": node("KontextDegrade", image=["picture", 0]),
     "small": node("ImageScale", image=["worse", 0]),
 }
-MADE = {
-    "todo": node("KontextUnpairedTargets", folder="after"),
-    "size": node("ImageScale", image=["todo", 0]),
-    "line_art": node("KSampler", latent_image=["size", 0]),
-}
 
 
 def files(before, after, kind="LoadImage", title=""):
@@ -34,10 +29,6 @@ def files(before, after, kind="LoadImage", title=""):
 
 def test_what_degrade_image_makes_is_a_control():
     assert judged(["small", 0], ["picture", 0], **DEGRADED) == [[], [WARNING]]
-
-
-def test_what_is_made_from_a_finished_picture_is_a_control():
-    assert judged(["line_art", 0], ["size", 0], **MADE) == [[], [ERROR]]
 
 
 @pytest.mark.parametrize(
