@@ -70,7 +70,7 @@ PAIRS = Group(
                 "target_folder": "sample_pairs/after",
             },
             {},
-            (380, 175),
+            (450, 175),
         ),
         SHEET,
     ),
@@ -85,7 +85,7 @@ PICTURES = Group(
             "KontextLoadPictures",
             {"folder": "sample_pairs/after", "default_caption": "a photograph"},
             {},
-            (380, 175),
+            (450, 175),
         ),
         SHEET,
     ),
@@ -97,7 +97,16 @@ def captions(title: str, title_zh: str, **widgets: str) -> Group:
         title,
         title_zh,
         GREEN,
-        (Node("captions", "KontextCaptionPairs", widgets, {"pairs": "pairs.pairs"}, (340, 0)),),
+        (
+            Node(
+                "captions",
+                "KontextCaptionPairs",
+                widgets,
+                {"pairs": "pairs.pairs"},
+                (340, 0),
+                room=4,
+            ),
+        ),
     )
 
 

@@ -111,7 +111,7 @@ Your own LoRA in six steps
                     "control_folder": "sample_pairs/before",
                     "target_folder": "sample_pairs/after",
                 },
-                size=(380, 175),
+                size=(450, 175),
             ),
             Node(
                 "sheet",
@@ -134,6 +134,7 @@ Your own LoRA in six steps
                 {"instruction": INSTRUCTION},
                 {"pairs": "pairs.pairs"},
                 (340, 0),
+                room=12,
             ),
         ),
     ),
