@@ -3,7 +3,7 @@
 Certain mistakes are errors, doubts are warnings. `copies` has those for pictures that occur twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from ..language import say
@@ -23,6 +23,8 @@ the smallest sets that can have a verdict, and less of all others."""
 LETTERS = "letters"
 """The kind of finding that only concerns models with T5."""
 
+NO_CAPTION = "no caption"
+
 LOOKED_AT = 200
 """Pairs, evenly spaced, whose sizes are read."""
 
@@ -31,11 +33,10 @@ SMALL = 1024**2
 small. Larger ones have all that training uses."""
 
 
-def doubts(dataset: PairedDataset, latin_only: bool = True) -> list[str]:
-    """What is doubtful about the pairs, in sentences; letters for models that read Latin ones only.
-    Raises DatasetError for certain mistakes."""
-    findings = require_sound(dataset.pairs)
-    chosen = [finding for finding in findings if latin_only or finding.kind != LETTERS]
+def doubts(dataset: PairedDataset, without: Collection[str] = ()) -> list[str]:
+    """What is doubtful about the pairs, in sentences, `without` findings of these kinds. Raises
+    DatasetError for certain mistakes."""
+    chosen = [found for found in require_sound(dataset.pairs) if found.kind not in without]
     return [*dataset.doubts, *(finding.sentence for finding in chosen)]
 
 
@@ -178,7 +179,7 @@ def uncaptioned(pairs: Sequence[Pair]) -> list[Finding]:
     )
     return [
         Finding(
-            "no caption",
+            NO_CAPTION,
             WARNING,
             none if len(empty) == len(pairs) else some,
             say("Set a default caption or use Caption Pairs."),

@@ -6,6 +6,7 @@ from comfy_api.latest import io, ui
 
 from ..evaluation.keep import choose, keep
 from ..language import say
+from ..trainer.host import Progress, running_node
 from ..trainer.host.folders import chosen_folder
 from ..trainer.runs.name import checked_name
 from .shared import LoraName, lora_name, named_right
@@ -103,8 +104,10 @@ class KeepCheckpoint(io.ComfyNode):
             name=path.name,
             strength=chosen.strength,
         )
-        text = ui.PreviewText("\n".join(filter(None, [kept, undone])))
-        return io.NodeOutput(lora_name(path), chosen.strength, str(path), ui=text)
+        text = "\n".join(filter(None, [kept, undone]))
+        Progress(1, running_node()).say(text)
+        shown = ui.PreviewText(text)
+        return io.NodeOutput(lora_name(path), chosen.strength, str(path), ui=shown)
 
 
 NODES = [KeepCheckpoint]

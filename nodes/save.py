@@ -79,7 +79,9 @@ class SaveCheckpoint(io.ComfyNode):
             name = name or checkpoint.path.stem
         path = output_folder() / "loras" / f"{checked_name(name)}.safetensors"
         path = export_lora(lora, metadata, path, format, overwrite)
-        return io.NodeOutput(str(path), ui=ui.PreviewText(_where(path)))
+        where = _where(path)
+        host.Progress(1, host.running_node()).say(where)
+        return io.NodeOutput(str(path), ui=ui.PreviewText(where))
 
 
 def _where(saved: Path) -> str:

@@ -99,6 +99,7 @@ class ScoreCheckpoints(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "sampling_steps",
+                    advanced=True,
                     default=20,
                     min=1,
                     max=100,
@@ -107,6 +108,7 @@ class ScoreCheckpoints(io.ComfyNode):
                 ),
                 io.String.Input(
                     "off_task",
+                    advanced=True,
                     default="",
                     multiline=True,
                     optional=True,
@@ -185,6 +187,7 @@ class ScoreCheckpoints(io.ComfyNode):
         chart = write_scores(scores, folder_of(run) / "scores")
         best = scores.best
         image = tensor_of(chart)
+        Progress(1, cls.hidden.unique_id).say(advice(scores))
         return io.NodeOutput(
             as_table(scores),
             image,

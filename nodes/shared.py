@@ -15,7 +15,7 @@ from ..dataset.access import writable
 from ..dataset.files import resolve
 from ..dataset.load import LoadedPairs, PairSource, missing_places
 from ..dataset.pair import DatasetError
-from ..dataset.quick import doubts, without_errors
+from ..dataset.quick import NO_CAPTION, doubts, without_errors
 from ..dataset.summary import describe, pages
 from ..dataset.wires import swapped_wires
 from ..evaluation.compare.comparison import LOOSE_FOLDER
@@ -153,7 +153,7 @@ def loaded_output(
     Pairs of a `source` on disk have a page; its id goes to the node's button. Raises DatasetError
     for pairs that are certainly wrong; doubts come first in the report.
     """
-    doubtful = doubts(loaded.dataset)
+    doubtful = doubts(loaded.dataset, without={NO_CAPTION})  # Caption Pairs may follow
     sheet = pages(loaded.dataset, preview) if preview else [Image.new("RGB", (64, 64), "white")]
     report = describe(loaded, doubtful)
     Progress(1, running_node()).say(report)

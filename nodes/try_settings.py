@@ -36,7 +36,7 @@ class TrySettings(io.ComfyNode):
             description=(
                 "Trains short runs with different settings, continues the better half for twice as "
                 "long, and hands the best settings to Train Kontext LoRA. Compared on held-out "
-                "pairs: at least 3, better 8. Cancel loses nothing: run again to continue."
+                "pairs: at least 4, better 8. Cancel loses nothing: run again to continue."
             ),
             search_aliases=["learning rate finder", "sweep", "grid search", "tune", "试参数"],
             is_output_node=True,

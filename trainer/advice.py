@@ -77,7 +77,7 @@ def advice_on_time(config: TrainConfig) -> str:
     seconds = seconds_per_step(config)
     parts = [
         say(
-            "Time, calculated for FLUX.1 on an RTX 4090: {seconds:.1f} s per step.", seconds=seconds
+            "Time, calculated for FLUX.1 on an RTX 4090: {seconds:.2g} s per step.", seconds=seconds
         )
     ]
     if config.steps:

@@ -6,11 +6,12 @@ import { element } from "./shared/dom.mjs";
 import { nodeAt, openGraph } from "./shared/graph.mjs";
 import { hide, show } from "./shared/panel.mjs";
 
-const STYLE = "white-space: pre-line; overflow-wrap: anywhere; max-height: 220px; overflow-y: auto;";
+const STYLE = "white-space: pre-line; overflow-wrap: anywhere; max-height: 108px; overflow-y: auto;";
 const ERROR = "color: var(--error-text, #ff6b6b); font-weight: 600;";
 
 function line({ text, error }) {
-  const made = element("div", { class: error ? "error" : "" }, text);
+  // ComfyUI's page leaves the wheel to what says so
+  const made = element("div", { class: error ? "error" : "", "data-capture-wheel": "true" }, text);
   made.style.cssText = STYLE + (error ? ERROR : "");
   return made;
 }
@@ -35,6 +36,13 @@ app.registerExtension({
       showRefusals();
       return queued;
     };
+    // a node that another one stops from running: ComfyUI says why behind a button only
+    api.addEventListener("execution_error", ({ detail }) => {
+      const { exception_type: kind, exception_message: message, node_id: id } = detail;
+      if (kind === "ExecutionBlocked" && nodeAt(id)?.type.startsWith("Kontext"))
+        show({ node: id, workflow: openGraph().id }, "status",
+          line({ text: message.replace(/^Execution Blocked: /, ""), error: true }));
+    });
     // who presses Run again has mended what was wrong
     api.addEventListener("promptQueueing", () => hide("status", (made) => made.className === "error"));
   },

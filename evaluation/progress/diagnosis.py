@@ -99,9 +99,12 @@ SENTENCES: dict[str, Callable[..., str]] = {
     "too_early": lambda **n: say(
         "Too early to say: {done} steps and {tests} held-out measurements.", **n
     ),
+    "unmeasured": lambda: say(
+        "No held-out pair has been measured yet, so nothing shows whether the LoRA memorises."
+    ),
     "few_held_out": lambda **n: say(
         "Too few held-out pairs: {pairs} cannot show whether the LoRA memorises. Hold out at "
-        "least 3, better 5.",
+        "least 4, better 8.",
         **n,
     ),
 }
@@ -140,8 +143,10 @@ def diagnose(course: Course) -> list[Symptom]:
             symptoms.append(
                 Symptom("too_early", {"done": course.step, "tests": len(course.tested)})
             )
-    if pairs < FEWEST_PAIRS and (course.tested or enough):
+    if course.tested and pairs < FEWEST_PAIRS:
         symptoms.append(Symptom("few_held_out", {"pairs": pairs}))
+    elif enough and not course.tested:
+        symptoms.append(Symptom("unmeasured"))
     return [symptom for symptom in symptoms if symptom]
 
 

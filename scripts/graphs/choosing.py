@@ -98,7 +98,7 @@ the *name* you give it.
 看结论：欠拟合、拟合良好还是过拟合，以及原因。
 *保留检查点*把推荐的 LoRA 复制到 ComfyUI 的列表里，用训练的名称，或你填的*名称*。
 """,
-        (340, 460),
+        (310, 500),
     ),
     Group(
         "1 · Run",
@@ -120,14 +120,6 @@ the *name* you give it.
                 {},
                 {**MODEL, "run": "run.run"},
                 (370, 350),
-                room=60,
-            ),
-            Node(
-                "keep",
-                "KontextPickCheckpoint",
-                {},
-                {"run": "run.run", "choice": "score.best"},
-                (370, 200),
             ),
         ),
     ),
@@ -136,9 +128,24 @@ the *name* you give it.
         "3 · 结论",
         PURPLE,
         (
-            Node("chart", "PreviewImage", {}, {"images": "score.chart"}, (640, 400)),
-            Node("verdicts", "PreviewAny", {}, {"source": "score.verdicts"}, (640, 240)),
-            Node("kept", "PreviewAny", {}, {"source": "keep.path"}, (640, 80)),
+            Node("verdicts", "PreviewAny", {}, {"source": "score.verdicts"}, (340, 240)),
+            Node("chart", "PreviewImage", {}, {"images": "score.chart"}, (340, 300)),
+        ),
+    ),
+    Group(
+        "4 · Keep",
+        "4 · 保留",
+        AMBER,
+        (
+            Node(
+                "keep",
+                "KontextPickCheckpoint",
+                {},
+                {"run": "run.run", "choice": "score.best"},
+                (300, 200),
+                room=100,
+            ),
+            Node("kept", "PreviewAny", {}, {"source": "keep.path"}, (300, 80)),
         ),
     ),
 )

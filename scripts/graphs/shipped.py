@@ -36,7 +36,7 @@ class Group:
     tall: bool = False  # the rows begin at its right
 
 
-GREY, BLUE, GREEN = "#999999", "#3f789e", "#6b9e3f"
+GREY, BLUE, GREEN = "#888888", "#3f789e", "#6b9e3f"
 AMBER, PURPLE = "#b58b2a", "#8a5fa8"
 
 
@@ -79,22 +79,24 @@ SETTINGS = {"preset": "style transfer", "resolution": 128}
 TRAIN = (
     start(
         f"""
-Your own LoRA in six steps
+Your own LoRA in seven steps
 {OWN_PAIRS}
 *Caption Pairs*: write one *instruction* for all pairs.
 *Training Preset*: choose your kind of edit in *preset*; *resolution* 0.
-*Train Kontext LoRA*: give it a *name*; *steps* 0.
 {OWN_LOADERS}.
+*Train Kontext LoRA*: give it a *name*; *steps* 0.
 **Run.** Cancel whenever you like: run again, and it continues.
+*Open viewer*: compare, vote, and keep the best one. Then *use_kontext_lora*.
 """,
         f"""
-六步训练自己的 LoRA
+七步训练自己的 LoRA
 {OWN_PAIRS_ZH}
 *图片对打标*：为所有图片写一句*总指令*。
 *训练预设*：在*预设*中选择修改的种类；*分辨率*填 0。
-*训练 Kontext LoRA*：起一个*名称*；*步数*填 0。
 {OWN_LOADERS_ZH}。
+*训练 Kontext LoRA*：起一个*名称*；*步数*填 0。
 **运行。** 随时可以取消，再次运行会接着训练。
+*打开对比查看器*：对比、投票，保留最好的一个。然后用 *use_kontext_lora*。
 """,
         (310, 560),
         tall=True,
@@ -204,14 +206,14 @@ USE = (
     start(
         f"""
 Use your LoRA in four steps
-*Load LoRA*: choose your LoRA.
+*Load LoRA*: choose your LoRA; the R key refreshes the list.
 *Load Image*: choose your picture; the demo model knows photographs only.
 *CLIP Text Encode (Prompt)*: write the instruction it was trained with.
 {OWN_SIZE}
 """,
         f"""
 四步使用自己的 LoRA
-*LoRA加载器（仅模型）*：选择 LoRA。
+*LoRA加载器（仅模型）*：选择 LoRA，按 R 键刷新列表。
 *加载图像*：选择图片；演示模型只认识照片。
 *CLIP文本编码*：写上训练时用的指令。
 {OWN_SIZE_ZH}

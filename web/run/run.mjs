@@ -101,9 +101,9 @@ function show(run) {
   const width = Math.min(1030, byId("run").clientWidth - 28);
   const content = [
     element("p", {}, stateOf(run), element("span", { class: "faint" }, ` · ${factsOf(run)}`)),
-    ...(run.ending ? [element("p", { class: "finding" }, run.ending)] : []),
+    ...(run.ending ? [element("p", { class: "finding good" }, run.ending)] : []),
     ...(run.chart?.findings ?? []).filter(({ kind }) => !run.ending || kind !== "undecided") // it is over
-      .map((finding) => element("p", { class: "finding" }, finding.text)),
+      .map(({ kind, text }) => element("p", { class: kind.startsWith("improving") ? "finding good" : "finding" }, text)),
     ...(run.chart ? [element("div", { class: "chart" }, lossChart(run.chart, width, 360, chinese))] : []),
     ...(gallery.steps.length
       ? [part(words.samples, element("div", { id: "samples", class: "strip" }, ...gallery.shown()))] : []),

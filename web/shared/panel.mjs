@@ -45,11 +45,11 @@ function addPanel(node) {
   const content = element("div", {}, ...Object.values(parts));
   const box = element("div", { class: "kontext-panel", "data-type": node.type }, content);
   content.style.cssText =
-    "padding: 4px 6px; font: 11px/1.4 sans-serif; color: var(--input-text, #ccc); user-select: text;";
+    `padding: 4px ${LiteGraph.vueNodesMode ? 6 : 14}px; font: 11px/1.4 sans-serif; color: var(--input-text, #ccc); user-select: text;`;
   let height = 0;
   const size = [...node.size];
   const widget = node.addDOMWidget(WIDGET, WIDGET, box, {
-    serialize: false, hideOnZoom: false, getValue: () => "",
+    serialize: false, hideOnZoom: false, margin: 0, getValue: () => "",
     getMinHeight: () => height, getMaxHeight: () => height,
   });
   widget.serialize = false; // neither in the saved workflow
