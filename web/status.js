@@ -10,7 +10,7 @@ const STYLE = "white-space: pre-line; overflow-wrap: anywhere; max-height: 108px
 const ERROR = "color: var(--error-text, #ff6b6b); font-weight: 600;";
 
 function line({ text, error }) {
-  // ComfyUI's page leaves the wheel to what says so
+  // the page leaves the wheel to what says so
   const made = element("div", { class: error ? "error" : "", "data-capture-wheel": "true" }, text);
   made.style.cssText = STYLE + (error ? ERROR : "");
   return made;

@@ -162,8 +162,8 @@ def training(run: str, preset: str, model: Group) -> tuple[Group, ...]:
             "7 · 选择",
             PURPLE,
             (
-                Node("save", "KontextSaveCheckpoint", {}, {"run": "train.run"}),
-                Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (340, 130)),
+                Node("save", "KontextSaveCheckpoint", {}, {"run": "train.run"}, room=36),
+                Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (340, 110)),
             ),
             row=1,
         ),

@@ -195,8 +195,8 @@ Your own LoRA in seven steps
         "7 · 选择",
         PURPLE,
         (
-            Node("save", "KontextSaveCheckpoint", {}, {"run": "train.run"}),
-            Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (340, 130)),
+            Node("save", "KontextSaveCheckpoint", {}, {"run": "train.run"}, room=36),
+            Node("grid", "PreviewImage", {}, {"images": "compare.grid"}, (340, 110)),
         ),
         row=1,
     ),
@@ -206,14 +206,14 @@ USE = (
     start(
         f"""
 Use your LoRA in four steps
-*Load LoRA*: choose your LoRA; the R key refreshes the list.
+*Load LoRA*: choose your LoRA.
 *Load Image*: choose your picture; the demo model knows photographs only.
 *CLIP Text Encode (Prompt)*: write the instruction it was trained with.
 {OWN_SIZE}
 """,
         f"""
 四步使用自己的 LoRA
-*LoRA加载器（仅模型）*：选择 LoRA，按 R 键刷新列表。
+*LoRA加载器（仅模型）*：选择 LoRA。
 *加载图像*：选择图片；演示模型只认识照片。
 *CLIP文本编码*：写上训练时用的指令。
 {OWN_SIZE_ZH}

@@ -23,6 +23,10 @@ STEPS, SAVE_EVERY = 120, 40
 FEW = dict(steps=STEPS, save_every=SAVE_EVERY, more="preview_steps: 2", resolution=64)
 FEW |= dict(sampling_steps="2", checkpoints="last", most_pictures=1, holdout=2)
 
+# Whether a LoRA can be chosen in a loader of the graph
+OFFERED = """name => app.graph.nodes.some(node => node.widgets?.some(
+    widget => widget.name === "lora_name" && widget.options.values.includes(name)))"""
+
 # How many points the training curve has at every change
 RECORD = """() => {
     window.seen = [];
@@ -122,7 +126,7 @@ def test_from_the_template_browser_to_a_lora_in_a_loader(set_up, folders):
 
         # the LoRA in a stock loader
         page.open_template(PACK_FOLDER, "use_kontext_lora")
-        page.page.evaluate("() => app.refreshComboInNodes()")
+        page.page.wait_for_function(OFFERED, arg=kept)
         page.set_widgets({"lora_name": kept, "steps": 2, "filename_prefix": f"walk {name}"})
         with until_the_end(page, server):
             page.press("^(Run|运行)")

@@ -74,11 +74,12 @@ function keepForm(title, nameOf, keep) {
   const name = element("input", { value: title, maxlength: "80", "aria-label": words.name });
   const form = element("form", { class: "keep", hidden: true }, label, name,
     element("button", { class: "strong" }, words.save), result);
-  let at = -1;
+  let at = -1, taken = false;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     try {
       result.textContent = words.kept(await keep(at, name.value));
+      taken = true;
     } catch (error) {
       result.textContent = error.message;
     }
@@ -89,6 +90,7 @@ function keepForm(title, nameOf, keep) {
     at = place;
     label.textContent = words.keepAs(nameOf(column));
     result.textContent = "";
+    name.value = taken ? `${title} ${nameOf(column)}` : title;
     form.hidden = false;
     name.focus();
   };

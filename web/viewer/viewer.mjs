@@ -158,7 +158,11 @@ class Viewer {
         this.put(column);
         this.closeResults();
       };
-      const keep = async (column, name) => (await ask("keep", { column, name })).file;
+      const keep = async (column, name) => {
+        const { file } = await ask("keep", { column, name });
+        new BroadcastChannel("kontext.kept").postMessage(file); // see web/lists.js
+        return file;
+      };
       const sheet = resultsSheet(
         this.manifest, ranking, nameOf, select, () => this.closeResults(), ofRun && keep);
       byId("results").replaceChildren(sheet);

@@ -61,7 +61,7 @@ const ENGLISH = {
   keep: "Keep this one", save: "Save",
   keepAs: (name) => `Keep ${name} in models/loras as`,
   name: "Name of the LoRA",
-  kept: (file) => `Kept. Press R on the graph, then choose ${file} in any Load LoRA node.`,
+  kept: (file) => `Kept: choose ${file} in any Load LoRA node.`,
   scored: "The measured gain and verdict are those of the checkpoint at strength 1.",
   unscored: "Not measured yet: run Score Checkpoints on this run.",
   switching:
@@ -126,7 +126,7 @@ const CHINESE = {
   keep: "保留这一个", save: "保存",
   keepAs: (name) => `将 ${name} 保存到 models/loras，名称：`,
   name: "LoRA 的名称",
-  kept: (file) => `已保留。在画布上按 R 刷新列表，然后在任何 LoRA 加载节点中选择 ${file}。`,
+  kept: (file) => `已保留：在任何 LoRA 加载节点中选择 ${file}。`,
   scored: "测得的改善和判断是该检查点在强度 1 时的结果。",
   unscored: "还没有测量：请对这次训练运行“检查点评分”。",
   switching: "加载耗时：切换到这个 LoRA 用的时间，基础模型一直留在内存里。启动后的第一个还包含加载基础模型的时间。",
