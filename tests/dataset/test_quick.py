@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from folders import save
 from kontext.dataset.finding import ERROR, WARNING
-from kontext.dataset.pair import DatasetError, Pair
-from kontext.dataset.quick import quick_findings, require_sound
+from kontext.dataset.pair import DatasetError, Pair, PairedDataset
+from kontext.dataset.quick import NO_CAPTION, doubts, quick_findings, require_sound
 from PIL import Image
 
 
@@ -221,3 +221,10 @@ def test_captions_that_are_missing_are_counted(tmp_path: Path):
     assert finding.message == "1 of 6 pairs have no caption: 0."
     (finding,) = quick_findings([replace(pair, caption="") for pair in pairs])
     assert finding.message == "No pair has a caption yet."
+
+
+def test_a_node_that_may_be_followed_by_captions_does_not_miss_them(tmp_path: Path):
+    dataset = PairedDataset(tuple(replace(p, caption="") for p in pairs_in(tmp_path, "one", "two")))
+    (missed,) = doubts(dataset)
+    assert missed.startswith("No pair has a caption yet.")
+    assert doubts(dataset, without={NO_CAPTION}) == []
