@@ -24,7 +24,7 @@ def load(beside: bool) -> Group:
         BLUE,
         (
             Node("pairs", "KontextLoadPairs", folders, size=(380, 175), room=70),
-            Node("sheet", "PreviewImage", {}, sheet, (300, 350), beside=beside),
+            Node("sheet", "PreviewImage", {}, sheet, (300, 310), beside=beside, down=60 * beside),
         ),
     )
 

@@ -57,7 +57,7 @@ async function build(groups, heights) {
     for (const spec of group.nodes) {
       if (!columns.length || spec.beside) {
         const start = columns.length ? columns.at(-1).left + columns.at(-1).width + margin : x + margin;
-        columns.push({ left: start, y: top + heading + titleBar, width: 0, members: [] });
+        columns.push({ left: start, y: top + heading + titleBar + spec.down, width: 0, members: [] });
       }
       const column = columns.at(-1);
       const node = make(spec, [column.left, column.y]);

@@ -55,7 +55,7 @@ def loaders(
 
 
 SHEET = Node(
-    "sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (225, 290), beside=True
+    "sheet", "PreviewImage", {}, {"images": "pairs.contact sheet"}, (225, 270), beside=True, down=60
 )
 PAIRS = Group(
     "1 · Pairs",

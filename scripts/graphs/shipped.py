@@ -12,7 +12,8 @@ class Node:
 
     `files` are those a loader needs, by the address that ComfyUI's own graphs name: its page offers
     to fetch what is missing.
-    `beside` begins a new column of its group; `room` is kept free below, for what it will say.
+    `beside` begins a new column of its group, `down` lower than the others, so that wires to the
+    next group pass above it; `room` is kept free below, for what it will say.
     """
 
     key: str
@@ -23,6 +24,7 @@ class Node:
     title: str | None = None
     files: tuple[str, ...] = ()
     beside: bool = False
+    down: int = 0
     room: int = 0
 
 
@@ -120,8 +122,9 @@ Your own LoRA in seven steps
                 "PreviewImage",
                 {},
                 {"images": "pairs.contact sheet"},
-                (225, 290),
+                (225, 270),
                 beside=True,
+                down=60,
             ),
         ),
     ),

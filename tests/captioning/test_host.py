@@ -116,7 +116,8 @@ def test_a_preset_is_written_into_the_field_it_is_for(set_up):
             label = set_up.say("instruction_preset", "总指令预设")
             row = page.page.get_by_test_id("node-widget").filter(has_text=label)
             row.get_by_test_id("widget-select-default-trigger").click()
-            page.page.get_by_role("option", name=chosen, exact=True).click()
+            shown = set_up.say(chosen, "重新打光 (英文)")
+            page.page.get_by_role("option", name=shown, exact=True).click()
         else:  # what the menu of the canvas does
             page.page.evaluate(
                 """chosen => {
