@@ -40,7 +40,8 @@ def contents(pairs: Sequence[Pair]) -> Contents:
 def identical(pairs: Sequence[Pair], content: Contents) -> list[Finding]:
     """Pairs whose control and target are the same file or copies of one, and sets of which the
     pairs that are opened, the first, the middle and the last, show no edit."""
-    same, others = [], []
+    same: list[Pair] = []
+    others: list[Pair] = []
     for pair in pairs:
         if pair.controls:
             copied = content[pair.controls[0]] == content[pair.target]
