@@ -9,7 +9,7 @@ from contextlib import nullcontext
 import torch
 
 from ..dataset.pair import DatasetError
-from ..dataset.quick import LETTERS, doubts, require_sound
+from ..dataset.quick import doubts, require_sound
 from ..files import storing
 from ..language import say
 from . import host, parallel
@@ -84,8 +84,7 @@ def train_locked(request: TrainingRequest, lock: Lock | None) -> Run:
         progress.end_at(session.last_step)
         if session.done:
             progress.say(say("Continuing from step {step}.", step=session.done))
-        doubtful = doubts(pairs, without=() if family.latin_only else {LETTERS})
-        notes = [*family.notes(), *cache.notes(), *doubtful]
+        notes = [*family.notes(), *cache.notes(), *doubts(pairs, without=family.undoubted)]
         if family.full_size:  # the demo model is meant for small pictures
             notes += too_small(pairs.train, config)
         for note in notes:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from kontext.dataset.image import open_rgb
 from kontext.dataset.pair import PairedDataset
-from kontext.dataset.quick import LETTERS, doubts
+from kontext.dataset.quick import doubts
 from kontext.trainer.batch import load_batch
 from kontext.trainer.config import TrainConfig
 from kontext.trainer.data.cache import Cache
@@ -45,8 +45,7 @@ def test_letters_are_doubted_only_where_they_are_unknown(base, family, tmp_path)
     chinese = PairedDataset(tuple(replace(pair, caption="专业珠宝精修") for pair in pairs))
     tokens = base.clip.tokenize(chinese.pairs[0].caption)
     unknown = any(token == 2 for row in tokens.get("t5xxl", ()) for token, *_ in row)
-    without = () if family.latin_only else {LETTERS}
-    said = [doubt for doubt in doubts(chinese, without) if "T5" in doubt]
+    said = [doubt for doubt in doubts(chinese, family.undoubted) if "T5" in doubt]
     assert bool(said) == unknown == (family.title == "FLUX.1")
 
 

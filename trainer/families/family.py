@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from ...dataset.quick import LETTERS
 from ...language import say
 from ...patterns import SlowPatternError, matching
 from .. import host
@@ -66,7 +67,7 @@ class Family:
     ends: ClassVar[int] = 2
     streams: ClassVar[Mapping[str, str]] = STREAMS  # the names of a block's inputs, for compiling
     targets: ClassVar[Mapping[str, tuple[str, ...]]]
-    latin_only: ClassVar[bool] = False  # whether the text encoder reads no other letters
+    undoubted: ClassVar[Collection[str]] = (LETTERS,)  # findings that are no concern of this model
     sees_pictures: ClassVar[bool] = False  # whether the text encoder is shown the controls
     pads_text: ClassVar[bool] = False  # whether texts of several lengths may share a batch
 

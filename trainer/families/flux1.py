@@ -72,7 +72,7 @@ class Flux1(Family):
     pixels = 8
     patch = 2
     kinds = (DOUBLE, SINGLE)
-    latin_only = True  # as T5's tokens are
+    undoubted = ()  # T5 has no tokens for letters that are not Latin
     # in single blocks the projections around attention are fused with the MLP
     targets = {
         "attention": ("_attn.", "linear1", "linear2"),
